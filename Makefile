@@ -1,0 +1,85 @@
+# `make help` lists the commands. Everything is made in .venv and build/. Only two things reach further, and only for
+# root on a Debian system: what Python needs to build extensions, and the tools that the tests use.
+
+PYTHON ?= $(shell tools/find-python.sh)
+export VENV := .venv
+PY := $(VENV)/bin/python
+
+# The same as build-system.requires in pyproject.toml; a test compares them.
+BUILD_REQUIRES := "setuptools>=77" "cython>=3.1,<4"
+
+# What the two extensions are made from. Plain Python files need no build: the install is editable.
+COMPILED := pyproject.toml setup.py $(wildcard include/ringbuf/*.h $(addprefix src/ringbuf/*.,pyx pxd pxi h))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH PYTHONHOME
+
+.DELETE_ON_ERROR:
+.PHONY: build demo test test-c bench lint clean distclean help
+
+build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
+
+demo: $(VENV)/.built  ## hash the standard library in worker processes and trace it into build/demo-trace
+	$(PY) examples/hash_stdlib.py build/demo-trace
+
+test: $(VENV)/.built $(VENV)/.test  ## all tests, on every CPython from 3.10 to 3.13 that is found
+	tools/test.sh
+
+test-c: $(VENV)/.pytest  ## only the tests of the C headers; more flags with RINGBUF_CFLAGS=
+	$(PY) -m pytest tests/c
+
+bench: $(VENV)/.built $(VENV)/.test  ## all benchmarks
+	$(PY) -m pytest bench --benchmark-only
+
+lint: $(VENV)/bin/ruff  ## check the Python code with ruff
+	$(VENV)/bin/ruff check
+
+clean:  ## remove what was built; keep .venv
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .benchmarks src/*.egg-info src/ringbuf/*.so
+	find src tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -f $(VENV)/.built
+
+distclean: clean  ## remove .venv too
+	rm -rf $(VENV)
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+# --- stamps: each file says that a step was done, and is older than its sources when it must be done again ---
+
+$(VENV)/.python: pyproject.toml
+	tools/venv.sh "$(PYTHON)" $(VENV) $(BUILD_REQUIRES)
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.python $(COMPILED)
+	$(PY) -m pip install -q --no-build-isolation -e .
+	@touch $@
+
+# Enough for the tests of the headers, which need not wait until the extensions compile.
+$(VENV)/.pytest: pyproject.toml | $(VENV)/.python
+	$(PY) -m pip install -q pytest pytest-timeout
+	@touch $@
+
+# After .built but not because of it: an edited header does not change what the tests need installed.
+$(VENV)/.test: pyproject.toml | $(VENV)/.built
+	$(PY) -m pip install -q --no-build-isolation -e '.[test]'
+	@touch $@
+
+$(VENV)/bin/ruff: | $(VENV)/.python
+	$(PY) -m pip install -q ruff
+
+# The other CPythons install from one sdist, each from its own copy, so that two can build at a time.
+build/sdist/.done: $(COMPILED) MANIFEST.in LICENSE $(wildcard src/ringbuf/*.py src/ringbuf/*.pyi) | $(VENV)/.test
+	rm -rf $(@D)
+	$(PY) -m build --sdist --no-isolation --outdir $(@D) . >build/sdist.log 2>&1 || { cat build/sdist.log; exit 1; }
+	@touch $@
+
+build/py%/.python: pyproject.toml
+	tools/venv.sh "$$(tools/find-python.sh $*)" $(@D) $(BUILD_REQUIRES)
+	@touch $@
+
+build/py%/.installed: build/py%/.python build/sdist/.done
+	@rm -f $@
+	$(@D)/bin/python -m pip install -q --no-build-isolation "$$(echo build/sdist/*.tar.gz)[test]"
+	@touch $@
+.PRECIOUS: build/py%/.python

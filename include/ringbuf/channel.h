@@ -1,0 +1,687 @@
+/*
+ * ringbuf/channel.h - create, attach to, check and close a channel; its states.
+ */
+#ifndef RINGBUF_CHANNEL_H
+#define RINGBUF_CHANNEL_H
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "producer.h"
+#include "reader.h"
+
+/* Beyond errno: why a file is not a channel that can be attached to. */
+enum ringbuf_error {
+	RINGBUF_E_TRUNCATED = 4096, /* smaller than its superblock says */
+	RINGBUF_E_MAGIC,            /* not a ringbuf region, or not finished */
+	RINGBUF_E_VERSION,          /* another layout version */
+	RINGBUF_E_BYTE_ORDER,
+	RINGBUF_E_OWNER,            /* another user's file */
+	RINGBUF_E_CORRUPT,          /* sizes and offsets that do not fit together */
+	RINGBUF_E_CLIENT,           /* made with a custom client: attach with the same */
+};
+
+RINGBUF_FUNC const char *
+ringbuf_strerror(int error)
+{
+	switch (error < 0 ? -error : error) {
+	case RINGBUF_E_TRUNCATED: return "the file is truncated";
+	case RINGBUF_E_MAGIC: return "not a ringbuf region (wrong magic)";
+	case RINGBUF_E_VERSION: return "the region has another layout version";
+	case RINGBUF_E_BYTE_ORDER: return "the region was written with another byte order";
+	case RINGBUF_E_OWNER: return "the file belongs to another user";
+	case RINGBUF_E_CORRUPT: return "the region's superblock is corrupt";
+	case RINGBUF_E_CLIENT: return "the channel has a custom client: pass the same client to attach";
+	default: return strerror(error < 0 ? -error : error);
+	}
+}
+
+struct ringbuf_config {
+	const char *name;
+	const char *contexts;      /* field text of the stream-level contexts, or NULL */
+	const char *path;          /* file to create, or NULL: an anonymous memfd */
+	uint64_t subbuf_size;      /* bytes: a power of two, >= one page, <= 32 MiB */
+	uint64_t n_subbufs;        /* a power of two, >= 2, <= 65536 */
+	uint32_t mode, streams, header, clock, wakeup;
+	uint32_t n_streams;        /* 0: one for each possible CPU */
+	uint32_t n_producers;      /* 0: 1024 */
+	uint32_t packet_header_size; /* 0: the CTF client's */
+	uint32_t preallocate;      /* reserve the memory now; files always do */
+	uint64_t schema_size;      /* bytes; 0: 1 MiB */
+	uint64_t start_pos;        /* multiple of the ring's size; tests start below the wrap */
+	uint64_t switch_timer_ns, read_timer_ns, blocking_timeout_ns;
+	uint64_t clock_freq;       /* custom clock: ticks per second, 0: 1e9 */
+	int64_t clock_offset_s;    /* custom clock */
+	uint64_t clock_offset;     /* custom clock */
+	const struct ringbuf_client *client;
+	void *client_data;
+};
+
+/* ---- layout ---- */
+
+RINGBUF_FUNC int
+ringbuf_order_of(uint64_t value, uint32_t *order)
+{
+	if (!value || value & (value - 1))
+		return -EINVAL;
+	*order = (uint32_t)__builtin_ctzll(value);
+	return 0;
+}
+
+/* Offsets that follow from geometry and counts: the one place that knows them. */
+RINGBUF_FUNC void
+ringbuf_compute_layout(struct ringbuf_superblock *sb)
+{
+	struct ringbuf_geometry g = {sb->subbuf_order, sb->count_order};
+	uint64_t page = sb->page_size, n = ringbuf_n_subbufs(&g), off;
+
+	sb->control_off = ringbuf_align_up(sizeof(*sb), page);
+	sb->schema_off = sb->control_off + ringbuf_align_up(sizeof(struct ringbuf_control), page);
+	sb->producers_off = sb->schema_off + ringbuf_align_up(sb->schema_size, page);
+	sb->streams_off = ringbuf_align_up(
+		sb->producers_off + sb->n_producers * sizeof(struct ringbuf_producer_slot), page);
+	off = sizeof(struct ringbuf_stream);
+	sb->slots_off = off;
+	off += n * sizeof(struct ringbuf_slot);
+	sb->subbufs_off = off;
+	off += (n + 1) * sizeof(struct ringbuf_subbuf);
+	sb->fillers_off = off;
+	off += n * ringbuf_filler_map_words(&g) * 8;
+	sb->meta_off = ringbuf_align_up(off, page);
+	sb->data_off = sb->meta_off + page;
+	sb->stream_stride = ringbuf_align_up(sb->data_off + ((n + 1) << g.subbuf_order), page);
+	sb->region_size = sb->streams_off + sb->n_streams * sb->stream_stride;
+}
+
+/* Are these the numbers of a region that could exist? Also bounds all arithmetic on them. */
+RINGBUF_FUNC int
+ringbuf_check_geometry(const struct ringbuf_superblock *sb)
+{
+	uint32_t page_order;
+
+	if (ringbuf_order_of(sb->page_size, &page_order) || page_order < 12 || page_order > 16)
+		return -RINGBUF_E_CORRUPT;
+	if (sb->subbuf_order < page_order || sb->subbuf_order > RINGBUF_SUBBUF_ORDER_MAX ||
+	    sb->count_order < 1 || sb->count_order > RINGBUF_COUNT_ORDER_MAX)
+		return -RINGBUF_E_CORRUPT;
+	if (!sb->n_streams || sb->n_streams > RINGBUF_STREAMS_MAX || !sb->n_producers ||
+	    sb->n_producers > 1u << 20 || sb->schema_size > UINT64_C(1) << 30 ||
+	    sb->schema_size < 4096)
+		return -RINGBUF_E_CORRUPT;
+	if (sb->mode > RINGBUF_OVERWRITE || sb->streams > RINGBUF_GLOBAL ||
+	    sb->header > RINGBUF_LARGE || sb->clock > RINGBUF_CLOCK_CUSTOM ||
+	    sb->wakeup > RINGBUF_WAKEUP_NONE || (sb->streams == RINGBUF_GLOBAL && sb->n_streams != 1))
+		return -RINGBUF_E_CORRUPT;
+	if (sb->packet_header_size < 4 || sb->packet_header_size > 1u << (sb->subbuf_order - 1) ||
+	    !sb->clock_freq || sb->start_pos & ~RINGBUF_POS_MASK ||
+	    sb->start_pos & ((UINT64_C(1) << (sb->subbuf_order + sb->count_order)) - 1))
+		return -RINGBUF_E_CORRUPT;
+	return 0;
+}
+
+/* ---- the process's view ---- */
+
+/* Copy what the superblock says into private memory; nothing is read from it again as a
+ * size, an index or an offset. */
+RINGBUF_FUNC struct ringbuf_channel *
+ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
+{
+	struct ringbuf_channel *ch = (struct ringbuf_channel *)calloc(1, sizeof(*ch));
+
+	if (!ch)
+		return NULL;
+	ch->base = base;
+	ch->super = (const struct ringbuf_superblock *)(void *)base;
+	ch->control = (struct ringbuf_control *)(void *)(base + sb->control_off);
+	ch->geometry.subbuf_order = sb->subbuf_order;
+	ch->geometry.count_order = sb->count_order;
+	ch->mode = (uint8_t)sb->mode;
+	ch->streams = (uint8_t)sb->streams;
+	ch->header = (uint8_t)sb->header;
+	ch->clock = (uint8_t)sb->clock;
+	ch->wakeup = (uint8_t)sb->wakeup;
+	ch->n_streams = sb->n_streams;
+	ch->n_producers = sb->n_producers;
+	ch->packet_header_size = sb->packet_header_size;
+	ch->streams_off = sb->streams_off;
+	ch->stream_stride = sb->stream_stride;
+	ch->slots_off = sb->slots_off;
+	ch->subbufs_off = sb->subbufs_off;
+	ch->fillers_off = sb->fillers_off;
+	ch->meta_off = sb->meta_off;
+	ch->data_off = sb->data_off;
+	ch->producers_off = sb->producers_off;
+	ch->schema_off = sb->schema_off;
+	ch->schema_size = sb->schema_size;
+	ch->region_size = sb->region_size;
+	ch->page_size = sb->page_size;
+	ch->start_pos = sb->start_pos;
+	ch->blocking_timeout_ns = sb->mode == RINGBUF_DISCARD ? sb->blocking_timeout_ns : 0;
+	memcpy(ch->contexts, sb->contexts, sizeof(ch->contexts) - 1);
+	ch->fd = fd;
+	ch->refs = 1;
+	return ch;
+}
+
+/* From here on forks, thread exits and closing know of it. */
+RINGBUF_FUNC int
+ringbuf_channel_enlist(struct ringbuf_channel *ch)
+{
+	pthread_once(&ringbuf_registry.once, ringbuf_registry_init);
+	if (!ringbuf_registry.ready)
+		return -EAGAIN;
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	ch->id = ++ringbuf_registry.last_channel_id;
+	ch->registry_next = ringbuf_registry.channels;
+	ringbuf_registry.channels = ch;
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+	return 0;
+}
+
+/* ---- create ---- */
+
+RINGBUF_FUNC int
+ringbuf_open_backing(const char *name, const char *path)
+{
+	int fd;
+
+	if (path)
+		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	else
+		fd = (int)syscall(SYS_memfd_create, name, 3u /* MFD_CLOEXEC | MFD_ALLOW_SEALING */);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Give the file its size, for good: nobody can be sent SIGBUS by a full disk or a shrunk memfd. */
+RINGBUF_FUNC int
+ringbuf_size_backing(int fd, uint64_t size, int preallocate, int seal)
+{
+	if (size > (uint64_t)INT64_MAX)
+		return -EFBIG;
+	if (ftruncate(fd, (off_t)size))
+		return -errno;
+	if (preallocate) {
+		int ret = posix_fallocate(fd, 0, (off_t)size);
+
+		if (ret)
+			return -ret;
+	}
+	/* F_ADD_SEALS: F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW */
+	if (seal && fcntl(fd, 1024 + 9, 1 | 2 | 4))
+		return -errno;
+	return 0;
+}
+
+RINGBUF_FUNC void
+ringbuf_random_uuid(uint8_t *uuid)
+{
+	/* version 4; no generator: distinct is enough, not secret */
+	uint64_t seed = ringbuf_clock_ns(CLOCK_REALTIME) ^ (uint64_t)getpid() << 40;
+
+	if (syscall(SYS_getrandom, uuid, 16, 1u /* GRND_NONBLOCK */) != 16)
+		memcpy(uuid, &seed, 8);
+	uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40);
+	uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+}
+
+RINGBUF_FUNC void
+ringbuf_copy_name(char *dst, size_t size, const char *src)
+{
+	memset(dst, 0, size);
+	if (src)
+		memcpy(dst, src, strnlen(src, size - 1));
+}
+
+RINGBUF_FUNC void
+ringbuf_fill_clock(struct ringbuf_superblock *sb, const struct ringbuf_config *cfg)
+{
+	if (sb->clock == RINGBUF_CLOCK_CUSTOM) {
+		sb->clock_freq = cfg->clock_freq ? cfg->clock_freq : RINGBUF_NS_PER_S;
+		sb->clock_offset_s = cfg->clock_offset_s;
+		sb->clock_offset = cfg->clock_offset;
+		return;
+	}
+	sb->clock_freq = sb->clock == RINGBUF_CLOCK_TSC
+				 ? (cfg->clock_freq ? cfg->clock_freq : ringbuf_tsc_measure_freq())
+				 : RINGBUF_NS_PER_S;
+	ringbuf_clock_offset((int)sb->clock, sb->clock_freq, &sb->clock_offset_s, &sb->clock_offset);
+}
+
+RINGBUF_FUNC int
+ringbuf_fill_superblock(struct ringbuf_superblock *sb, const struct ringbuf_config *cfg)
+{
+	memset((void *)sb, 0, sizeof(*sb));
+	sb->layout_version = RINGBUF_LAYOUT_VERSION;
+	sb->byte_order = RINGBUF_BYTE_ORDER;
+	sb->page_size = (uint32_t)sysconf(_SC_PAGESIZE);
+	sb->mode = cfg->mode;
+	sb->streams = cfg->streams;
+	sb->header = cfg->header;
+	sb->clock = cfg->clock;
+	sb->wakeup = cfg->wakeup;
+	sb->custom_client = cfg->client != NULL;
+	sb->n_streams = cfg->streams == RINGBUF_GLOBAL ? 1
+			: cfg->n_streams	       ? cfg->n_streams
+						       : (uint32_t)sysconf(_SC_NPROCESSORS_CONF);
+	if (ringbuf_order_of(cfg->subbuf_size, &sb->subbuf_order) ||
+	    ringbuf_order_of(cfg->n_subbufs, &sb->count_order))
+		return -EINVAL;
+	sb->n_producers = cfg->n_producers ? cfg->n_producers : 1024;
+	sb->packet_header_size = cfg->packet_header_size ? cfg->packet_header_size
+				 : cfg->streams == RINGBUF_GLOBAL
+					 ? RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL
+					 : RINGBUF_CTF_PACKET_HEADER_SIZE;
+	sb->schema_size = cfg->schema_size ? cfg->schema_size : UINT64_C(1) << 20;
+	sb->start_pos = cfg->start_pos;
+	sb->switch_timer_ns = cfg->switch_timer_ns;
+	sb->read_timer_ns = cfg->read_timer_ns;
+	sb->blocking_timeout_ns = cfg->blocking_timeout_ns;
+	ringbuf_random_uuid(sb->uuid);
+	sb->creator_pid = (uint64_t)getpid();
+	sb->creator_start = ringbuf_process_start();
+	ringbuf_copy_name(sb->name, sizeof(sb->name), cfg->name);
+	ringbuf_copy_name(sb->contexts, sizeof(sb->contexts), cfg->contexts);
+	prctl(PR_GET_NAME, sb->program);
+	gethostname(sb->hostname, sizeof(sb->hostname) - 1);
+	if (cfg->contexts && strlen(cfg->contexts) >= sizeof(sb->contexts))
+		return -ENAMETOOLONG;
+	sb->clock_freq = 1; /* checked before the clock is measured */
+	if (ringbuf_check_geometry(sb))
+		return -EINVAL;
+	ringbuf_fill_clock(sb, cfg);
+	ringbuf_compute_layout(sb);
+	return 0;
+}
+
+RINGBUF_FUNC void
+ringbuf_init_stream(const struct ringbuf_channel *ch, uint32_t idx)
+{
+	struct ringbuf_stream *s = ringbuf_stream_at(ch, idx);
+	uint64_t n = ringbuf_n_subbufs(&ch->geometry), order = ch->geometry.subbuf_order;
+	uint64_t pass = ringbuf_pass_before(&ch->geometry, ringbuf_pass(&ch->geometry, ch->start_pos));
+
+	/* relaxed: nobody else has the region before its magic (O10) */
+	s->index = s->cpu = idx;
+	ringbuf_store(&s->produced, ch->start_pos, RINGBUF_RELAXED);
+	ringbuf_store(&s->consumed_pos, ch->start_pos, RINGBUF_RELAXED);
+	ringbuf_store(&s->spare, n, RINGBUF_RELAXED);
+	for (uint64_t i = 0; i < n; i++) {
+		struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, i << order);
+		uint64_t base = ringbuf_commit_base(&ch->geometry, ch->start_pos);
+
+		ringbuf_store(&slot->committed, base, RINGBUF_RELAXED);
+		ringbuf_store(&slot->delivered, base, RINGBUF_RELAXED);
+		ringbuf_store(&slot->subbuf_ref, pass << RINGBUF_REF_PASS_SHIFT | RINGBUF_REF_READ | i,
+			      RINGBUF_RELAXED);
+	}
+}
+
+RINGBUF_FUNC int
+ringbuf_init_region(struct ringbuf_channel *ch, const struct ringbuf_config *cfg)
+{
+	int ret = ringbuf_robust_mutex_init(&ch->control->schema_lock);
+
+	if (!ret)
+		ret = ringbuf_robust_mutex_init(&ch->control->repair_lock);
+	for (uint32_t i = 0; !ret && i < ch->n_producers; i++)
+		ret = ringbuf_robust_mutex_init(&ringbuf_producer_slot_at(ch, i)->certificate);
+	for (uint32_t i = 0; i < ch->n_streams; i++)
+		ringbuf_init_stream(ch, i);
+	for (uint32_t i = 0; !ret && i < ch->n_streams; i++)
+		if (cfg->client && cfg->client->buffer_create)
+			ret = cfg->client->buffer_create(ch, i, i, ch->super->name);
+	return ret;
+}
+
+/* Map `fd`, write everything, the magic last. */
+RINGBUF_FUNC int
+ringbuf_create_in(int fd, const struct ringbuf_superblock *sb, const struct ringbuf_config *cfg,
+		  struct ringbuf_channel **out)
+{
+	void *base = mmap(NULL, sb->region_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct ringbuf_superblock *super = (struct ringbuf_superblock *)base;
+	struct ringbuf_channel *ch;
+	int ret;
+
+	if (base == MAP_FAILED)
+		return -errno;
+	memcpy((void *)super, (const void *)sb, sizeof(*sb));
+	ch = ringbuf_channel_view(sb, (uint8_t *)base, fd);
+	if (ch) {
+		ch->client = cfg->client;
+		ch->client_data = cfg->client_data;
+	}
+	ret = ch ? ringbuf_init_region(ch, cfg) : -ENOMEM;
+	if (!ret)
+		ret = ringbuf_channel_enlist(ch);
+	if (ret) {
+		munmap(base, sb->region_size);
+		free(ch);
+		return ret;
+	}
+	/* O10 release: a region with its magic is finished. Pairs with ringbuf_attach. */
+	ringbuf_store(&super->magic, RINGBUF_MAGIC, RINGBUF_RELEASE);
+	*out = ch;
+	return 0;
+}
+
+/*
+ * ringbuf_create - make a channel; *out owns its descriptor (out->fd).
+ * Returns: 0, or -errno: -EINVAL a size that is not a power of two or out of
+ *          range, -ENOSPC or -ENOMEM no room for it, -EEXIST the path exists.
+ * Callers: any; takes locks and memory, and about 20 ms to measure a TSC.
+ */
+RINGBUF_FUNC int
+ringbuf_create(const struct ringbuf_config *cfg, struct ringbuf_channel **out)
+{
+	struct ringbuf_superblock sb;
+	char memfd_name[RINGBUF_NAME_SIZE + 16] = "ringbuf:";
+	int fd, ret;
+
+	ret = ringbuf_fill_superblock(&sb, cfg);
+	if (ret)
+		return ret;
+	strcat(memfd_name, sb.name);
+	fd = ringbuf_open_backing(memfd_name, cfg->path);
+	if (fd < 0)
+		return fd;
+	ret = ringbuf_size_backing(fd, sb.region_size, cfg->path || cfg->preallocate, !cfg->path);
+	if (!ret)
+		ret = ringbuf_create_in(fd, &sb, cfg, out);
+	if (ret) {
+		close(fd);
+		if (cfg->path)
+			unlink(cfg->path);
+	}
+	return ret;
+}
+
+/* ---- attach ---- */
+
+/* Is the file's superblock one that this build can use? Copies it to *sb. */
+RINGBUF_FUNC int
+ringbuf_read_superblock(int fd, struct ringbuf_superblock *sb)
+{
+	struct ringbuf_superblock expected;
+	struct stat st;
+	ssize_t n;
+	int ret;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (st.st_uid != geteuid() && geteuid() != 0)
+		return -RINGBUF_E_OWNER;
+	n = pread(fd, (void *)sb, sizeof(*sb), 0);
+	if (n < 0)
+		return -errno;
+	/* O10 acquire: pairs with ringbuf_create_in; the copy is only for the checks */
+	if (n < 16 || ringbuf_load(&sb->magic, RINGBUF_ACQUIRE) != RINGBUF_MAGIC)
+		return -RINGBUF_E_MAGIC;
+	if (sb->byte_order != RINGBUF_BYTE_ORDER)
+		return -RINGBUF_E_BYTE_ORDER;
+	if (sb->layout_version != RINGBUF_LAYOUT_VERSION)
+		return -RINGBUF_E_VERSION;
+	if ((size_t)n < sizeof(*sb))
+		return -RINGBUF_E_TRUNCATED;
+	ret = ringbuf_check_geometry(sb);
+	if (ret)
+		return ret;
+	memcpy((void *)&expected, (const void *)sb, sizeof(expected));
+	ringbuf_compute_layout(&expected);
+	if (memcmp((const void *)&expected, (const void *)sb, sizeof(expected)))
+		return -RINGBUF_E_CORRUPT;
+	sb->name[sizeof(sb->name) - 1] = sb->contexts[sizeof(sb->contexts) - 1] = 0;
+	return (uint64_t)st.st_size < sb->region_size ? -RINGBUF_E_TRUNCATED : 0;
+}
+
+/*
+ * ringbuf_attach_fd - use the channel behind an open descriptor, which *out then owns.
+ * Returns: 0, -errno, or an enum ringbuf_error, negative. On failure the
+ *          descriptor is still the caller's.
+ */
+RINGBUF_FUNC int
+ringbuf_attach_fd(int fd, const struct ringbuf_client *client, void *client_data,
+		  struct ringbuf_channel **out)
+{
+	struct ringbuf_superblock sb;
+	struct ringbuf_channel *ch;
+	void *base;
+	int ret = ringbuf_read_superblock(fd, &sb);
+
+	if (ret)
+		return ret;
+	if (sb.custom_client && !client)
+		return -RINGBUF_E_CLIENT;
+	base = mmap(NULL, sb.region_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (base == MAP_FAILED)
+		return -errno;
+	ch = ringbuf_channel_view(&sb, (uint8_t *)base, fd);
+	ret = -ENOMEM;
+	if (ch) {
+		ch->client = client;
+		ch->client_data = client_data;
+		ret = ringbuf_channel_enlist(ch);
+	}
+	if (ret) {
+		munmap(base, sb.region_size);
+		free(ch);
+		return ret;
+	}
+	*out = ch;
+	return 0;
+}
+
+/* ringbuf_attach - the same, by path (/proc/PID/fd/N will do). */
+RINGBUF_FUNC int
+ringbuf_attach(const char *path, struct ringbuf_channel **out)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC), ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = ringbuf_attach_fd(fd, NULL, NULL, out);
+	if (ret)
+		close(fd);
+	return ret;
+}
+
+/*
+ * ringbuf_close - end this process's use of the channel.
+ * Callers: once, when no thread of the process is inside a call on it. Threads
+ *          that recorded keep the mapping until they exit or register elsewhere.
+ */
+RINGBUF_FUNC void
+ringbuf_close(struct ringbuf_channel *ch)
+{
+	ringbuf_release_producers(&ringbuf_thread_self, ch, 0);
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	ch->closed = 1;
+	if (ch->fd >= 0)
+		close(ch->fd);
+	ch->fd = -1;
+	ringbuf_channel_unref(ch);
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+}
+
+/* ---- states ---- */
+
+/* Set or clear a state bit, and let everybody who sleeps look at it. Ordering: O8. */
+RINGBUF_FUNC void
+ringbuf_set_state(const struct ringbuf_channel *ch, uint32_t bit, int on)
+{
+	/* O8 seq_cst: before the looks at `wanted`. Pairs with ringbuf_wait_for_space. */
+	if (on)
+		ringbuf_or(&ch->control->state, bit, RINGBUF_SEQ_CST);
+	else
+		ringbuf_and(&ch->control->state, ~bit, RINGBUF_SEQ_CST);
+	for (uint32_t i = 0; i < ch->n_streams; i++) {
+		struct ringbuf_stream *s = ringbuf_stream_at(ch, i);
+
+		ringbuf_wait_wake(&s->space_seq, &s->space_wanted);
+	}
+	ringbuf_wait_wake(&ch->control->data_seq, &ch->control->data_wanted);
+}
+
+RINGBUF_INLINE int
+ringbuf_is_disabled(const struct ringbuf_channel *ch)
+{
+	return ringbuf_load(&ch->control->state, RINGBUF_RELAXED) != 0;
+}
+
+RINGBUF_INLINE int
+ringbuf_is_finalized(const struct ringbuf_channel *ch)
+{
+	/* O8 seq_cst: a reader about to sleep looks here after setting `data_wanted` */
+	return (ringbuf_load(&ch->control->state, RINGBUF_SEQ_CST) & RINGBUF_STATE_FINALIZED) != 0;
+}
+
+/*
+ * ringbuf_close_stream - end the last packet; no record is accepted after it.
+ * Ordering: O9: the state is set before the read-modify-write of `produced`. A
+ * producer whose swap opens a sub-buffer after that acquires it, sees the state
+ * and backs out (reserve.h); any other swap since would not find a boundary.
+ */
+RINGBUF_FUNC void
+ringbuf_close_stream(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
+		     uint32_t stream_idx)
+{
+	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
+
+	while (ringbuf_subbuf_off(&ch->geometry, ringbuf_add(&s->produced, 0, RINGBUF_ACQ_REL)))
+		if (ringbuf_flush(ch, producer, stream_idx, 0))
+			return;
+}
+
+/*
+ * ringbuf_finalize - no more records; what is there can be read to the end.
+ * Callers:  any thread with a producer slot; twice is harmless.
+ * Returns:  0, or -EPERM: called from inside four open records.
+ */
+RINGBUF_FUNC int
+ringbuf_finalize(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer)
+{
+	int first = !ringbuf_is_finalized(ch);
+
+	if (!ringbuf_ledger_free(producer))
+		return -EPERM;
+	ringbuf_set_state(ch, RINGBUF_STATE_FINALIZED, 1);
+	for (uint32_t i = 0; i < ch->n_streams; i++) {
+		ringbuf_close_stream(ch, producer, i);
+		if (first && ch->client && ch->client->buffer_finalize)
+			ch->client->buffer_finalize(ch, i, i);
+	}
+	ringbuf_set_state(ch, RINGBUF_STATE_FINALIZED, 1); /* wakes readers, now that all is delivered */
+	return 0;
+}
+
+/* ---- the right to read ---- */
+
+
+#define RINGBUF_READER_LOCK (INT64_C(1) << 62) /* lock byte of stream 0: far beyond the file */
+
+/* A locked descriptor for bytes [first, first + n) of the lock range, or -errno. */
+RINGBUF_FUNC int
+ringbuf_lock_streams(const struct ringbuf_channel *ch, uint32_t first, uint32_t n)
+{
+	char path[64];
+	struct flock lock;
+	int fd, error;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", ch->fd);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	memset(&lock, 0, sizeof(lock));
+	lock.l_type = F_WRLCK;
+	lock.l_whence = SEEK_SET;
+	lock.l_start = (off_t)(RINGBUF_READER_LOCK + first);
+	lock.l_len = (off_t)n;
+	if (fcntl(fd, 37 /* F_OFD_SETLK */, &lock) == 0)
+		return fd;
+	error = errno == EAGAIN || errno == EACCES ? EBUSY : errno;
+	close(fd);
+	return -error;
+}
+
+/*
+ * ringbuf_open_reader - take the right to read `n` streams from `first` on.
+ *
+ * An open-file-description lock on a description of its own: the kernel drops
+ * it when its process dies or execs, in any PID namespace, and no thread need
+ * live for it. A forked child does not inherit it.
+ * Returns: 0; -EBUSY: a living reader has one of them; -errno.
+ */
+RINGBUF_FUNC int
+ringbuf_open_reader(const struct ringbuf_channel *ch, uint32_t first, uint32_t n,
+		    struct ringbuf_right *right)
+{
+	pthread_mutex_lock(&ringbuf_registry.lock); /* no fork between the lock and the list */
+	right->fd = ringbuf_lock_streams(ch, first, n);
+	if (right->fd >= 0) {
+		right->next = ringbuf_registry.rights;
+		ringbuf_registry.rights = right;
+	}
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+	return right->fd < 0 ? right->fd : 0;
+}
+
+/* Give the right up; harmless if it was not had, or was the parent's. */
+RINGBUF_FUNC void
+ringbuf_close_reader(struct ringbuf_right *right)
+{
+	struct ringbuf_right **link = &ringbuf_registry.rights;
+
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	while (*link && *link != right)
+		link = &(*link)->next;
+	if (*link) {
+		*link = right->next;
+		close(right->fd);
+		right->fd = -1;
+	}
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+}
+
+/* Has the stream no living reader? (It may get one at any moment.) */
+RINGBUF_FUNC int
+ringbuf_has_no_reader(const struct ringbuf_channel *ch, uint32_t stream_idx)
+{
+	int fd = ringbuf_lock_streams(ch, stream_idx, 1);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* A file can be cut short under its mapping; a memfd cannot. Look before touching it. */
+RINGBUF_FUNC int
+ringbuf_is_whole(const struct ringbuf_channel *ch)
+{
+	struct stat st;
+
+	return fstat(ch->fd, &st) == 0 && (uint64_t)st.st_size >= ch->region_size;
+}
+
+/*
+ * ringbuf_clear - throw away all that is recorded and not yet read.
+ * Callers:  the streams' reader, holding nothing. Records that are still being
+ *           written stay. They count as overrun.
+ */
+RINGBUF_FUNC void
+ringbuf_clear_stream(struct ringbuf_stream_reader *r, struct ringbuf_producer_slot *producer)
+{
+	uint64_t to;
+
+	ringbuf_flush(r->ch, producer, r->stream_idx, 0);
+	to = ringbuf_subbuf_begin(&r->ch->geometry, ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	while (ringbuf_get_next_subbuf(r) == 0) {
+		int last = ringbuf_pos_diff(r->packet.pos, to) >= 0;
+
+		ringbuf_put_subbuf(r, last ? RINGBUF_PUT_BACK : RINGBUF_PUT_DROP);
+		if (last)
+			break;
+	}
+}
+
+#endif /* RINGBUF_CHANNEL_H */

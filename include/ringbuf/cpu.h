@@ -1,0 +1,64 @@
+/*
+ * ringbuf/cpu.h - which CPU am I on? The only header that knows.
+ *
+ * glibc >= 2.35 registers a restartable-sequence area for each thread, whose
+ * cpu_id the kernel keeps current: reading it costs one load. Without it (an
+ * older C library, or glibc.pthread.rseq=0), sched_getcpu(). The answer may be
+ * stale at once; reserve.h says why that is harmless.
+ */
+#ifndef RINGBUF_CPU_H
+#define RINGBUF_CPU_H
+
+#include "layout.h"
+
+#if defined(RINGBUF_CPU_HEADER)
+#include RINGBUF_CPU_HEADER
+#else
+
+#ifndef __cplusplus
+extern int sched_getcpu(void); /* hidden by <sched.h> without _GNU_SOURCE */
+#else
+#include <sched.h>
+#endif
+
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_thread_pointer)
+#define RINGBUF_HAVE_RSEQ 1
+#endif
+#endif
+
+#ifdef RINGBUF_HAVE_RSEQ
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+#define RINGBUF_RSEQ_CPU_ID 4 /* offset of cpu_id in struct rseq, kernel ABI */
+#endif
+
+RINGBUF_INLINE uint32_t
+ringbuf_cpu(void)
+{
+#ifdef RINGBUF_HAVE_RSEQ
+	if (RINGBUF_LIKELY(&__rseq_offset && __rseq_size)) {
+		const volatile char *area =
+			(const volatile char *)__builtin_thread_pointer() + __rseq_offset;
+		int32_t cpu = *(const volatile int32_t *)(const volatile void *)(area + RINGBUF_RSEQ_CPU_ID);
+
+		if (RINGBUF_LIKELY(cpu >= 0)) /* negative: not registered */
+			return (uint32_t)cpu;
+	}
+#endif
+	int cpu_now = sched_getcpu();
+
+	return cpu_now < 0 ? 0 : (uint32_t)cpu_now;
+}
+
+#endif /* RINGBUF_CPU_HEADER */
+
+/* The stream for `cpu`. CPUs brought up beyond the possible ones share. */
+RINGBUF_INLINE uint32_t
+ringbuf_stream_of_cpu(const struct ringbuf_channel *ch, uint32_t cpu)
+{
+	return RINGBUF_LIKELY(cpu < ch->n_streams) ? cpu : cpu % ch->n_streams;
+}
+
+#endif /* RINGBUF_CPU_H */

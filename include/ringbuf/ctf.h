@@ -1,0 +1,220 @@
+/*
+ * ringbuf/ctf.h - the built-in client: Common Trace Format 1.8.
+ *
+ * Everything is packed, but for record headers, which are aligned to 4 bytes.
+ *
+ * Packet header, 84 bytes (80 without cpu_id, in a global stream):
+ *	 0 u32 magic         4 u8[16] uuid          20 u32 stream_id (0)
+ *	24 u64 stream_instance_id
+ *	32 u64 timestamp_begin   40 u64 timestamp_end
+ *	48 u64 content_size      56 u64 packet_size     (bits)
+ *	64 u64 packet_seq_num    72 u64 events_discarded (since the start)
+ *	80 u32 cpu_id
+ *
+ * Record header, compact: one u32, id in 5 bits and time in 27; id 31 means
+ * extended: that byte, u32 id, u64 time. Large: u16 id and u32 time; id 65535
+ * means extended: that u16, u32 id, u64 time.
+ *
+ * A hole stands where a record was discarded or torn: id 30 (large: 65534),
+ * then its length in 27 (large: 32) bits, then that many bytes, then the next
+ * record's header. To a reader it is part of that next header, so it is never
+ * seen. Holes that touch are joined, and one at the end of the packet is left
+ * out of its content, before anybody reads it (discard.h).
+ */
+#ifndef RINGBUF_CTF_H
+#define RINGBUF_CTF_H
+
+#include "client.h"
+
+#define RINGBUF_CTF_MAGIC UINT32_C(0xC1FC1FC1)
+#define RINGBUF_CTF_PACKET_HEADER_SIZE 84
+#define RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL 80
+
+#define RINGBUF_CTF_ALIGN 4 /* of record headers */
+#define RINGBUF_CTF_TIME_BITS 27 /* of a short timestamp, also in the large header */
+#define RINGBUF_CTF_COMPACT_HOLE 30u
+#define RINGBUF_CTF_COMPACT_EXTENDED 31u
+#define RINGBUF_CTF_LARGE_HOLE 65534u
+#define RINGBUF_CTF_LARGE_EXTENDED 65535u
+#define RINGBUF_CTF_HEADER_SIZE_MAX 14
+
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#error "bit-fields of the compact header are laid out for little-endian hosts"
+#endif
+
+RINGBUF_INLINE int
+ringbuf_ctf_is_extended(const struct ringbuf_channel *ch, const struct ringbuf_reservation *r)
+{
+	uint32_t ids = ch->header == RINGBUF_COMPACT ? RINGBUF_CTF_COMPACT_HOLE : RINGBUF_CTF_LARGE_HOLE;
+
+	return (r->header_flags & RINGBUF_FULL_TIMESTAMP) || r->event_id >= ids;
+}
+
+RINGBUF_INLINE size_t
+ringbuf_ctf_record_header_size(const struct ringbuf_channel *ch, const struct ringbuf_reservation *r)
+{
+	size_t tag = ch->header == RINGBUF_COMPACT ? 1 : 2;
+
+	if (RINGBUF_UNLIKELY(ringbuf_ctf_is_extended(ch, r)))
+		return tag + 4 + 8;
+	return ch->header == RINGBUF_COMPACT ? 4 : 6;
+}
+
+RINGBUF_SLOW void
+ringbuf_ctf_write_extended(const struct ringbuf_channel *ch, uint8_t *header,
+			   const struct ringbuf_reservation *r)
+{
+	uint16_t tag = ch->header == RINGBUF_COMPACT ? RINGBUF_CTF_COMPACT_EXTENDED
+						     : RINGBUF_CTF_LARGE_EXTENDED;
+	size_t tag_size = ch->header == RINGBUF_COMPACT ? 1 : 2;
+
+	ringbuf_data_write(header, &tag, tag_size);
+	ringbuf_data_write(header + tag_size, &r->event_id, 4);
+	ringbuf_data_write(header + tag_size + 4, &r->timestamp, 8);
+}
+
+RINGBUF_INLINE void
+ringbuf_ctf_write_record_header(const struct ringbuf_channel *ch, uint8_t *header,
+				const struct ringbuf_reservation *r)
+{
+	if (RINGBUF_UNLIKELY(ringbuf_ctf_is_extended(ch, r))) {
+		ringbuf_ctf_write_extended(ch, header, r);
+	} else if (ch->header == RINGBUF_COMPACT) {
+		uint32_t id_and_time = r->event_id | (uint32_t)(r->timestamp << 5);
+
+		ringbuf_data_write(header, &id_and_time, 4);
+	} else {
+		uint16_t id = (uint16_t)r->event_id;
+		uint32_t time = (uint32_t)r->timestamp;
+
+		ringbuf_data_write(header, &id, 2);
+		ringbuf_data_write(header + 2, &time, 4);
+	}
+}
+
+/* Bytes of a hole before what it skips; no record is smaller. */
+RINGBUF_INLINE size_t
+ringbuf_ctf_hole_size(const struct ringbuf_channel *ch)
+{
+	return ch->header == RINGBUF_COMPACT ? 4 : 6;
+}
+
+/* A hole whose length field is `skip` (27 bits). */
+RINGBUF_FUNC void
+ringbuf_ctf_write_hole(const struct ringbuf_channel *ch, uint8_t *at, uint32_t skip)
+{
+	if (ch->header == RINGBUF_COMPACT) {
+		uint32_t id_and_skip = RINGBUF_CTF_COMPACT_HOLE | skip << 5;
+
+		ringbuf_data_write(at, &id_and_skip, 4);
+	} else {
+		uint16_t id = RINGBUF_CTF_LARGE_HOLE;
+
+		ringbuf_data_write(at, &id, 2);
+		ringbuf_data_write(at + 2, &skip, 4);
+	}
+}
+
+RINGBUF_FUNC uint32_t
+ringbuf_ctf_read_hole(const struct ringbuf_channel *ch, const uint8_t *at)
+{
+	uint32_t skip;
+
+	ringbuf_data_read(&skip, ch->header == RINGBUF_COMPACT ? at : at + 2, 4);
+	return ch->header == RINGBUF_COMPACT ? skip >> 5 : skip;
+}
+
+RINGBUF_INLINE void
+ringbuf_ctf_put_u64(uint8_t *header, size_t off, uint64_t v)
+{
+	ringbuf_data_write(header + off, &v, 8);
+}
+
+RINGBUF_FUNC void
+ringbuf_ctf_buffer_begin(const struct ringbuf_channel *ch, uint32_t stream_idx, uint64_t timestamp,
+			 uint8_t *header)
+{
+	uint32_t magic = RINGBUF_CTF_MAGIC, stream_id = 0;
+
+	ringbuf_data_write(header, &magic, 4);
+	ringbuf_data_write(header + 4, ch->super->uuid, 16);
+	ringbuf_data_write(header + 20, &stream_id, 4);
+	ringbuf_ctf_put_u64(header, 24, stream_idx);
+	ringbuf_ctf_put_u64(header, 32, timestamp);
+	if (ch->streams == RINGBUF_PER_CPU)
+		ringbuf_data_write(header + 80, &stream_idx, 4);
+}
+
+RINGBUF_FUNC void
+ringbuf_ctf_buffer_end(const struct ringbuf_subbuf *sb, uint8_t *header)
+{
+	ringbuf_ctf_put_u64(header, 40, ringbuf_load(&sb->timestamp_end, RINGBUF_RELAXED));
+	ringbuf_ctf_put_u64(header, 48, ringbuf_load(&sb->content_size, RINGBUF_RELAXED) * 8);
+	ringbuf_ctf_put_u64(header, 56, ringbuf_load(&sb->packet_size, RINGBUF_RELAXED) * 8);
+	ringbuf_ctf_put_u64(header, 64, ringbuf_load(&sb->sequence_number, RINGBUF_RELAXED));
+	ringbuf_ctf_put_u64(header, 72, ringbuf_load(&sb->events_discarded, RINGBUF_RELAXED));
+}
+
+/* ---- dispatch: the client's callback where it has one, CTF where not ---- */
+
+RINGBUF_INLINE size_t
+ringbuf_record_header_size(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+			   size_t offset, size_t *pre_padding, const struct ringbuf_reservation *r)
+{
+	if (client && client->record_header_size) {
+		*pre_padding = 0;
+		return client->record_header_size(ch, offset, pre_padding, r);
+	}
+	*pre_padding = -offset & (RINGBUF_CTF_ALIGN - 1);
+	return ringbuf_ctf_record_header_size(ch, r);
+}
+
+RINGBUF_INLINE void
+ringbuf_write_record_header(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+			    uint8_t *header, const struct ringbuf_reservation *r)
+{
+	if (client && client->write_record_header)
+		client->write_record_header(ch, header, r);
+	else
+		ringbuf_ctf_write_record_header(ch, header, r);
+}
+
+RINGBUF_FUNC void
+ringbuf_buffer_begin(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		     struct ringbuf_stream *s, uint32_t stream_idx, uint32_t subbuf_idx,
+		     uint64_t timestamp)
+{
+	uint8_t *header = ringbuf_subbuf_data(ch, s, subbuf_idx);
+
+	ringbuf_store(&ringbuf_subbuf_at(ch, s, subbuf_idx)->timestamp_begin, timestamp,
+		      RINGBUF_RELAXED); /* published by O2, then O3 */
+	if (client && client->buffer_begin)
+		client->buffer_begin(ch, s, stream_idx, subbuf_idx, timestamp, header);
+	else
+		ringbuf_ctf_buffer_begin(ch, stream_idx, timestamp, header);
+}
+
+RINGBUF_FUNC void
+ringbuf_buffer_end(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		   struct ringbuf_stream *s, uint32_t stream_idx, uint32_t subbuf_idx)
+{
+	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, subbuf_idx);
+	uint8_t *header = ringbuf_subbuf_data(ch, s, subbuf_idx);
+
+	if (client && client->buffer_end)
+		client->buffer_end(ch, s, stream_idx, subbuf_idx,
+				   ringbuf_load(&sb->timestamp_end, RINGBUF_RELAXED),
+				   ringbuf_load(&sb->content_size, RINGBUF_RELAXED), header);
+	else
+		ringbuf_ctf_buffer_end(sb, header);
+}
+
+/* Do this client's discarded records become holes that can be joined? */
+RINGBUF_INLINE int
+ringbuf_has_holes(const struct ringbuf_client *client)
+{
+	return !client || (!client->record_header_size && !client->write_record_header &&
+			   !client->write_filler);
+}
+
+#endif /* RINGBUF_CTF_H */

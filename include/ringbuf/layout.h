@@ -1,0 +1,334 @@
+/*
+ * ringbuf/layout.h - what lies in the shared region, and how to find it.
+ *
+ *	superblock       1 page   written once, before the magic; read-only after
+ *	control          1 page   channel state, schema lock, reader wake-up
+ *	schema area               event declarations, append-only
+ *	producer table            one slot for each recording thread
+ *	stream 0, 1, ...          one for each CPU (or one, global)
+ *		stream control    positions, losses, reader's hold
+ *		slots             one for each place in the ring: commit counters
+ *		sub-buffer table  one entry for each sub-buffer, the spare included
+ *		filler maps       for each slot, one bit for each 4 bytes of sub-buffer
+ *		meta page         the mapped consumer's view
+ *		sub-buffers       n_subbufs + 1, each subbuf_size bytes
+ *
+ * Offsets only, never pointers. Whoever attaches copies the geometry into
+ * private memory once, checked (channel.h); nothing in the region is used as
+ * a size, an index or an offset without a bound.
+ *
+ * Who writes a word is said beside it: P producers, R the reader, D whoever
+ * delivers the sub-buffer (one thread at a time), C the creator.
+ */
+#ifndef RINGBUF_LAYOUT_H
+#define RINGBUF_LAYOUT_H
+
+#include <pthread.h>
+
+#include "atomic.h"
+#include "position.h"
+
+#define RINGBUF_LAYOUT_VERSION 1
+#define RINGBUF_MAGIC UINT64_C(0x676e6972627566f1) /* "\xf1fubring" */
+#define RINGBUF_BYTE_ORDER UINT32_C(0x01020304)
+#define RINGBUF_CACHE_LINE 64
+#define RINGBUF_NAME_SIZE 64
+#define RINGBUF_CONTEXTS_SIZE 1024
+#define RINGBUF_STREAMS_MAX 4096 /* a ledger word has 12 bits for the stream */
+#define RINGBUF_NESTING_MAX 4
+
+#define RINGBUF_ALIGNED __attribute__((aligned(RINGBUF_CACHE_LINE)))
+
+enum ringbuf_mode { RINGBUF_DISCARD = 0, RINGBUF_OVERWRITE = 1 };
+enum ringbuf_streams { RINGBUF_PER_CPU = 0, RINGBUF_GLOBAL = 1 };
+enum ringbuf_header { RINGBUF_COMPACT = 0, RINGBUF_LARGE = 1 };
+enum ringbuf_clock { RINGBUF_CLOCK_TSC = 0, RINGBUF_CLOCK_MONOTONIC = 1, RINGBUF_CLOCK_CUSTOM = 2 };
+enum ringbuf_wakeup { RINGBUF_WAKEUP_TIMER = 0, RINGBUF_WAKEUP_WRITER = 1, RINGBUF_WAKEUP_NONE = 2 };
+
+/* Why a record was lost; DISCARDED is the producer's own wish, not a loss. */
+enum ringbuf_cause {
+	RINGBUF_LOST_FULL,     /* discard mode: no room until the reader moves on */
+	RINGBUF_LOST_WRAP,     /* the ring came round to a sub-buffer still being written */
+	RINGBUF_LOST_BIG,      /* larger than a sub-buffer */
+	RINGBUF_LOST_NESTING,  /* more than RINGBUF_NESTING_MAX open in one thread */
+	RINGBUF_LOST_SLOTS,    /* more recording threads than producer slots */
+	RINGBUF_LOST_DISABLED, /* channel disabled or finalized */
+	RINGBUF_LOST_TORN,     /* its producer died over it */
+	RINGBUF_DISCARDED,
+	RINGBUF_N_CAUSES
+};
+
+/* ---- superblock ---- */
+
+struct ringbuf_superblock {
+	ringbuf_atomic_u64 magic; /* C: last; O1 below */
+	uint32_t layout_version;
+	uint32_t byte_order;
+	uint64_t region_size;
+	uint32_t page_size;
+	uint32_t flags;
+
+	uint32_t mode, streams, header, clock, wakeup, custom_client;
+	uint32_t n_streams;
+	uint32_t subbuf_order, count_order;
+	uint32_t n_producers;
+	uint32_t packet_header_size;
+	uint32_t reserved;
+
+	uint64_t control_off, schema_off, schema_size, producers_off;
+	uint64_t streams_off, stream_stride;
+	/* inside a stream: */
+	uint64_t slots_off, subbufs_off, fillers_off, meta_off, data_off;
+
+	uint64_t start_pos;
+	uint64_t clock_freq;        /* ticks per second */
+	int64_t clock_offset_s;     /* tick 0 = offset_s + offset / freq, Unix time */
+	uint64_t clock_offset;      /* ticks, < clock_freq */
+	uint64_t switch_timer_ns, read_timer_ns, blocking_timeout_ns;
+
+	uint8_t uuid[16];
+	uint64_t creator_pid, creator_start; /* start in clock ticks since boot */
+	char name[RINGBUF_NAME_SIZE];
+	char program[RINGBUF_NAME_SIZE];
+	char hostname[RINGBUF_NAME_SIZE];
+	char contexts[RINGBUF_CONTEXTS_SIZE]; /* field text, as in schema.h */
+};
+
+/* ---- control ---- */
+
+#define RINGBUF_STATE_DISABLED 1u
+#define RINGBUF_STATE_FINALIZED 2u
+
+struct ringbuf_control {
+	/* Read by every record, written by disable, enable and finalize. */
+	RINGBUF_ALIGNED ringbuf_atomic_u32 state;
+
+	RINGBUF_ALIGNED pthread_mutex_t schema_lock; /* robust */
+	ringbuf_atomic_u64 schema_used;              /* bytes; grows under the lock */
+	ringbuf_atomic_u32 schema_count;             /* events declared */
+
+	/* A reader asleep until a packet is delivered (wait.h). */
+	RINGBUF_ALIGNED ringbuf_atomic_u32 data_seq;
+	ringbuf_atomic_u32 data_wanted;
+
+	/* Held by whoever repairs a stuck sub-buffer. */
+	RINGBUF_ALIGNED pthread_mutex_t repair_lock; /* robust */
+};
+
+/* ---- producer table ---- */
+
+/*
+ * One reservation in flight. `word` says all that a repairer must read
+ * together: position (48 bits) | stream (12) | crosses (1) | state (3).
+ * The rest is read only once the producer is known to be dead.
+ */
+struct ringbuf_ledger_entry {
+	ringbuf_atomic_u64 word;      /* P */
+	ringbuf_atomic_u64 timestamp; /* P: of the reservation */
+	ringbuf_atomic_u64 size;      /* P: bytes reserved for the record */
+	ringbuf_atomic_u64 record;    /* P: where the record begins, if it crosses */
+};
+
+enum ringbuf_ledger_state {
+	RINGBUF_LEDGER_IDLE = 0,
+	RINGBUF_LEDGER_CLAIMING, /* the swap may or may not have happened */
+	RINGBUF_LEDGER_OWNED,    /* it has; the payload is incomplete */
+	RINGBUF_LEDGER_WRITTEN,  /* payload complete; perhaps counted */
+	RINGBUF_LEDGER_UNDOING,  /* the roll-back may or may not have happened */
+	RINGBUF_LEDGER_FLUSHING, /* claiming for padding alone, no record */
+	RINGBUF_LEDGER_PADDING,  /* that claim succeeded; perhaps counted */
+};
+
+#define RINGBUF_LEDGER_STREAM_SHIFT 48
+#define RINGBUF_LEDGER_CROSSES (UINT64_C(1) << 60)
+#define RINGBUF_LEDGER_STATE_SHIFT 61
+
+struct ringbuf_producer_slot {
+	RINGBUF_ALIGNED struct ringbuf_ledger_entry ledger[RINGBUF_NESTING_MAX];
+	/* Held for the thread's life; the kernel marks it when the thread dies. */
+	RINGBUF_ALIGNED pthread_mutex_t certificate;
+	ringbuf_atomic_u32 pid, tid;        /* P, at registration: as the producer sees them */
+	ringbuf_atomic_u64 start;           /* P: process start, clock ticks since boot */
+	char name[16];                      /* P: thread name */
+	ringbuf_atomic_u64 lost_disabled;   /* P: this thread alone, hence no RMW */
+};
+
+/* ---- stream ---- */
+
+struct ringbuf_stream {
+	/* P, every record: */
+	RINGBUF_ALIGNED ringbuf_atomic_u64 produced; /* tag | position */
+	ringbuf_atomic_u64 base_timestamp;           /* of the newest committed record */
+
+	/* P, slow path: */
+	RINGBUF_ALIGNED ringbuf_atomic_u64 lost[RINGBUF_N_CAUSES];
+
+	/* R; producers in discard mode read consumed_pos on their slow path: */
+	RINGBUF_ALIGNED ringbuf_atomic_u64 consumed_pos;
+	ringbuf_atomic_u64 read_seq;         /* packets consumed; parity selects the totals */
+	ringbuf_atomic_u64 read_total[2];    /* records read */
+	ringbuf_atomic_u64 dropped_total[2]; /* records taken and thrown away unread */
+	ringbuf_atomic_u64 hold_pos;         /* the packet in the reader's hands */
+	ringbuf_atomic_u64 hold;             /* its sub-buffer | RINGBUF_HOLD_VALID */
+
+	RINGBUF_ALIGNED ringbuf_atomic_u64 hold_seq; /* R: read_seq when it was taken */
+	ringbuf_atomic_u64 spare;            /* R: the sub-buffer outside the ring */
+	ringbuf_atomic_u64 read_discarded;   /* R: events_discarded of the newest packet consumed */
+	ringbuf_atomic_u64 custom_timestamp; /* P: last time of a user's clock */
+	ringbuf_atomic_u32 space_seq;        /* a producer asleep until there is room */
+	ringbuf_atomic_u32 space_wanted;
+	uint32_t index, cpu;                 /* C */
+
+	RINGBUF_ALIGNED uint64_t map_state[8]; /* the mapped consumer's */
+};
+
+#define RINGBUF_HOLD_VALID (UINT64_C(1) << 63)
+
+/*
+ * subbuf_ref: which sub-buffer stands in the slot, and what became of the
+ * packet in it: index (20 bits) | HELD | READ | LOST | pass (40).
+ *	HELD  the reader has it; a producer that laps it leaves it to the reader
+ *	      and puts the spare in its place
+ *	READ  consumed; lapping it loses nothing
+ *	LOST  the packet of the pass before was lapped unread
+ */
+#define RINGBUF_REF_IDX_MASK UINT64_C(0xfffff)
+#define RINGBUF_REF_HELD (UINT64_C(1) << 20)
+#define RINGBUF_REF_READ (UINT64_C(1) << 21)
+#define RINGBUF_REF_LOST (UINT64_C(1) << 22)
+#define RINGBUF_REF_PASS_SHIFT 24
+
+struct ringbuf_slot {
+	/* P, every record: */
+	RINGBUF_ALIGNED ringbuf_atomic_u64 committed; /* records << 32 | bytes, never reset */
+	ringbuf_atomic_u64 subbuf_ref;                /* P when entering a pass, R */
+
+	/* P who closes the sub-buffer, then D: */
+	RINGBUF_ALIGNED ringbuf_atomic_u64 delivered; /* D: `committed` when last complete */
+	ringbuf_atomic_u64 close_timestamp;
+	ringbuf_atomic_u64 close_size;                /* bytes of content */
+	ringbuf_atomic_u64 close_discarded;           /* events_discarded sampled before closing */
+	ringbuf_atomic_u64 fillers;                   /* P: not 0: some bit of its filler map is set */
+
+	/* D: cells selected by the parity of the pass, so that delivering twice is harmless. */
+	RINGBUF_ALIGNED ringbuf_atomic_u64 records[2]; /* in the packet of that pass */
+	ringbuf_atomic_u64 total[2];                   /* in this slot since the start */
+	ringbuf_atomic_u64 overrun[2];                 /* of those, lapped unread */
+};
+
+/* What is known of a sub-buffer's packet without reading its bytes. */
+struct ringbuf_subbuf {
+	RINGBUF_ALIGNED ringbuf_atomic_u64 pos; /* D: the position it began at */
+	ringbuf_atomic_u64 timestamp_begin;     /* P who begins it */
+	ringbuf_atomic_u64 timestamp_end;       /* D */
+	ringbuf_atomic_u64 events_discarded;    /* D */
+	ringbuf_atomic_u64 sequence_number;     /* D */
+	ringbuf_atomic_u64 content_size;        /* D: bytes */
+	ringbuf_atomic_u64 packet_size;         /* D: bytes, content rounded up to a page */
+	ringbuf_atomic_u64 records;             /* D */
+};
+
+/* ---- the process's own view ---- */
+
+struct ringbuf_client;
+struct ringbuf_producer;
+
+/* Private memory: filled and checked once at creation or attachment. */
+struct ringbuf_channel {
+	struct ringbuf_geometry geometry;
+	uint8_t mode, streams, header, clock, wakeup;
+	uint32_t n_streams;
+	uint32_t packet_header_size;
+	uint8_t *base;                        /* of the mapping */
+	struct ringbuf_control *control;
+	uint64_t streams_off, stream_stride, slots_off, subbufs_off, fillers_off, data_off;
+	const struct ringbuf_client *client;  /* NULL: the built-in CTF client */
+	void *client_data;
+
+	uint64_t id;                          /* never used twice in a process */
+	uint64_t blocking_timeout_ns;         /* UINT64_MAX: for ever */
+	const struct ringbuf_superblock *super;
+	uint64_t region_size, start_pos, meta_off, producers_off, schema_off, schema_size;
+	uint32_t n_producers, page_size;
+	int fd;
+	/* registry (producer.h), under its lock: */
+	struct ringbuf_channel *registry_next;
+	struct ringbuf_producer *producers;
+	uint32_t refs;
+	uint32_t closed;
+	char contexts[RINGBUF_CONTEXTS_SIZE]; /* field text */
+};
+
+RINGBUF_INLINE struct ringbuf_stream *
+ringbuf_stream_at(const struct ringbuf_channel *ch, uint32_t idx)
+{
+	return (struct ringbuf_stream *)(void *)(ch->base + ch->streams_off + idx * ch->stream_stride);
+}
+
+RINGBUF_INLINE struct ringbuf_slot *
+ringbuf_slot_at(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos)
+{
+	uint8_t *slots = (uint8_t *)(void *)s + ch->slots_off;
+
+	return (struct ringbuf_slot *)(void *)slots + ringbuf_slot_idx(&ch->geometry, pos);
+}
+
+/* `idx` came from shared memory: an impossible one is folded to a possible one. */
+RINGBUF_INLINE uint32_t
+ringbuf_checked_idx(const struct ringbuf_channel *ch, uint64_t idx)
+{
+	return RINGBUF_LIKELY(idx <= ringbuf_n_subbufs(&ch->geometry)) ? (uint32_t)idx : 0;
+}
+
+RINGBUF_INLINE struct ringbuf_subbuf *
+ringbuf_subbuf_at(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint32_t idx)
+{
+	uint8_t *table = (uint8_t *)(void *)s + ch->subbufs_off;
+
+	return (struct ringbuf_subbuf *)(void *)table + idx;
+}
+
+/* A slot's filler map: bit i says that a discarded or torn record begins at byte 4i. */
+#define RINGBUF_FILLER_UNIT 4
+
+RINGBUF_INLINE uint64_t
+ringbuf_filler_map_words(const struct ringbuf_geometry *g)
+{
+	return ringbuf_subbuf_size(g) / RINGBUF_FILLER_UNIT / 64;
+}
+
+RINGBUF_INLINE ringbuf_atomic_u64 *
+ringbuf_filler_map(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos)
+{
+	uint8_t *maps = (uint8_t *)(void *)s + ch->fillers_off;
+
+	return (ringbuf_atomic_u64 *)(void *)maps +
+	       ringbuf_slot_idx(&ch->geometry, pos) * ringbuf_filler_map_words(&ch->geometry);
+}
+
+RINGBUF_INLINE uint8_t *
+ringbuf_subbuf_data(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint32_t idx)
+{
+	return (uint8_t *)(void *)s + ch->data_off + ((uint64_t)idx << ch->geometry.subbuf_order);
+}
+
+RINGBUF_INLINE struct ringbuf_producer_slot *
+ringbuf_producer_slot_at(const struct ringbuf_channel *ch, uint32_t idx)
+{
+	return (struct ringbuf_producer_slot *)(void *)(ch->base + ch->producers_off) + idx;
+}
+
+RINGBUF_INLINE uint64_t
+ringbuf_ref_pass(uint64_t ref)
+{
+	return ref >> RINGBUF_REF_PASS_SHIFT;
+}
+
+/* Has the pass of `pos` through its slot been delivered, and none since? */
+RINGBUF_INLINE int
+ringbuf_is_delivered(const struct ringbuf_channel *ch, uint64_t delivered, uint64_t pos)
+{
+	return (uint32_t)delivered == ringbuf_commit_full(&ch->geometry, pos);
+}
+
+#endif /* RINGBUF_LAYOUT_H */

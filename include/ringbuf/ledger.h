@@ -1,0 +1,81 @@
+/*
+ * ringbuf/ledger.h - what a producer leaves behind if it dies.
+ *
+ * Each recording thread owns a slot of the channel's producer table. For each
+ * reservation it has open (nested ones included), one entry says how far it
+ * got, in one 64-bit word, so that a repairer never pairs an old state with a
+ * new position. Plain stores to the thread's own cache lines.
+ *
+ * Ordering O7: the idle store releases, and the repairer's scan acquires: an
+ * entry seen idle means that its record's count is seen too. All earlier
+ * stores may be relaxed: the claiming store is published by the release of the
+ * position's swap (O1), and a dead thread's stores by its death (the
+ * certificate's lock).
+ */
+#ifndef RINGBUF_LEDGER_H
+#define RINGBUF_LEDGER_H
+
+#include "layout.h"
+
+RINGBUF_INLINE uint64_t
+ringbuf_ledger_word(enum ringbuf_ledger_state state, uint32_t stream_idx, uint64_t pos)
+{
+	return pos | (uint64_t)stream_idx << RINGBUF_LEDGER_STREAM_SHIFT |
+	       (uint64_t)state << RINGBUF_LEDGER_STATE_SHIFT;
+}
+
+RINGBUF_INLINE enum ringbuf_ledger_state
+ringbuf_ledger_state(uint64_t word)
+{
+	return (enum ringbuf_ledger_state)(word >> RINGBUF_LEDGER_STATE_SHIFT);
+}
+
+RINGBUF_INLINE uint32_t
+ringbuf_ledger_stream(uint64_t word)
+{
+	return (uint32_t)(word >> RINGBUF_LEDGER_STREAM_SHIFT) & (RINGBUF_STREAMS_MAX - 1);
+}
+
+/*
+ * An idle entry of the calling thread's slot, or NULL: all levels are taken.
+ * A signal handler that interrupts between this and the claim takes the same
+ * entry, and has it idle again before it returns.
+ */
+RINGBUF_INLINE struct ringbuf_ledger_entry *
+ringbuf_ledger_free(struct ringbuf_producer_slot *slot)
+{
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		/* relaxed: only this thread writes it */
+		if (RINGBUF_LIKELY(!ringbuf_load(&slot->ledger[i].word, RINGBUF_RELAXED)))
+			return &slot->ledger[i];
+	return NULL;
+}
+
+/* Before the swap of the position: "I may be about to own `size` bytes at `pos`". */
+RINGBUF_INLINE void
+ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size,
+		     uint64_t timestamp)
+{
+	ringbuf_store(&e->size, size, RINGBUF_RELAXED);
+	ringbuf_store(&e->timestamp, timestamp, RINGBUF_RELAXED);
+	ringbuf_store(&e->word, word, RINGBUF_RELAXED); /* O7, by O1 */
+	RINGBUF_TESTPOINT(ledger_claimed);
+}
+
+RINGBUF_INLINE void
+ringbuf_ledger_set(struct ringbuf_ledger_entry *e, enum ringbuf_ledger_state state,
+		   uint32_t stream_idx, uint64_t pos)
+{
+	ringbuf_store(&e->word, ringbuf_ledger_word(state, stream_idx, pos),
+		      RINGBUF_RELAXED); /* O7: read of the dead, or to find me alive */
+}
+
+RINGBUF_INLINE void
+ringbuf_ledger_idle(struct ringbuf_ledger_entry *e)
+{
+	/* O7 release: whoever sees the entry idle sees the count it led to.
+	 * Pairs with the acquire of a repairer's scan. */
+	ringbuf_store(&e->word, 0, RINGBUF_RELEASE);
+}
+
+#endif /* RINGBUF_LEDGER_H */

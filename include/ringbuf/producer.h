@@ -1,0 +1,403 @@
+/*
+ * ringbuf/producer.h - a thread's place among a channel's producers.
+ *
+ * A thread that records holds a slot of the channel's producer table, and in
+ * it the certificate: a robust mutex that it keeps locked for its life. When
+ * the thread dies or execs, whatever killed it, the kernel marks the mutex, in
+ * any PID namespace. A slot whose certificate can be had is nobody's; if its
+ * ledger is not idle, its owner died over a record, and a repairer must come
+ * before the slot is used again.
+ *
+ * The kernel and the C library keep a thread's robust mutexes in a list that
+ * runs through the mapping, so a mapping stays until every thread of this
+ * process that recorded into it has given its slot back: at its exit, at its
+ * next registration with any channel, or when it closes the channel itself.
+ *
+ * All of this is the slow side: once for each thread and channel.
+ */
+#ifndef RINGBUF_PRODUCER_H
+#define RINGBUF_PRODUCER_H
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "context.h"
+#include "ledger.h"
+#include "reserve.h"
+
+/* One thread's registration with one channel; private memory. */
+struct ringbuf_producer {
+	struct ringbuf_producer_slot *slot;
+	struct ringbuf_channel *channel;
+	uint64_t channel_id;
+	struct ringbuf_producer *next_of_channel, *next_of_thread;
+	uint32_t context_size;
+	uint8_t context[RINGBUF_CONTEXT_BLOCK_MAX]; /* allocated as far as it is used */
+};
+
+/* The thread's registrations; the last one used is found by one comparison. */
+struct ringbuf_thread {
+	uint64_t last_id;
+	struct ringbuf_producer *last;
+	struct ringbuf_producer *producers;
+};
+
+/* The right to read some streams: a locked descriptor (channel.h). Caller-allocated. */
+struct ringbuf_right {
+	int fd;
+	struct ringbuf_right *next;
+};
+
+/* Of the process: all open channels and rights, so that a forked child can tidy up. */
+struct ringbuf_registry {
+	pthread_mutex_t lock;
+	pthread_once_t once;
+	pthread_key_t thread_exit;
+	int ready;
+	uint64_t last_channel_id;
+	uint64_t forks; /* generations of this process: a reservation belongs to one */
+	struct ringbuf_channel *channels;
+	struct ringbuf_right *rights;
+};
+
+#if defined(__cplusplus)
+#define RINGBUF_THREAD_LOCAL thread_local
+#else
+#define RINGBUF_THREAD_LOCAL _Thread_local
+#endif
+
+/* Weak: one of each in an object, however many of its files include this. */
+__attribute__((weak, visibility("hidden"))) RINGBUF_THREAD_LOCAL struct ringbuf_thread
+	ringbuf_thread_self = {0, NULL, NULL};
+__attribute__((weak, visibility("hidden"))) struct ringbuf_registry ringbuf_registry = {
+	PTHREAD_MUTEX_INITIALIZER, PTHREAD_ONCE_INIT, 0, 0, 0, 0, NULL, NULL};
+
+/* ---- certificates ---- */
+
+RINGBUF_FUNC int
+ringbuf_robust_mutex_init(pthread_mutex_t *m)
+{
+	pthread_mutexattr_t attr;
+	int ret = pthread_mutexattr_init(&attr);
+
+	if (ret)
+		return -ret;
+	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	ret = pthread_mutex_init(m, &attr);
+	pthread_mutexattr_destroy(&attr);
+	return -ret;
+}
+
+/* Lock or try to lock; a dead owner's lock is simply had. Returns 0 or -errno. */
+RINGBUF_FUNC int
+ringbuf_robust_lock(pthread_mutex_t *m, int wait)
+{
+	int ret = wait ? pthread_mutex_lock(m) : pthread_mutex_trylock(m);
+
+	if (ret == EOWNERDEAD)
+		ret = pthread_mutex_consistent(m);
+	return -ret;
+}
+
+RINGBUF_FUNC int
+ringbuf_ledger_is_idle(const struct ringbuf_producer_slot *slot)
+{
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		if (ringbuf_load(&slot->ledger[i].word, RINGBUF_ACQUIRE)) /* O7 */
+			return 0;
+	return 1;
+}
+
+/* The caller's process start time in clock ticks since boot, 0 if /proc is not there. */
+RINGBUF_FUNC uint64_t
+ringbuf_process_start(void)
+{
+	char buf[1024], *p;
+	unsigned long long start = 0;
+	FILE *f = fopen("/proc/self/stat", "re");
+
+	if (!f)
+		return 0;
+	p = fgets(buf, sizeof(buf), f) ? strrchr(buf, ')') : NULL;
+	fclose(f);
+	for (int field = 2; p && field < 22; field++) /* starttime is the 22nd */
+		p = strchr(p + 1, ' ');
+	if (p)
+		start = strtoull(p, NULL, 10);
+	return start;
+}
+
+/* Take a free slot of the table. Returns NULL if there is none. */
+RINGBUF_FUNC struct ringbuf_producer_slot *
+ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
+{
+	for (uint32_t i = 0; i < ch->n_producers; i++) {
+		struct ringbuf_producer_slot *slot = ringbuf_producer_slot_at(ch, i);
+
+		if (ringbuf_robust_lock(&slot->certificate, 0))
+			continue; /* its owner lives */
+		if (!ringbuf_ledger_is_idle(slot)) {
+			pthread_mutex_unlock(&slot->certificate); /* died over a record: a repairer's */
+			continue;
+		}
+		/* relaxed: told to people, and read of the dead */
+		ringbuf_store(&slot->pid, (uint32_t)getpid(), RINGBUF_RELAXED);
+		ringbuf_store(&slot->tid, (uint32_t)syscall(SYS_gettid), RINGBUF_RELAXED);
+		ringbuf_store(&slot->start, ringbuf_process_start(), RINGBUF_RELAXED);
+		prctl(PR_GET_NAME, slot->name);
+		RINGBUF_TESTPOINT(producer_registered);
+		return slot;
+	}
+	return NULL;
+}
+
+/* ---- the process's registry ---- */
+
+/* The last reference to a closed channel is gone. Under the registry's lock. */
+RINGBUF_FUNC void
+ringbuf_channel_unref(struct ringbuf_channel *ch)
+{
+	struct ringbuf_channel **link = &ringbuf_registry.channels;
+
+	if (--ch->refs)
+		return;
+	while (*link != ch)
+		link = &(*link)->registry_next;
+	*link = ch->registry_next;
+	munmap(ch->base, ch->region_size);
+	free(ch);
+}
+
+RINGBUF_FUNC void
+ringbuf_unlink_producer(struct ringbuf_producer *p)
+{
+	struct ringbuf_producer **link = &p->channel->producers;
+
+	while (*link != p)
+		link = &(*link)->next_of_channel;
+	*link = p->next_of_channel;
+}
+
+/* Give back the calling thread's slots: all, or those of `ch`, or of closed channels. */
+RINGBUF_FUNC void
+ringbuf_release_producers(struct ringbuf_thread *self, const struct ringbuf_channel *ch, int all)
+{
+	struct ringbuf_producer **link = &self->producers;
+
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	self->last_id = 0;
+	while (*link) {
+		struct ringbuf_producer *p = *link;
+
+		if (!all && p->channel != ch && !p->channel->closed) {
+			link = &p->next_of_thread;
+			continue;
+		}
+		*link = p->next_of_thread;
+		ringbuf_unlink_producer(p);
+		/* a ledger entry left open makes its record torn, as a death would */
+		pthread_mutex_unlock(&p->slot->certificate);
+		ringbuf_channel_unref(p->channel);
+		free(p);
+	}
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+}
+
+RINGBUF_FUNC void
+ringbuf_thread_exits(void *self)
+{
+	ringbuf_release_producers((struct ringbuf_thread *)self, NULL, 1);
+}
+
+RINGBUF_FUNC void ringbuf_fork_prepare(void) { pthread_mutex_lock(&ringbuf_registry.lock); }
+RINGBUF_FUNC void ringbuf_fork_parent(void) { pthread_mutex_unlock(&ringbuf_registry.lock); }
+
+/* A child owns none of its parent's slots and rights: it forgets them, and leaves them alone. */
+RINGBUF_FUNC void
+ringbuf_fork_child(void)
+{
+	struct ringbuf_channel *ch, *next;
+	pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+
+	memcpy(&ringbuf_registry.lock, &fresh, sizeof(fresh));
+	ringbuf_registry.forks++;
+	memset(&ringbuf_thread_self, 0, sizeof(ringbuf_thread_self));
+	for (struct ringbuf_right *r = ringbuf_registry.rights; r; r = r->next) {
+		close(r->fd); /* the parent's copy keeps the lock, and its death ends it */
+		r->fd = -1;
+	}
+	ringbuf_registry.rights = NULL;
+	for (ch = ringbuf_registry.channels; ch; ch = next) {
+		next = ch->registry_next;
+		ch->refs++; /* until this loop is done with it */
+		while (ch->producers) {
+			struct ringbuf_producer *p = ch->producers;
+
+			ch->producers = p->next_of_channel;
+			free(p);
+			ch->refs--;
+		}
+		ringbuf_channel_unref(ch);
+	}
+}
+
+RINGBUF_FUNC void
+ringbuf_registry_init(void)
+{
+	if (pthread_key_create(&ringbuf_registry.thread_exit, ringbuf_thread_exits))
+		return;
+	if (pthread_atfork(ringbuf_fork_prepare, ringbuf_fork_parent, ringbuf_fork_child))
+		return;
+	ringbuf_registry.ready = 1;
+}
+
+/* ---- this thread's producer ---- */
+
+RINGBUF_FUNC int
+ringbuf_register_producer(struct ringbuf_channel *ch)
+{
+	struct ringbuf_thread *self = &ringbuf_thread_self;
+	uint8_t block[RINGBUF_CONTEXT_BLOCK_MAX];
+	size_t size = ringbuf_encode_contexts(ch->contexts, block, sizeof(block));
+	struct ringbuf_producer *p = (struct ringbuf_producer *)calloc(
+		1, offsetof(struct ringbuf_producer, context) + size);
+
+	if (!p || size > sizeof(block)) {
+		free(p);
+		return -ENOMEM;
+	}
+	p->context_size = (uint32_t)size;
+	memcpy(p->context, block, size);
+	ringbuf_release_producers(self, NULL, 0); /* of channels closed since */
+	if (pthread_setspecific(ringbuf_registry.thread_exit, self) ||
+	    !(p->slot = ringbuf_take_producer_slot(ch))) {
+		free(p);
+		return -EUSERS;
+	}
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	p->channel = ch;
+	p->channel_id = ch->id;
+	p->next_of_thread = self->producers;
+	self->producers = p;
+	p->next_of_channel = ch->producers;
+	ch->producers = p;
+	ch->refs++;
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+	return 0;
+}
+
+RINGBUF_SLOW struct ringbuf_producer *
+ringbuf_this_producer_slow(struct ringbuf_channel *ch)
+{
+	struct ringbuf_thread *self = &ringbuf_thread_self;
+	int tried = 0;
+
+	for (;;) {
+		for (struct ringbuf_producer *p = self->producers; p; p = p->next_of_thread)
+			if (p->channel_id == ch->id) {
+				self->last = p;
+				self->last_id = ch->id;
+				return p;
+			}
+		if (tried++ || ringbuf_register_producer(ch))
+			return NULL;
+	}
+}
+
+/*
+ * ringbuf_this_producer - the calling thread's registration, made on first use.
+ * Returns NULL if all slots are taken. The first call in a thread takes locks
+ * and memory: a thread that records from signal handlers makes it beforehand.
+ */
+RINGBUF_INLINE struct ringbuf_producer *
+ringbuf_this_producer(struct ringbuf_channel *ch)
+{
+	struct ringbuf_thread *self = &ringbuf_thread_self;
+
+	if (RINGBUF_LIKELY(self->last_id == ch->id))
+		return self->last;
+	return ringbuf_this_producer_slow(ch);
+}
+
+/* ---- records, for the calling thread ---- */
+
+/* Sleep until there may be room in r's stream. Returns 0, -ETIMEDOUT, -EINTR, -ESHUTDOWN. */
+RINGBUF_FUNC int
+ringbuf_wait_for_space(const struct ringbuf_channel *ch, uint32_t stream_idx, uint64_t deadline_ns)
+{
+	const struct ringbuf_geometry *g = &ch->geometry;
+	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
+	uint32_t seq = ringbuf_wait_prepare(&s->space_seq, &s->space_wanted);
+	uint64_t word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+
+	if (ringbuf_load(&ch->control->state, RINGBUF_SEQ_CST)) /* O8: pairs with ringbuf_set_state */
+		return -ESHUTDOWN;
+	/* Room in the current sub-buffer is as good as in the next: only look there. */
+	if (ringbuf_slot_is_free(ch, s, word, ringbuf_subbuf_ceil(g, ringbuf_pos(word))) == 0)
+		return 0;
+	return ringbuf_futex_wait(&s->space_seq, seq, deadline_ns);
+}
+
+/* No other record of this thread is open: it may wait without waiting for itself. */
+RINGBUF_FUNC int
+ringbuf_may_block(const struct ringbuf_producer_slot *producer)
+{
+	return ringbuf_ledger_is_idle(producer);
+}
+
+RINGBUF_SLOW int
+ringbuf_reserve_blocking(struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
+			 struct ringbuf_reservation *r, uint64_t timeout_ns)
+{
+	uint64_t deadline = ringbuf_deadline(timeout_ns);
+	int ret = -EAGAIN;
+
+	if (!ringbuf_may_block(producer))
+		return ringbuf_reserve_as(ch, producer, r);
+	while (ret == -EAGAIN) {
+		int waited = ringbuf_wait_for_space(ch, r->stream_idx, deadline);
+
+		r->flags |= waited == -ETIMEDOUT ? 0 : RINGBUF_NONBLOCK;
+		ret = ringbuf_reserve_as(ch, producer, r);
+		r->flags &= ~RINGBUF_NONBLOCK;
+	}
+	return ret;
+}
+
+/*
+ * ringbuf_reserve - claim space for one record of the calling thread.
+ *
+ * In a channel created with a blocking time-out (discard mode), waits for room
+ * at most that long; a record nested in another of the same thread does not.
+ * Without a context block of the caller's own, the thread's is used.
+ * Returns: as ringbuf_reserve_with, and -EUSERS: no producer slot, counted.
+ */
+RINGBUF_INLINE int
+ringbuf_reserve(struct ringbuf_channel *ch, struct ringbuf_reservation *r)
+{
+	struct ringbuf_producer *self = ringbuf_this_producer(ch);
+	uint32_t flags = r->flags;
+	int ret;
+
+	if (RINGBUF_UNLIKELY(!self))
+		return ringbuf_refuse_here(ch, RINGBUF_LOST_SLOTS);
+	if (!r->context) {
+		r->context = self->context;
+		r->context_size = self->context_size;
+	}
+	if (RINGBUF_LIKELY(!ch->blocking_timeout_ns || flags & RINGBUF_NOWAIT))
+		return ringbuf_reserve_as(ch, self->slot, r);
+	r->flags |= RINGBUF_NONBLOCK;
+	ret = ringbuf_reserve_as(ch, self->slot, r);
+	r->flags = flags;
+	if (RINGBUF_LIKELY(ret != -EAGAIN) || flags & RINGBUF_NONBLOCK)
+		return ret;
+	return ringbuf_reserve_blocking(ch, self->slot, r, ch->blocking_timeout_ns);
+}
+
+#endif /* RINGBUF_PRODUCER_H */

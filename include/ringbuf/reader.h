@@ -1,0 +1,364 @@
+/*
+ * ringbuf/reader.h - take delivered packets, and give them back.
+ *
+ * One reader at a time has the stream (the lock is in channel.h). It takes a
+ * packet by setting HELD in its slot's word: from then on the sub-buffer is
+ * the reader's. A producer that laps the slot leaves the sub-buffer with the
+ * reader and puts the spare in its place; what the reader then gives back
+ * becomes the new spare. So the reader never sees bytes being overwritten, and
+ * producers never wait for it. In discard mode the same happens, but nobody
+ * laps a packet that has not been released.
+ *
+ * What the reader holds, and how far it has counted it, is written in the
+ * stream (hold, read_seq), so that the next reader takes over from a dead one:
+ * the packet is returned again, or its release is finished, counted once.
+ */
+#ifndef RINGBUF_READER_H
+#define RINGBUF_READER_H
+
+#include <errno.h>
+
+#include "layout.h"
+#include "wait.h"
+
+struct ringbuf_packet {
+	uint32_t stream_idx, subbuf_idx;
+	uint64_t pos;
+	const uint8_t *data;   /* content_size bytes, the header included */
+	uint64_t content_size; /* bytes */
+	uint64_t packet_size;  /* bytes, >= content_size, <= subbuf_size */
+	uint64_t timestamp_begin, timestamp_end;
+	uint64_t events_discarded; /* records lost since the channel's start, before this packet's end */
+	uint64_t sequence_number;
+	uint64_t records;
+};
+
+/* One stream as its reader sees it; private to the process. */
+struct ringbuf_stream_reader {
+	const struct ringbuf_channel *ch;
+	struct ringbuf_stream *s;
+	uint32_t stream_idx;
+	int holding;
+	struct ringbuf_packet packet; /* while holding */
+};
+
+RINGBUF_FUNC uint64_t
+ringbuf_bounded(uint64_t value, uint64_t max)
+{
+	return value < max ? value : max;
+}
+
+/* Fill in what the sub-buffer table says. Sizes are bounded: they index memory. */
+RINGBUF_FUNC void
+ringbuf_describe_packet(struct ringbuf_stream_reader *r, uint64_t pos, uint32_t idx)
+{
+	const struct ringbuf_channel *ch = r->ch;
+	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, r->s, idx);
+	uint64_t size = ringbuf_subbuf_size(&ch->geometry);
+	struct ringbuf_packet *p = &r->packet;
+
+	/* all relaxed: stable and published by O3, acquired with `delivered` */
+	p->stream_idx = r->stream_idx;
+	p->subbuf_idx = idx;
+	p->pos = pos;
+	p->data = ringbuf_subbuf_data(ch, r->s, idx);
+	p->packet_size = ringbuf_bounded(ringbuf_load(&sb->packet_size, RINGBUF_RELAXED), size);
+	p->content_size = ringbuf_bounded(ringbuf_load(&sb->content_size, RINGBUF_RELAXED), p->packet_size);
+	p->timestamp_begin = ringbuf_load(&sb->timestamp_begin, RINGBUF_RELAXED);
+	p->timestamp_end = ringbuf_load(&sb->timestamp_end, RINGBUF_RELAXED);
+	p->events_discarded = ringbuf_load(&sb->events_discarded, RINGBUF_RELAXED);
+	p->sequence_number = ringbuf_load(&sb->sequence_number, RINGBUF_RELAXED);
+	p->records = ringbuf_load(&sb->records, RINGBUF_RELAXED);
+}
+
+/* Count a packet as read or dropped, once. Ordering: O11. */
+RINGBUF_FUNC void
+ringbuf_account_packet(struct ringbuf_stream *s, uint64_t records, int read)
+{
+	uint64_t seq = ringbuf_load(&s->read_seq, RINGBUF_RELAXED); /* the reader's own */
+	unsigned int now = seq & 1, next = !now;
+
+	ringbuf_store(&s->read_total[next],
+		      ringbuf_load(&s->read_total[now], RINGBUF_RELAXED) + (read ? records : 0),
+		      RINGBUF_RELAXED);
+	ringbuf_store(&s->dropped_total[next],
+		      ringbuf_load(&s->dropped_total[now], RINGBUF_RELAXED) + (read ? 0 : records),
+		      RINGBUF_RELAXED);
+	RINGBUF_TESTPOINT(reader_before_account);
+	/* O11 release: the totals of the new parity. Pairs with ringbuf_stream_stats. */
+	ringbuf_store(&s->read_seq, seq + 1, RINGBUF_RELEASE);
+	RINGBUF_TESTPOINT(reader_accounted);
+}
+
+RINGBUF_INLINE void
+ringbuf_release_hold(struct ringbuf_stream *s)
+{
+	/* O11 release: whatever ended the hold is done. Pairs with ringbuf_take_over. */
+	ringbuf_store(&s->hold, 0, RINGBUF_RELEASE);
+}
+
+/*
+ * Undo HELD, setting `flag` (READ or 0) in its place. Returns 1 if the packet
+ * still stood in the ring, 0 if a producer has lapped it, in which case its
+ * sub-buffer is the spare now. Ordering: O5, O6.
+ */
+RINGBUF_FUNC int
+ringbuf_unhold(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint32_t idx,
+	       uint64_t flag)
+{
+	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
+	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED); /* the swap checks it */
+
+	RINGBUF_TESTPOINT(reader_unholding);
+	/* O5 release: my loads of the packet precede its reuse. Pairs with
+	 * ringbuf_enter_slow. The reader alone clears HELD while the pass stands. */
+	if (ringbuf_ref_pass(ref) == ringbuf_pass(&ch->geometry, pos) &&
+	    ringbuf_cas(&slot->subbuf_ref, &ref, (ref & ~RINGBUF_REF_HELD) | flag, RINGBUF_ACQ_REL,
+			RINGBUF_RELAXED))
+		return 1;
+	/* O6 release: my loads of the packet precede its reuse. Pairs with the load in
+	 * ringbuf_enter_slow, which happens only under a HELD set after this. */
+	ringbuf_store(&s->spare, idx, RINGBUF_RELEASE);
+	return 0;
+}
+
+/* Let discard-mode producers past `pos`'s packet, and wake those that wait. */
+RINGBUF_FUNC void
+ringbuf_advance(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos)
+{
+	uint64_t next = ringbuf_pos_add(pos, ringbuf_subbuf_size(&ch->geometry));
+
+	/* the reader's own word; a snapshot may release packets out of turn */
+	if (ringbuf_pos_diff(next, ringbuf_load(&s->consumed_pos, RINGBUF_RELAXED)) > 0)
+		/* O4 release: my loads of the packet precede its reuse. Pairs with
+		 * ringbuf_slot_is_free. O8 seq_cst: before the look at `space_wanted`. */
+		ringbuf_store(&s->consumed_pos, next, RINGBUF_SEQ_CST);
+	ringbuf_wait_wake(&s->space_seq, &s->space_wanted);
+}
+
+/*
+ * ringbuf_get_subbuf - hold the packet that begins at `pos`.
+ * Callers:  the stream's reader, holding nothing.
+ * Progress: wait-free.
+ * Ordering: O3, O5, O11.
+ * Returns:  0 and r->packet; -EAGAIN not complete yet (or nothing there);
+ *           -ESTALE a producer has lapped it; -EINVAL unaligned, or not a place
+ *           in the ring; -EBUSY already holding.
+ */
+RINGBUF_FUNC int
+ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
+{
+	const struct ringbuf_channel *ch = r->ch;
+	const struct ringbuf_geometry *g = &ch->geometry;
+	struct ringbuf_stream *s = r->s;
+	struct ringbuf_slot *slot;
+	uint64_t produced, delivered, ref, pass;
+	uint32_t idx;
+
+	if (r->holding)
+		return -EBUSY;
+	if (pos & ~RINGBUF_POS_MASK || ringbuf_subbuf_off(g, pos))
+		return -EINVAL;
+	produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	if (ringbuf_pos_diff(pos, ringbuf_oldest_begin(g, produced)) < 0)
+		return -ESTALE;
+	if (ringbuf_pos_diff(produced, pos) < (int64_t)ringbuf_subbuf_size(g))
+		return ringbuf_pos_diff(produced, pos) < 0 ? -EINVAL : -EAGAIN;
+
+	slot = ringbuf_slot_at(ch, s, pos);
+	pass = ringbuf_pass(g, pos);
+	/* O3 acquire: the packet. Pairs with ringbuf_deliver. O8 seq_cst: a reader about
+	 * to sleep looks here after setting `data_wanted`. */
+	delivered = ringbuf_load(&slot->delivered, RINGBUF_SEQ_CST);
+	RINGBUF_TESTPOINT(reader_sampled);
+	/* O5 acquire: pairs with ringbuf_enter_slow. Read second: if the pass is
+	 * delivered, its entering is seen, and a later pass can only mean lapped. */
+	ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+	if (ringbuf_ref_pass(ref) != pass && ringbuf_ref_pass(ref) != ringbuf_pass_before(g, pass))
+		return -ESTALE;
+	if (!ringbuf_is_delivered(ch, delivered, pos) || ringbuf_ref_pass(ref) != pass)
+		return -EAGAIN;
+
+	idx = ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
+	/* Say first what is about to be held: ringbuf_take_over tells from the slot
+	 * whether it came to that. All in the reader's own words (O11). */
+	ringbuf_store(&s->hold_pos, pos, RINGBUF_RELAXED);
+	ringbuf_store(&s->hold_seq, ringbuf_load(&s->read_seq, RINGBUF_RELAXED), RINGBUF_RELAXED);
+	ringbuf_store(&s->hold, RINGBUF_HOLD_VALID | idx, RINGBUF_RELEASE);
+	RINGBUF_TESTPOINT(reader_holding);
+	/* O5 acq_rel: acquire as above; release publishes the spare (O6) to whoever laps. */
+	if (!ringbuf_cas(&slot->subbuf_ref, &ref, ref | RINGBUF_REF_HELD, RINGBUF_ACQ_REL,
+			 RINGBUF_RELAXED)) {
+		ringbuf_release_hold(s);
+		return -ESTALE; /* only a producer lapping it can have changed the word */
+	}
+	RINGBUF_TESTPOINT(reader_held);
+	ringbuf_describe_packet(r, pos, idx);
+	r->holding = 1;
+	return 0;
+}
+
+/* What ringbuf_put_subbuf does with the packet. */
+enum ringbuf_put { RINGBUF_PUT_READ, RINGBUF_PUT_BACK, RINGBUF_PUT_DROP };
+
+/*
+ * ringbuf_put_subbuf - give the held packet back.
+ * READ: it counts as read, and its space is free. BACK: it stays unread in the
+ * ring (a snapshot does this); if a producer has lapped it meanwhile, its
+ * records count as overrun. DROP: it is thrown away unread.
+ * Callers:  the reader that holds it. Progress: wait-free, but for a wake-up.
+ * Ordering: O4, O5, O6, O11.
+ */
+RINGBUF_FUNC void
+ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
+{
+	struct ringbuf_stream *s = r->s;
+	const struct ringbuf_packet *p = &r->packet;
+
+	r->holding = 0;
+	if (how == RINGBUF_PUT_BACK) {
+		struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, s, p->pos);
+		uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED);
+
+		/* as in ringbuf_unhold; lapped packets must be counted before they are spare */
+		if (ringbuf_ref_pass(ref) == ringbuf_pass(&r->ch->geometry, p->pos) &&
+		    ringbuf_cas(&slot->subbuf_ref, &ref, ref & ~RINGBUF_REF_HELD, RINGBUF_ACQ_REL,
+				RINGBUF_RELAXED)) {
+			ringbuf_release_hold(s);
+			return;
+		}
+	}
+	if (how != RINGBUF_PUT_BACK)
+		/* relaxed: the next reader has it by O11. What it finds beyond this number
+		 * was lost since, and no reader has been told. */
+		ringbuf_store(&s->read_discarded, p->events_discarded, RINGBUF_RELAXED);
+	ringbuf_account_packet(s, p->records, how == RINGBUF_PUT_READ);
+	ringbuf_unhold(r->ch, s, p->pos, p->subbuf_idx, RINGBUF_REF_READ);
+	RINGBUF_TESTPOINT(reader_unheld);
+	if (how != RINGBUF_PUT_BACK)
+		ringbuf_advance(r->ch, s, p->pos);
+	RINGBUF_TESTPOINT(reader_advanced);
+	ringbuf_release_hold(s);
+}
+
+/* The oldest packet that could still be had: where reading goes on. */
+RINGBUF_FUNC uint64_t
+ringbuf_next_pos(const struct ringbuf_stream_reader *r)
+{
+	uint64_t pos = ringbuf_pos(ringbuf_load(&r->s->consumed_pos, RINGBUF_RELAXED)); /* own */
+	uint64_t produced = ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	uint64_t oldest = ringbuf_oldest_begin(&r->ch->geometry, produced);
+
+	pos = ringbuf_subbuf_begin(&r->ch->geometry, pos);
+	return ringbuf_pos_diff(oldest, pos) > 0 ? oldest : pos;
+}
+
+/*
+ * ringbuf_get_next_subbuf - hold the next unread packet, oldest first.
+ * Progress: lock-free; bounded: a lapped packet is tried past at most once round
+ *           the ring.
+ * Returns:  0; -EAGAIN nothing complete; -EBUSY already holding.
+ */
+RINGBUF_FUNC int
+ringbuf_get_next_subbuf(struct ringbuf_stream_reader *r)
+{
+	const struct ringbuf_geometry *g = &r->ch->geometry;
+	uint64_t pos = ringbuf_next_pos(r);
+	int ret = -EAGAIN;
+
+	for (uint32_t tries = 2 * ringbuf_n_subbufs(g); tries; tries--) {
+		uint64_t oldest;
+
+		ret = ringbuf_get_subbuf(r, pos);
+		if (ret != -ESTALE)
+			break;
+		pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g));
+		oldest = ringbuf_next_pos(r);
+		if (ringbuf_pos_diff(oldest, pos) > 0)
+			pos = oldest;
+		ret = -EAGAIN;
+	}
+	return ret == -EINVAL ? -EAGAIN : ret;
+}
+
+/* Is a complete packet waiting? For pollers; takes nothing. */
+RINGBUF_FUNC int
+ringbuf_has_packet(const struct ringbuf_stream_reader *r)
+{
+	uint64_t pos = ringbuf_next_pos(r);
+	struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, r->s, pos);
+
+	/* O8 seq_cst: a poller about to sleep looks here after setting `data_wanted` */
+	return ringbuf_is_delivered(r->ch, ringbuf_load(&slot->delivered, RINGBUF_SEQ_CST), pos);
+}
+
+/* Has all that was ever reserved been read? Final once the channel is finalized. */
+RINGBUF_FUNC int
+ringbuf_is_drained(const struct ringbuf_stream_reader *r)
+{
+	uint64_t produced = ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
+
+	return !r->holding && ringbuf_next_pos(r) == produced;
+}
+
+/* Positions of the packets that a snapshot taken now would hold: [*from, *to). */
+RINGBUF_FUNC void
+ringbuf_snapshot_range(const struct ringbuf_stream_reader *r, uint64_t *from, uint64_t *to)
+{
+	*from = ringbuf_next_pos(r);
+	*to = ringbuf_subbuf_begin(&r->ch->geometry,
+				   ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
+}
+
+/*
+ * ringbuf_take_over - make sense of what the last reader left.
+ * Callers:  a new reader, having the stream's lock and before anything else.
+ * A packet that was held and not yet counted is held again, in r->packet: in
+ * discard mode it may have been read already, and its sequence number tells.
+ */
+RINGBUF_FUNC void
+ringbuf_take_over(struct ringbuf_stream_reader *r)
+{
+	const struct ringbuf_channel *ch = r->ch;
+	struct ringbuf_stream *s = r->s;
+	uint64_t hold = ringbuf_load(&s->hold, RINGBUF_ACQUIRE); /* O11 */
+	uint64_t pos = ringbuf_subbuf_begin(&ch->geometry, ringbuf_load(&s->hold_pos, RINGBUF_RELAXED));
+	uint32_t idx = ringbuf_checked_idx(ch, hold & ~RINGBUF_HOLD_VALID);
+	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
+	int in_ring = ringbuf_ref_pass(ref) == ringbuf_pass(&ch->geometry, pos);
+	int counted;
+
+	r->holding = 0;
+	if (!(hold & RINGBUF_HOLD_VALID))
+		return;
+	counted = ringbuf_load(&s->hold_seq, RINGBUF_RELAXED) !=
+		  ringbuf_load(&s->read_seq, RINGBUF_ACQUIRE); /* O11 */
+	/* A lapped slot still has the sub-buffer named in the hold if the swap that
+	 * would have taken it never happened, and the old spare if it did. */
+	if (in_ring ? !(ref & RINGBUF_REF_HELD) : (ref & RINGBUF_REF_IDX_MASK) == idx) {
+		/* never held, or unheld already */
+		if (counted)
+			ringbuf_advance(ch, s, pos);
+		ringbuf_release_hold(s);
+	} else if (counted) {
+		ringbuf_unhold(ch, s, pos, idx, RINGBUF_REF_READ);
+		ringbuf_advance(ch, s, pos);
+		ringbuf_release_hold(s);
+	} else {
+		ringbuf_describe_packet(r, pos, idx);
+		r->holding = 1;
+	}
+}
+
+RINGBUF_FUNC void
+ringbuf_stream_reader_init(const struct ringbuf_channel *ch, uint32_t stream_idx,
+			   struct ringbuf_stream_reader *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->ch = ch;
+	r->s = ringbuf_stream_at(ch, stream_idx);
+	r->stream_idx = stream_idx;
+	ringbuf_take_over(r);
+}
+
+#endif /* RINGBUF_READER_H */

@@ -1,0 +1,314 @@
+/*
+ * ringbuf/reserve.h - claim space for a record: fast path, slow path.
+ */
+#ifndef RINGBUF_RESERVE_H
+#define RINGBUF_RESERVE_H
+
+#include "cpu.h"
+#include "switch.h"
+
+/* Lay the record out at `off` of its packet: sizes and padding, for that very place. */
+RINGBUF_INLINE uint64_t
+ringbuf_layout_record(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		      struct ringbuf_reservation *r, uint64_t off)
+{
+	uint64_t align = r->align ? r->align : 1, end;
+	size_t padding;
+
+	r->header_size = (uint32_t)ringbuf_record_header_size(client, ch, off, &padding, r);
+	r->pre_padding = (uint32_t)padding;
+	end = off + padding + r->header_size + r->context_size;
+	if (r->flags & RINGBUF_LENGTH_PREFIX)
+		end += 4;
+	r->size = ringbuf_align_up(end, align) + r->payload_size - off;
+	return r->size;
+}
+
+/* A short timestamp is unambiguous within 2^27 ticks of an earlier visible record. */
+RINGBUF_INLINE uint32_t
+ringbuf_timestamp_flags(const struct ringbuf_stream *s, uint64_t timestamp)
+{
+	/* relaxed: any value is one of a committed, earlier record, or 0; an old one
+	 * only costs a longer header */
+	uint64_t base = ringbuf_load(&s->base_timestamp, RINGBUF_RELAXED);
+
+	return (timestamp - base) >> RINGBUF_CTF_TIME_BITS ? RINGBUF_FULL_TIMESTAMP : 0;
+}
+
+/* The claim succeeded: header, context and length prefix; then the payload is the caller's. */
+RINGBUF_INLINE void
+ringbuf_begin_record(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		     struct ringbuf_reservation *r)
+{
+	uint64_t off = ringbuf_subbuf_off(&ch->geometry, r->pos);
+	uint8_t *p;
+
+	r->slot = ringbuf_slot_at(ch, r->stream, r->pos);
+	r->data = ringbuf_subbuf_data(ch, r->stream, ringbuf_enter(ch, r->stream, r->slot, r->pos));
+	p = r->data + off + r->pre_padding;
+	r->payload = r->data + off + (r->size - r->payload_size);
+	RINGBUF_TESTPOINT(reserve_before_header);
+	ringbuf_write_record_header(client, ch, p, r);
+	p += r->header_size;
+	if (r->context_size) {
+		ringbuf_data_write(p, r->context, r->context_size);
+		p += r->context_size;
+	}
+	if (r->flags & RINGBUF_LENGTH_PREFIX) {
+		uint32_t length = (uint32_t)r->payload_size;
+
+		ringbuf_data_write(p, &length, 4);
+	}
+	RINGBUF_TESTPOINT(reserve_done);
+}
+
+RINGBUF_SLOW int
+ringbuf_refuse(struct ringbuf_stream *s, enum ringbuf_cause cause)
+{
+	ringbuf_lose(s, cause);
+	switch (cause) {
+	case RINGBUF_LOST_FULL: return -ENOBUFS;
+	case RINGBUF_LOST_WRAP: return -EIO;
+	case RINGBUF_LOST_BIG: return -ENOSPC;
+	case RINGBUF_LOST_NESTING: return -EPERM;
+	case RINGBUF_LOST_SLOTS: return -EUSERS;
+	default: return -EINVAL;
+	}
+}
+
+/* Counted in the thread's own slot: being off must cost next to nothing. */
+RINGBUF_INLINE int
+ringbuf_refuse_disabled(struct ringbuf_producer_slot *producer)
+{
+	/* relaxed load and store, no RMW: one writer; statistics read it at leisure */
+	uint64_t n = ringbuf_load(&producer->lost_disabled, RINGBUF_RELAXED);
+
+	ringbuf_store(&producer->lost_disabled, n + 1, RINGBUF_RELAXED);
+	return -ESHUTDOWN;
+}
+
+/*
+ * ringbuf_plan - what must happen for the record to be placed, given `produced`.
+ * Returns: 0 and the plan in *m, the layout in *r; -EAGAIN: sample again; -ENOSPC,
+ *          -EIO, -ENOBUFS: it cannot be placed, and nothing must move.
+ */
+RINGBUF_FUNC int
+ringbuf_plan(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+	     struct ringbuf_stream *s, struct ringbuf_reservation *r, struct ringbuf_move *m)
+{
+	const struct ringbuf_geometry *g = &ch->geometry;
+	uint64_t size = ringbuf_subbuf_size(g), off = ringbuf_subbuf_off(g, m->pos), begin;
+
+	if (r->payload_size >= size)
+		return -ENOSPC;
+	m->open_new = off == 0;
+	if (off && off + ringbuf_layout_record(client, ch, r, off) > size)
+		m->open_new = m->close_old = 1;
+	r->pos = m->pos;
+	if (m->open_new) {
+		int ret;
+
+		begin = ringbuf_subbuf_ceil(g, m->pos);
+		off = ch->packet_header_size;
+		r->pos = ringbuf_pos_add(begin, off);
+		if (off + ringbuf_layout_record(client, ch, r, off) > size)
+			return -ENOSPC;
+		ret = ringbuf_slot_is_free(ch, s, m->word, begin);
+		if (ret)
+			return ret;
+	}
+	m->close_new = off + r->size == size;
+	m->next = ringbuf_pos_add(r->pos, r->size);
+	return 0;
+}
+
+/* One attempt on one sample of `produced`. Returns as ringbuf_plan; 0: claimed. */
+RINGBUF_FUNC int
+ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		    struct ringbuf_reservation *r, struct ringbuf_move *m)
+{
+	struct ringbuf_stream *s;
+	uint64_t word;
+	uint32_t cpu = 0;
+	int ret;
+
+	memset(m, 0, sizeof(*m));
+	r->stream_idx = 0;
+	if (ch->streams == RINGBUF_PER_CPU) {
+		cpu = ringbuf_cpu();
+		r->stream_idx = ringbuf_stream_of_cpu(ch, cpu);
+	}
+	r->stream = s = ringbuf_stream_at(ch, r->stream_idx);
+	m->word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+	m->pos = ringbuf_pos(m->word);
+	m->timestamp = r->timestamp = ringbuf_timestamp(client, ch, s);
+	if (ch->streams == RINGBUF_PER_CPU && ringbuf_cpu() != cpu)
+		return -EAGAIN; /* clock.h: the clock must be this stream's CPU's */
+	r->header_flags = ringbuf_timestamp_flags(s, r->timestamp);
+	m->discarded = ringbuf_events_discarded(s);
+	ret = ringbuf_plan(client, ch, s, r, m);
+	if (ret)
+		return ret;
+
+	word = ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, m->pos);
+	if (m->open_new)
+		word |= RINGBUF_LEDGER_CROSSES;
+	ringbuf_store(&r->entry->record, r->pos, RINGBUF_RELAXED); /* read of the dead */
+	ringbuf_ledger_claim(r->entry, word, r->size, r->timestamp);
+	r->word = ringbuf_word_at(m->word, m->next);
+	/* O1 acq_rel: as in the fast path. */
+	if (!ringbuf_cas(&s->produced, &m->word, r->word, RINGBUF_ACQ_REL, RINGBUF_RELAXED))
+		return -EAGAIN;
+	RINGBUF_TESTPOINT(reserve_claimed_slow);
+	return 0;
+}
+
+/* discard.h */
+RINGBUF_FUNC void ringbuf_discard_with(const struct ringbuf_client *client,
+				       const struct ringbuf_channel *ch,
+				       struct ringbuf_reservation *r);
+
+/*
+ * Finalized between our look at the state and our claim of a fresh sub-buffer:
+ * give the space back and close behind us, so that the reader's end is an end.
+ * The caller's entry is idle afterwards.
+ */
+RINGBUF_SLOW int
+ringbuf_back_out(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		 struct ringbuf_reservation *r)
+{
+	ringbuf_begin_record(client, ch, r);
+	ringbuf_discard_with(client, ch, r);
+	ringbuf_add(&r->stream->lost[RINGBUF_DISCARDED], UINT64_MAX, RINGBUF_RELAXED); /* not a wish */
+	ringbuf_flush(ch, r->producer, r->stream_idx, 0);
+	return ringbuf_refuse_disabled(r->producer);
+}
+
+/*
+ * ringbuf_reserve_slow - the record opens a sub-buffer, ends one, or met company.
+ * Progress: lock-free: every retry means that another thread moved on, or that
+ *           this one was migrated. Ordering: O1, O3-O6, O9.
+ */
+RINGBUF_SLOW int
+ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		     struct ringbuf_reservation *r)
+{
+	struct ringbuf_move m;
+	int ret;
+
+	do {
+		ret = ringbuf_reserve_try(client, ch, r, &m);
+	} while (ret == -EAGAIN);
+	if (RINGBUF_UNLIKELY(ret)) {
+		ringbuf_ledger_idle(r->entry);
+		if (ret == -ENOSPC)
+			return ringbuf_refuse(r->stream, RINGBUF_LOST_BIG);
+		if (ch->mode == RINGBUF_DISCARD && (r->flags & RINGBUF_NONBLOCK))
+			return -EAGAIN;
+		return ringbuf_refuse(r->stream, ret == -EIO ? RINGBUF_LOST_WRAP : RINGBUF_LOST_FULL);
+	}
+	ringbuf_carry_out(client, ch, r->stream, r->stream_idx, &m);
+	ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_OWNED, r->stream_idx, r->pos);
+	RINGBUF_TESTPOINT(reserve_owned_slow);
+	/* O9 acquire: finalize sets the state, then moves or touches `produced`; if that
+	 * came before our swap, our swap acquired it. Pairs with ringbuf_finalize. */
+	if (RINGBUF_UNLIKELY(m.open_new && (ringbuf_load(&ch->control->state, RINGBUF_RELAXED) &
+					    RINGBUF_STATE_FINALIZED)))
+		return ringbuf_back_out(client, ch, r);
+	ringbuf_begin_record(client, ch, r);
+	return 0;
+}
+
+/* For a thread that has no slot, or no free entry: no stream was chosen yet. */
+RINGBUF_SLOW int
+ringbuf_refuse_here(const struct ringbuf_channel *ch, enum ringbuf_cause cause)
+{
+	uint32_t idx = ch->streams == RINGBUF_PER_CPU ? ringbuf_stream_of_cpu(ch, ringbuf_cpu()) : 0;
+
+	return ringbuf_refuse(ringbuf_stream_at(ch, idx), cause);
+}
+
+/*
+ * ringbuf_reserve_with - claim space for one record in this CPU's stream.
+ * Callers:  any thread with a producer slot; a signal handler too, over a
+ *           reservation of its own thread, up to four levels.
+ * Progress: lock-free; never waits.
+ * Ordering: O1, O5, O7.
+ * Returns:  0: write r->payload, then commit or discard. Otherwise lost and
+ *           counted: -ENOBUFS full, -EIO wrap, -ENOSPC big, -EPERM nesting,
+ *           -ESHUTDOWN disabled or finalized. With RINGBUF_NONBLOCK, -EAGAIN:
+ *           full, and not counted.
+ */
+RINGBUF_INLINE int
+ringbuf_reserve_with(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		     struct ringbuf_producer_slot *producer, struct ringbuf_reservation *r)
+{
+	struct ringbuf_stream *s;
+	uint64_t word, off;
+	uint32_t cpu;
+	int per_cpu;
+
+	r->producer = producer;
+	r->entry = ringbuf_ledger_free(producer);
+	if (RINGBUF_UNLIKELY(!r->entry))
+		return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING);
+	/* relaxed: disable takes effect soon; finalize has O9 */
+	if (RINGBUF_UNLIKELY(ringbuf_load(&ch->control->state, RINGBUF_RELAXED)))
+		return ringbuf_refuse_disabled(producer);
+	if (RINGBUF_UNLIKELY(client && client->clock_read))
+		return ringbuf_reserve_slow(client, ch, r);
+
+	per_cpu = ch->streams == RINGBUF_PER_CPU;
+	cpu = per_cpu ? ringbuf_cpu() : 0;
+	r->stream_idx = per_cpu ? ringbuf_stream_of_cpu(ch, cpu) : 0;
+	r->stream = s = ringbuf_stream_at(ch, r->stream_idx);
+	/* O1 acquire: also keeps the compiler from reading the clock first. */
+	word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE);
+	off = ringbuf_subbuf_off(&ch->geometry, word);
+	r->timestamp = per_cpu ? ringbuf_clock_early(ch) : ringbuf_clock_ordered(ch);
+	r->header_flags = ringbuf_timestamp_flags(s, r->timestamp);
+	/* `>=`: a record that ends at the very end must note the closing */
+	if (RINGBUF_UNLIKELY(off == 0 || r->payload_size >= ringbuf_subbuf_size(&ch->geometry) ||
+			     off + ringbuf_layout_record(client, ch, r, off) >=
+				     ringbuf_subbuf_size(&ch->geometry)))
+		return ringbuf_reserve_slow(client, ch, r);
+	if (RINGBUF_UNLIKELY(per_cpu && ringbuf_cpu() != cpu)) /* clock.h says why */
+		return ringbuf_reserve_slow(client, ch, r);
+
+	r->pos = ringbuf_pos(word);
+	ringbuf_ledger_claim(r->entry,
+			     ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, r->pos),
+			     r->size, r->timestamp);
+	r->word = word + r->size;
+	/* O1 acquire: what whoever opened this sub-buffer had seen (O3, O4), so its
+	 * bytes are free. O1 release: that again, and my claim in the ledger, to
+	 * whoever sees the position moved. Pairs with itself and with the loads of
+	 * `produced`. */
+	if (RINGBUF_UNLIKELY(!ringbuf_cas(&s->produced, &word, r->word, RINGBUF_ACQ_REL,
+					  RINGBUF_RELAXED)))
+		return ringbuf_reserve_slow(client, ch, r);
+	RINGBUF_TESTPOINT(reserve_claimed);
+	ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_OWNED, r->stream_idx, r->pos);
+	RINGBUF_TESTPOINT(reserve_owned);
+	ringbuf_begin_record(client, ch, r);
+	return 0;
+}
+
+RINGBUF_SLOW int
+ringbuf_reserve_custom(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
+		       struct ringbuf_reservation *r)
+{
+	return ringbuf_reserve_with(ch->client, ch, producer, r);
+}
+
+/* As ringbuf_reserve_with, for the channel's own client. */
+RINGBUF_INLINE int
+ringbuf_reserve_as(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
+		   struct ringbuf_reservation *r)
+{
+	if (RINGBUF_LIKELY(!ch->client))
+		return ringbuf_reserve_with(NULL, ch, producer, r);
+	return ringbuf_reserve_custom(ch, producer, r);
+}
+
+#endif /* RINGBUF_RESERVE_H */

@@ -1,0 +1,137 @@
+/*
+ * ringbuf/stats.h - how many records were written, read, lost.
+ *
+ * Nothing is counted twice, and nothing on the fast path: the upper half of
+ * the commit counters has the records. When nobody records or reads, the sums
+ * are exact and
+ *
+ *	attempts = written + discarded + lost (full, wrap, big, nesting, slots, disabled)
+ *	written  = read + overrun + unread + torn
+ *
+ * hold as equalities between independent counters. While producers run, each
+ * stream is sampled slot by slot and the sums may be off by what moved
+ * meanwhile.
+ */
+#ifndef RINGBUF_STATS_H
+#define RINGBUF_STATS_H
+
+#include "layout.h"
+
+struct ringbuf_stats {
+	uint64_t written;   /* committed, or torn */
+	uint64_t read;      /* in packets that a reader released as read */
+	uint64_t unread;    /* committed, still in the ring or in the reader's hands */
+	uint64_t overrun;   /* overwritten or cleared before they were read */
+	uint64_t cleared;   /* of those, cleared or lost from a reader's snapshot */
+	uint64_t discarded; /* reservations given up by their producer */
+	uint64_t lost[RINGBUF_N_CAUSES];
+	uint64_t packets_read;
+};
+
+/* A slot's words, read as if at once. */
+struct ringbuf_slot_sample {
+	uint64_t delivered, ref, committed;
+	uint64_t records[2], total[2], overrun[2];
+};
+
+#define RINGBUF_SAMPLE_TRIES 16
+
+/* Ordering: O3, O5; bounded tries, then the last sample, torn as it may be. */
+RINGBUF_FUNC void
+ringbuf_sample_slot(const struct ringbuf_slot *slot, struct ringbuf_slot_sample *v)
+{
+	for (int tries = RINGBUF_SAMPLE_TRIES; tries; tries--) {
+		v->delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
+		v->ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+		for (int i = 0; i < 2; i++) {
+			/* acquires, so that the re-read below is not older */
+			v->records[i] = ringbuf_load(&slot->records[i], RINGBUF_ACQUIRE);
+			v->total[i] = ringbuf_load(&slot->total[i], RINGBUF_ACQUIRE);
+			v->overrun[i] = ringbuf_load(&slot->overrun[i], RINGBUF_ACQUIRE);
+		}
+		v->committed = ringbuf_load(&slot->committed, RINGBUF_ACQUIRE);
+		if (ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE) == v->delivered &&
+		    ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED) == v->ref)
+			return;
+	}
+}
+
+RINGBUF_FUNC void
+ringbuf_add_slot_stats(const struct ringbuf_channel *ch, const struct ringbuf_slot *slot,
+		       struct ringbuf_stats *st)
+{
+	struct ringbuf_slot_sample v;
+	uint64_t pass, in_progress;
+	unsigned int last;
+	int complete;
+
+	ringbuf_sample_slot(slot, &v);
+	pass = ringbuf_ref_pass(v.ref);
+	complete = (uint32_t)v.delivered == (uint32_t)((pass + 1) << ch->geometry.subbuf_order);
+	last = (complete ? pass : pass - 1) & 1; /* parity of the last delivered pass */
+	in_progress = complete ? 0 : ringbuf_records_between(v.delivered, v.committed);
+
+	st->written += v.total[last] + in_progress;
+	st->overrun += v.overrun[last];
+	if (complete)
+		st->unread += v.ref & RINGBUF_REF_READ ? 0 : v.records[last];
+	else
+		st->unread += in_progress;
+	if (!complete && (v.ref & RINGBUF_REF_LOST))
+		st->overrun += v.records[last];
+}
+
+/* Records in a packet that the reader holds after a producer has lapped it. */
+RINGBUF_FUNC uint64_t
+ringbuf_held_outside(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
+{
+	uint64_t hold = ringbuf_load(&s->hold, RINGBUF_ACQUIRE); /* O11 */
+	uint64_t pos = ringbuf_load(&s->hold_pos, RINGBUF_RELAXED);
+	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
+	uint32_t idx = ringbuf_checked_idx(ch, hold & ~RINGBUF_HOLD_VALID);
+
+	if (!(hold & RINGBUF_HOLD_VALID) ||
+	    ringbuf_ref_pass(ref) == ringbuf_pass(&ch->geometry, pos) ||
+	    (ref & RINGBUF_REF_IDX_MASK) == idx ||
+	    ringbuf_load(&s->hold_seq, RINGBUF_RELAXED) != ringbuf_load(&s->read_seq, RINGBUF_RELAXED))
+		return 0;
+	return ringbuf_load(&ringbuf_subbuf_at(ch, s, idx)->records, RINGBUF_RELAXED);
+}
+
+/* Add one stream's numbers to *st. Callers: anybody. Ordering: O3, O5, O11. */
+RINGBUF_FUNC void
+ringbuf_add_stream_stats(const struct ringbuf_channel *ch, uint32_t stream_idx,
+			 struct ringbuf_stats *st)
+{
+	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
+	/* O11 acquire: the totals of that parity. Pairs with ringbuf_account_packet. */
+	uint64_t seq = ringbuf_load(&s->read_seq, RINGBUF_ACQUIRE), dropped;
+
+	for (uint32_t i = 0; i < ringbuf_n_subbufs(&ch->geometry); i++)
+		ringbuf_add_slot_stats(
+			ch, ringbuf_slot_at(ch, s, (uint64_t)i << ch->geometry.subbuf_order), st);
+	st->unread += ringbuf_held_outside(ch, s);
+	for (int cause = 0; cause < RINGBUF_N_CAUSES; cause++)
+		st->lost[cause] += ringbuf_load(&s->lost[cause], RINGBUF_RELAXED);
+	st->discarded += ringbuf_load(&s->lost[RINGBUF_DISCARDED], RINGBUF_RELAXED);
+	st->written += ringbuf_load(&s->lost[RINGBUF_LOST_TORN], RINGBUF_RELAXED);
+	st->read += ringbuf_load(&s->read_total[seq & 1], RINGBUF_RELAXED);
+	dropped = ringbuf_load(&s->dropped_total[seq & 1], RINGBUF_RELAXED);
+	st->overrun += dropped;
+	st->cleared += dropped;
+	st->packets_read += seq;
+}
+
+/* The channel's numbers: all streams, and what the producers counted themselves. */
+RINGBUF_FUNC void
+ringbuf_channel_stats(const struct ringbuf_channel *ch, struct ringbuf_stats *st)
+{
+	memset(st, 0, sizeof(*st));
+	for (uint32_t i = 0; i < ch->n_streams; i++)
+		ringbuf_add_stream_stats(ch, i, st);
+	for (uint32_t i = 0; i < ch->n_producers; i++)
+		st->lost[RINGBUF_LOST_DISABLED] +=
+			ringbuf_load(&ringbuf_producer_slot_at(ch, i)->lost_disabled, RINGBUF_RELAXED);
+}
+
+#endif /* RINGBUF_STATS_H */

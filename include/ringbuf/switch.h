@@ -1,0 +1,289 @@
+/*
+ * ringbuf/switch.h - leave a sub-buffer, enter the next; flush.
+ *
+ * A move of the position across a boundary is planned on a snapshot of
+ * `produced`, won by one compare-and-swap, and only then carried out. Other
+ * producers may already be writing in the new sub-buffer while its header is
+ * missing; it cannot be delivered before the header is counted, since header,
+ * payload and padding all count into the one commit counter.
+ */
+#ifndef RINGBUF_SWITCH_H
+#define RINGBUF_SWITCH_H
+
+#include <errno.h>
+
+#include "commit.h"
+
+struct ringbuf_move {
+	uint64_t word;      /* `produced` as sampled */
+	uint64_t pos;       /* its position */
+	uint64_t next;      /* the position after the move */
+	uint64_t timestamp;
+	uint64_t discarded; /* losses of the stream, sampled before the swap */
+	int close_old;      /* pads out the sub-buffer of `pos` */
+	int open_new;       /* writes the packet header at the boundary at or after `pos` */
+	int close_new;      /* ends exactly at the end of its sub-buffer */
+};
+
+/* Records that a reader of the trace must be told are missing. */
+RINGBUF_FUNC uint64_t
+ringbuf_events_discarded(const struct ringbuf_stream *s)
+{
+	uint64_t sum = 0;
+
+	/* relaxed: monotonic counters; O1 orders one closer's sample after the last one's */
+	for (int cause = RINGBUF_LOST_FULL; cause <= RINGBUF_LOST_TORN; cause++)
+		if (cause != RINGBUF_LOST_DISABLED)
+			sum += ringbuf_load(&s->lost[cause], RINGBUF_RELAXED);
+	return sum;
+}
+
+RINGBUF_FUNC void
+ringbuf_lose(struct ringbuf_stream *s, enum ringbuf_cause cause)
+{
+	ringbuf_add(&s->lost[cause], 1, RINGBUF_RELAXED); /* a statistic */
+}
+
+/*
+ * ringbuf_slot_is_free - may the sub-buffer that begins at `begin` be entered?
+ * Returns:  0; -EAGAIN if `produced` is no longer `word` (plan again);
+ *           -EIO if the slot's last packet is not delivered (a producer is still in it);
+ *           -ENOBUFS in discard mode if the reader has not released it.
+ * Ordering: O3, O4 acquired here, passed on by the O1 of the caller's swap.
+ */
+RINGBUF_FUNC int
+ringbuf_slot_is_free(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t word,
+		     uint64_t begin)
+{
+	const struct ringbuf_geometry *g = &ch->geometry;
+	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, begin);
+	/* O3 acquire: the delivered packet's bookkeeping, about to be reused. Pairs with
+	 * ringbuf_deliver. And before the re-read of `produced` below. */
+	uint64_t delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
+	/* O4 acquire: the reader's loads are done. Pairs with ringbuf_put_subbuf.
+	 * O8 seq_cst: a producer about to sleep looks here after setting `space_wanted`. */
+	uint64_t consumed = ringbuf_load(&s->consumed_pos, RINGBUF_SEQ_CST);
+
+	RINGBUF_TESTPOINT(switch_slot_sampled);
+	/* relaxed: both loads above are acquires, so this one is not older. If the
+	 * position has moved, the counters may belong to a later pass. */
+	if (ringbuf_load(&s->produced, RINGBUF_RELAXED) != word)
+		return -EAGAIN;
+	if ((uint32_t)delivered != ringbuf_commit_base(g, begin))
+		return -EIO;
+	if (ch->mode == RINGBUF_DISCARD &&
+	    ringbuf_pos_diff(begin, consumed) >= (int64_t)ringbuf_ring_size(g))
+		return -ENOBUFS;
+	return 0;
+}
+
+/*
+ * ringbuf_enter_slow - put the slot of `pos` on the pass of `pos`.
+ * Callers:  any producer that owns bytes there and finds the slot on the pass
+ *           before; the first wins, the others see it done.
+ * Progress: lock-free; the reader can change the word twice a pass.
+ * Ordering: O5, O6.
+ */
+RINGBUF_SLOW uint32_t
+ringbuf_enter_slow(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
+		   struct ringbuf_slot *slot, uint64_t pos)
+{
+	uint64_t pass = ringbuf_pass(&ch->geometry, pos);
+	/* O5 acquire: what the reader did with the packet. Pairs with its swaps. */
+	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE), next;
+
+	do {
+		if (ringbuf_ref_pass(ref) == pass)
+			break;
+		next = pass << RINGBUF_REF_PASS_SHIFT;
+		if (ref & RINGBUF_REF_HELD)
+			/* O6 acquire: the reader has done with the spare. Pairs with
+			 * ringbuf_put_subbuf; stable while HELD is set. */
+			next |= ringbuf_load(&s->spare, RINGBUF_ACQUIRE) & RINGBUF_REF_IDX_MASK;
+		else
+			next |= ref & RINGBUF_REF_IDX_MASK;
+		if (!(ref & (RINGBUF_REF_HELD | RINGBUF_REF_READ)))
+			next |= RINGBUF_REF_LOST;
+		RINGBUF_TESTPOINT(switch_entering);
+		/* O5 acq_rel: acquire as above; release passes the reader's hand-over on to
+		 * the producers that see the new word. */
+		if (ringbuf_cas(&slot->subbuf_ref, &ref, next, RINGBUF_ACQ_REL, RINGBUF_ACQUIRE))
+			ref = next;
+	} while (ringbuf_ref_pass(ref) != pass);
+	RINGBUF_TESTPOINT(switch_entered);
+	return ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
+}
+
+/* The sub-buffer to write to at `pos`, which the caller owns. Ordering: O5. */
+RINGBUF_INLINE uint32_t
+ringbuf_enter(const struct ringbuf_channel *ch, struct ringbuf_stream *s, struct ringbuf_slot *slot,
+	      uint64_t pos)
+{
+	/* O5 acquire: the sub-buffer is mine to write. Pairs with whoever entered. */
+	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+
+	if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_pass(&ch->geometry, pos)))
+		return ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
+	return ringbuf_enter_slow(ch, s, slot, pos);
+}
+
+/* What the deliverer will say of a packet that this move ends. Published by the
+ * mover's own count (O2). */
+RINGBUF_FUNC void
+ringbuf_note_close(struct ringbuf_slot *slot, const struct ringbuf_move *m, uint64_t content_size)
+{
+	ringbuf_store(&slot->close_timestamp, m->timestamp, RINGBUF_RELAXED);
+	ringbuf_store(&slot->close_size, content_size, RINGBUF_RELAXED);
+	ringbuf_store(&slot->close_discarded, m->discarded, RINGBUF_RELAXED);
+}
+
+/*
+ * ringbuf_carry_out - do what a won move promised: close, open.
+ * Callers:  the producer whose swap of `produced` succeeded, once.
+ * Progress: lock-free. Ordering: O2, O5.
+ */
+RINGBUF_FUNC void
+ringbuf_carry_out(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		  struct ringbuf_stream *s, uint32_t stream_idx, const struct ringbuf_move *m)
+{
+	const struct ringbuf_geometry *g = &ch->geometry;
+	uint64_t begin = ringbuf_subbuf_ceil(g, m->pos);
+	struct ringbuf_slot *slot;
+
+	if (m->close_old) {
+		uint64_t off = ringbuf_subbuf_off(g, m->pos);
+
+		slot = ringbuf_slot_at(ch, s, m->pos);
+		ringbuf_enter(ch, s, slot, m->pos); /* its opener may not have come so far */
+		ringbuf_note_close(slot, m, off);
+		RINGBUF_TESTPOINT(switch_before_padding);
+		ringbuf_count(client, ch, s, stream_idx, slot, m->pos, ringbuf_subbuf_size(g) - off);
+		RINGBUF_TESTPOINT(switch_padded);
+	}
+	if (m->open_new) {
+		uint32_t idx;
+
+		slot = ringbuf_slot_at(ch, s, begin);
+		idx = ringbuf_enter(ch, s, slot, begin);
+		RINGBUF_TESTPOINT(switch_before_header);
+		ringbuf_buffer_begin(client, ch, s, stream_idx, idx, m->timestamp);
+		if (m->close_new)
+			ringbuf_note_close(slot, m, ringbuf_subbuf_size(g));
+		ringbuf_count(client, ch, s, stream_idx, slot, begin, ch->packet_header_size);
+		RINGBUF_TESTPOINT(switch_header_counted);
+	} else if (m->close_new) {
+		ringbuf_note_close(ringbuf_slot_at(ch, s, m->pos), m, ringbuf_subbuf_size(g));
+	}
+}
+
+/* A user's clock may step back; time along a stream may not. Ordering: none, the
+ * maximum is kept by the swap. */
+RINGBUF_FUNC uint64_t
+ringbuf_clock_custom(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		     struct ringbuf_stream *s)
+{
+	uint64_t now = client->clock_read(ch);
+	uint64_t last = ringbuf_load(&s->custom_timestamp, RINGBUF_RELAXED);
+
+	do {
+		if (now <= last)
+			return last;
+	} while (!ringbuf_cas(&s->custom_timestamp, &last, now, RINGBUF_RELAXED, RINGBUF_RELAXED));
+	return now;
+}
+
+/* The time, read after the position was. */
+RINGBUF_INLINE uint64_t
+ringbuf_timestamp(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		  struct ringbuf_stream *s)
+{
+	if (RINGBUF_UNLIKELY(client && client->clock_read))
+		return ringbuf_clock_custom(client, ch, s);
+	return ringbuf_clock_ordered(ch);
+}
+
+#define RINGBUF_FLUSH_EMPTY 1u /* also emit a packet without records */
+
+/*
+ * ringbuf_flush_try - one attempt at ending the current packet.
+ * Returns:  1 done, 0 nothing to do, -EAGAIN lost a race, -EIO or -ENOBUFS: no
+ *           sub-buffer is free for the empty packet that was asked for.
+ */
+RINGBUF_FUNC int
+ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		  struct ringbuf_stream *s, uint32_t stream_idx, struct ringbuf_ledger_entry *entry,
+		  unsigned int flags)
+{
+	const struct ringbuf_geometry *g = &ch->geometry;
+	struct ringbuf_move m;
+	uint64_t off;
+
+	memset(&m, 0, sizeof(m));
+	m.word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+	m.pos = ringbuf_pos(m.word);
+	m.timestamp = ringbuf_timestamp(client, ch, s);
+	m.discarded = ringbuf_events_discarded(s);
+	off = ringbuf_subbuf_off(g, m.pos);
+	if (off == 0) {
+		int ret;
+
+		if (!(flags & RINGBUF_FLUSH_EMPTY))
+			return 0;
+		ret = ringbuf_slot_is_free(ch, s, m.word, m.pos);
+		if (ret)
+			return ret;
+		m.open_new = 1;
+	}
+	m.close_old = 1;
+	m.next = ringbuf_pos_add(ringbuf_subbuf_begin(g, m.pos), ringbuf_subbuf_size(g));
+	ringbuf_ledger_claim(entry, ringbuf_ledger_word(RINGBUF_LEDGER_FLUSHING, stream_idx, m.pos),
+			     ringbuf_subbuf_size(g) - off, m.timestamp);
+	/* O1 acq_rel: as in ringbuf_reserve. */
+	if (!ringbuf_cas(&s->produced, &m.word, ringbuf_word_at(m.word, m.next), RINGBUF_ACQ_REL,
+			 RINGBUF_RELAXED))
+		return -EAGAIN;
+	RINGBUF_TESTPOINT(flush_claimed);
+	ringbuf_ledger_set(entry, RINGBUF_LEDGER_PADDING, stream_idx, m.pos);
+	if (m.open_new) {
+		/* Header and padding of one empty packet, in one count. */
+		struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, m.pos);
+		uint32_t idx = ringbuf_enter(ch, s, slot, m.pos);
+
+		ringbuf_buffer_begin(client, ch, s, stream_idx, idx, m.timestamp);
+		ringbuf_note_close(slot, &m, ch->packet_header_size);
+		ringbuf_count(client, ch, s, stream_idx, slot, m.pos, ringbuf_subbuf_size(g));
+	} else {
+		ringbuf_carry_out(client, ch, s, stream_idx, &m);
+	}
+	return 1;
+}
+
+/*
+ * ringbuf_flush - end the stream's current packet, so that a reader can have it.
+ *
+ * Without RINGBUF_FLUSH_EMPTY, does nothing if no packet is begun. The next
+ * packet's header is left to the next record, so flushing in overwrite mode
+ * overwrites nothing.
+ * Callers:  any thread with a producer slot, also for another CPU's stream.
+ * Progress: lock-free. Ordering: O1, O2, O3, O5.
+ * Returns:  0; -ENOBUFS or -EIO if an empty packet was asked for and no
+ *           sub-buffer is free; -EPERM if this thread's four levels are taken.
+ */
+RINGBUF_FUNC int
+ringbuf_flush(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
+	      uint32_t stream_idx, unsigned int flags)
+{
+	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
+	struct ringbuf_ledger_entry *entry = ringbuf_ledger_free(producer);
+	int ret;
+
+	if (!entry)
+		return -EPERM;
+	do {
+		ret = ringbuf_flush_try(ch->client, ch, s, stream_idx, entry, flags);
+	} while (ret == -EAGAIN);
+	ringbuf_ledger_idle(entry);
+	return ret > 0 ? 0 : ret;
+}
+
+#endif /* RINGBUF_SWITCH_H */

@@ -1,0 +1,82 @@
+"""A lock-free ring buffer in shared memory, and the tracer built on it.
+
+>>> import ringbuf
+>>> tracer = ringbuf.Tracer("shop", mode="discard")
+>>> checkout = tracer.event("checkout", order="u64", path="str", ms="f64")
+>>> checkout(17, "/pay", 3.25)
+True
+"""
+
+from .errors import (
+    BufferFullError,
+    ChannelDisabledError,
+    EndOfStream,
+    NestingError,
+    ReaderBusyError,
+    RecordTooLargeError,
+    RegionError,
+    RingbufError,
+    TooManyProducersError,
+    TraceError,
+)
+
+try:
+    from ._core import Channel, Event, Packet, Reader, Reservation, Stream
+except ImportError as error:
+    if getattr(error, "name", None) != "ringbuf._core":
+        raise
+    raise ImportError("ringbuf is not built: run `make` in the source tree, or `pip install .`") from error
+from .sharing import attach
+from .client import Client, CtfClient
+from .recorder import Recorder, snapshot
+from .stats import Stats
+from .trace import Trace, open_trace
+from .tracer import Tracer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BufferFullError",
+    "Channel",
+    "ChannelDisabledError",
+    "Client",
+    "CtfClient",
+    "EndOfStream",
+    "Event",
+    "NestingError",
+    "Packet",
+    "Reader",
+    "ReaderBusyError",
+    "RecordTooLargeError",
+    "Recorder",
+    "RegionError",
+    "Reservation",
+    "RingbufError",
+    "Stats",
+    "Stream",
+    "TooManyProducersError",
+    "Trace",
+    "TraceError",
+    "Tracer",
+    "attach",
+    "get_include",
+    "open_trace",
+    "snapshot",
+]
+
+
+def get_include() -> str:
+    """The directory to compile with: ``#include <ringbuf/ringbuf.h>`` and ``cimport ringbuf.cringbuf``.
+
+    Returns
+    -------
+    str
+        The installed headers' folder, or the source tree's.
+    """
+    import os
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    for folder in (os.path.join(here, "include"), os.path.join(here, "..", "..", "include")):
+        if os.path.isfile(os.path.join(folder, "ringbuf", "ringbuf.h")):
+            return os.path.normpath(folder)
+    raise FileNotFoundError("the headers of ringbuf are not installed")

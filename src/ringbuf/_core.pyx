@@ -1,0 +1,1066 @@
+# distutils: language = c
+"""The compiled part of ringbuf: objects over include/ringbuf, no algorithm of its own.
+
+A channel's mapping lives until the last of its users is gone: the Channel
+itself, reservations, packets, and every memoryview of any of them.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.exc cimport PyErr_CheckSignals, PyErr_WriteUnraisable
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.errno cimport EAGAIN, EBUSY, EINTR, EIO, ENOBUFS, ENOSPC, EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from ringbuf.cringbuf cimport *
+
+import os
+import threading
+
+from . import client as _client
+from .errors import (
+    BufferFullError,
+    ChannelDisabledError,
+    EndOfStream,
+    NestingError,
+    ReaderBusyError,
+    RecordTooLargeError,
+    RegionError,
+    TooManyProducersError,
+)
+from .stats import Stats
+
+cdef uint64_t _WAIT_STEP_NS = 100_000_000  # between looks for signals
+
+_MODES = {"discard": RINGBUF_DISCARD, "overwrite": RINGBUF_OVERWRITE}
+_STREAMS = {"per-cpu": RINGBUF_PER_CPU, "global": RINGBUF_GLOBAL}
+_HEADERS = {"compact": RINGBUF_COMPACT, "large": RINGBUF_LARGE}
+_WAKEUPS = {"timer": RINGBUF_WAKEUP_TIMER, "writer": RINGBUF_WAKEUP_WRITER, "none": RINGBUF_WAKEUP_NONE}
+_CLOCKS = {"tsc": RINGBUF_CLOCK_TSC, "monotonic": RINGBUF_CLOCK_MONOTONIC}
+
+_MAX_ALIGN = 4096
+_DEFAULT_READ_PERIOD_NS = 10_000_000
+
+
+# ---- small helpers ----
+
+cdef object _choice(str what, object value, dict choices):
+    try:
+        return choices[value]
+    except (KeyError, TypeError):
+        names = ", ".join(repr(name) for name in choices)
+        raise ValueError(f"{what} must be one of {names}, not {value!r}") from None
+
+
+cdef uint64_t _nanoseconds(str what, object seconds) except? 0xffffffffffffffff:
+    """Seconds as a number, None for ever."""
+    if seconds is None:
+        return UINT64_MAX
+    value = float(seconds)
+    if not value >= 0:
+        raise ValueError(f"{what} must be a number of seconds >= 0 or None, not {seconds!r}")
+    return <uint64_t>(value * 1e9) if value < 9e9 else UINT64_MAX
+
+
+cdef uint64_t _measured_tsc_frequency = 0
+
+
+cdef uint64_t _tsc_frequency() noexcept:
+    """Measured once in a process; it takes 20 ms."""
+    global _measured_tsc_frequency
+    if not _measured_tsc_frequency:
+        _measured_tsc_frequency = ringbuf_tsc_measure_freq()
+    return _measured_tsc_frequency
+
+
+cdef uint64_t _now_ns() noexcept nogil:
+    cdef timespec ts
+    clock_gettime(CLOCK_MONOTONIC, &ts)
+    return <uint64_t>ts.tv_sec * 1000000000 + <uint64_t>ts.tv_nsec
+
+
+cdef str _text(const char *s, Py_ssize_t size):
+    return PyUnicode_DecodeUTF8(s, size, "backslashreplace")
+
+
+cdef object _region_error(int error, object what):
+    """The exception for a failed creation or attachment; `error` is negative."""
+    message = ringbuf_strerror(error).decode()
+    if -error >= 4096:
+        return RegionError(f"{what}: {message}")
+    return OSError(-error, message, what)
+
+
+cdef int _raise_lost(int error, size_t size) except -1:
+    """Raise what a refused reservation of `size` payload bytes means."""
+    if error == -ENOBUFS:
+        raise BufferFullError("the buffer is full: its reader is behind")
+    if error == -EIO:
+        raise BufferFullError("the buffer came round to a sub-buffer that is still being written")
+    if error == -ENOSPC:
+        raise RecordTooLargeError(f"a record of {size} bytes does not fit a sub-buffer; see max_record_size")
+    if error == -EPERM:
+        raise NestingError(f"{RINGBUF_NESTING_MAX} records of this thread are open already")
+    if error == -ESHUTDOWN:
+        raise ChannelDisabledError("the channel is disabled or finalized")
+    if error == -EUSERS:
+        raise TooManyProducersError("all producer slots of the channel are taken by other threads")
+    raise OSError(-error, os.strerror(-error))
+
+
+@cython.final
+@cython.internal
+cdef class _View:
+    """Bytes of the mapping, as a buffer that keeps the mapping alive."""
+
+    cdef Channel channel
+    cdef uint8_t *data
+    cdef Py_ssize_t size
+    cdef bint readonly
+    cdef int exports
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, self.size, self.readonly, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        self.exports -= 1
+
+    def __dealloc__(self):
+        if self.channel is not None:
+            self.channel.leave()
+
+
+cdef _View _view(Channel channel, const void *data, size_t size, bint readonly):
+    cdef _View view = _View.__new__(_View)
+    channel.enter()
+    view.channel = channel
+    view.data = <uint8_t *>data
+    view.size = <Py_ssize_t>size
+    view.readonly = readonly
+    return view
+
+
+# ---- the client's callbacks, from C to Python ----
+#
+# They may run on a thread without the GIL. An exception is reported and the
+# native behaviour takes the callback's place, so that the ring goes on.
+
+cdef uint64_t _clock_read(const ringbuf_channel *ch) noexcept with gil:
+    cdef Channel channel = <Channel>ch.client_data
+    try:
+        return channel.clock()
+    except BaseException:
+        PyErr_WriteUnraisable(channel.clock)
+        return 0  # raised to the last time by the caller
+
+
+cdef size_t _record_header_size(const ringbuf_channel *ch, size_t offset, size_t *pre_padding,
+                                const ringbuf_reservation *r) noexcept with gil:
+    cdef Channel channel = <Channel>ch.client_data
+    cdef size_t size, padding, limit = ringbuf_subbuf_size(&ch.geometry)
+    try:
+        size, padding = channel.client.record_header_size(offset, r.event_id, r.header_flags)
+        if size > limit or padding > limit:
+            raise ValueError(f"record_header_size returned {(size, padding)} for a sub-buffer of {limit} bytes")
+        pre_padding[0] = padding
+        return size
+    except BaseException:
+        PyErr_WriteUnraisable(channel.client.record_header_size)
+        return ringbuf_record_header_size(NULL, ch, offset, pre_padding, r)
+
+
+cdef void _write_record_header(const ringbuf_channel *ch, uint8_t *header, const ringbuf_reservation *r) noexcept with gil:
+    cdef Channel channel = <Channel>ch.client_data
+    try:
+        _call_with_buffer(channel, channel.client.write_record_header, (), header, r.header_size,
+                          (r.event_id, r.timestamp, r.header_flags))
+    except BaseException:
+        PyErr_WriteUnraisable(channel.client.write_record_header)
+
+
+cdef void _write_filler(const ringbuf_channel *ch, uint8_t *at, size_t size) noexcept with gil:
+    cdef Channel channel = <Channel>ch.client_data
+    try:
+        _call_with_buffer(channel, channel.client.write_filler, (), at, size, ())
+    except BaseException:
+        PyErr_WriteUnraisable(channel.client.write_filler)
+
+
+cdef void _buffer_begin(const ringbuf_channel *ch, ringbuf_stream *s, uint32_t stream_idx, uint32_t subbuf_idx,
+                        uint64_t timestamp, uint8_t *header) noexcept with gil:
+    cdef Channel channel = <Channel>ch.client_data
+    try:
+        _call_with_buffer(channel, channel.client.buffer_begin, (Stream(channel, stream_idx), timestamp, subbuf_idx),
+                          header, ch.packet_header_size, ())
+    except BaseException:
+        PyErr_WriteUnraisable(channel.client.buffer_begin)
+
+
+cdef void _buffer_end(const ringbuf_channel *ch, ringbuf_stream *s, uint32_t stream_idx, uint32_t subbuf_idx,
+                      uint64_t timestamp, uint64_t data_size, uint8_t *header) noexcept with gil:
+    cdef Channel channel = <Channel>ch.client_data
+    try:
+        _call_with_buffer(channel, channel.client.buffer_end,
+                          (Stream(channel, stream_idx), timestamp, subbuf_idx, data_size),
+                          header, ch.packet_header_size, ())
+    except BaseException:
+        PyErr_WriteUnraisable(channel.client.buffer_end)
+
+
+cdef int _buffer_create(const ringbuf_channel *ch, uint32_t stream_idx, uint32_t cpu, const char *name) noexcept with gil:
+    cdef Channel channel = <Channel>ch.client_data
+    try:
+        channel.client.buffer_create(Stream(channel, stream_idx), cpu, name.decode())
+    except BaseException:
+        PyErr_WriteUnraisable(channel.client.buffer_create)
+    return 0
+
+
+cdef void _buffer_finalize(const ringbuf_channel *ch, uint32_t stream_idx, uint32_t cpu) noexcept with gil:
+    cdef Channel channel = <Channel>ch.client_data
+    try:
+        channel.client.buffer_finalize(Stream(channel, stream_idx), cpu)
+    except BaseException:
+        PyErr_WriteUnraisable(channel.client.buffer_finalize)
+
+
+cdef object _call_with_buffer(Channel channel, object method, tuple before, uint8_t *data, size_t size, tuple after):
+    """Call method(*before, buffer, *after); the buffer is of no use once it returns."""
+    buffer = memoryview(_view(channel, data, size, False))
+    try:
+        if after:
+            method(buffer, *after)
+        else:
+            method(*before, buffer)
+    finally:
+        try:
+            buffer.release()
+        except BufferError:
+            pass  # kept by the callback: it may scribble, the mapping stays
+
+
+cdef bint _overrides(object client, str name):
+    return getattr(type(client), name) is not getattr(_client.Client, name)
+
+
+# ---- channel ----
+
+cdef class Channel:
+    """Channel(name, *, subbuf_size=262144, n_subbufs=4, mode="discard", client=None, streams="per-cpu", \
+clock="auto", path=None, switch_timer=None, read_timer=None, wakeup="timer", blocking_timeout=0.0, contexts="", \
+n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_position=0)
+
+    A set of ring buffers in shared memory, one stream for each CPU (or one in all).
+
+    Parameters
+    ----------
+    name : str
+        1 to 63 bytes of UTF-8, without ``/``; stream files are named after it.
+    subbuf_size : int
+        Bytes of a sub-buffer: a power of two, from one page to 32 MiB.
+    n_subbufs : int
+        Sub-buffers of each stream: a power of two, 2 to 65536. One more is kept for the reader.
+    mode : {"discard", "overwrite"}
+        When the ring is full: drop the new record, or the oldest packet.
+    client : Client, optional
+        Format callbacks; the default is ``CtfClient()``.
+    streams : {"per-cpu", "global"}
+    clock : {"auto", "tsc", "monotonic"} or callable
+        ``"auto"`` is the processor's counter where the kernel itself uses it. A callable
+        returns an int, nanoseconds unless the client's ``clock_frequency`` says otherwise.
+    path : str or os.PathLike, optional
+        Keep the buffers in this new file (mode 0600) instead of anonymous memory.
+    switch_timer, read_timer : float, optional
+        Seconds between flushes, and between looks for packets, of a consumer.
+    wakeup : {"timer", "writer", "none"}
+        Whether delivering a packet wakes a sleeping reader.
+    blocking_timeout : float or None
+        Discard mode: seconds that a record waits for room; None for ever.
+    contexts : str
+        Fields of every record, as schema text, for example ``"vpid:i32,vtid:i32"``.
+    n_producers : int
+        Threads, of all processes, that can record at one time.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
+    OSError
+        The memory or file could not be had; ``FileExistsError`` if `path` exists.
+
+    Thread safety: any thread; recording takes no lock.
+    Source: include/ringbuf/channel.h.
+    """
+
+    cdef ringbuf_channel *ch            # NULL once unmapped
+    cdef ringbuf_client callbacks       # those the client overrides
+    cdef readonly object client         # Client
+    cdef readonly object path           # str or None
+    cdef object clock                   # a user's callable, or None
+    cdef bint is_closed                 # to callers; the mapping may outlive it
+    cdef int users                      # views, reservations and readers that need the mapping
+    cdef int64_t payload_ids[13]        # event id of raw payloads aligned to 1 << i, -1: not declared
+    cdef object __weakref__
+
+    def __cinit__(self):
+        for i in range(13):
+            self.payload_ids[i] = -1
+
+    def __init__(self, name, *, subbuf_size=256 * 1024, n_subbufs=4, mode="discard", client=None,
+                 streams="per-cpu", clock="auto", path=None, switch_timer=None, read_timer=None, wakeup="timer",
+                 blocking_timeout=0.0, contexts="", n_producers=1024, n_streams=None, preallocate=False,
+                 schema_size=1 << 20, start_position=0):
+        cdef ringbuf_config cfg
+        cdef bytes name_bytes = _client.checked_name(name), contexts_bytes = contexts.encode(), path_bytes = None
+        cdef int ret
+        if self.ch is not NULL:
+            raise RuntimeError("the channel exists already")
+        memset(&cfg, 0, sizeof(cfg))
+        cfg.name = name_bytes
+        cfg.contexts = contexts_bytes
+        if path is not None:
+            path_bytes = os.fsencode(path)
+            cfg.path = path_bytes
+            self.path = os.fspath(path)
+        cfg.subbuf_size = _client.checked_size("subbuf_size", subbuf_size, os.sysconf("SC_PAGESIZE"), 1 << 25)
+        cfg.n_subbufs = _client.checked_size("n_subbufs", n_subbufs, 2, 1 << 16)
+        cfg.mode = _choice("mode", mode, _MODES)
+        cfg.streams = _choice("streams", streams, _STREAMS)
+        cfg.wakeup = _choice("wakeup", wakeup, _WAKEUPS)
+        cfg.n_streams = _client.checked_count("n_streams", n_streams, 4096)
+        cfg.n_producers = _client.checked_count("n_producers", n_producers, 1 << 20)
+        cfg.preallocate = bool(preallocate)
+        cfg.schema_size = _client.checked_count("schema_size", schema_size, 1 << 30)
+        cfg.start_pos = start_position
+        cfg.switch_timer_ns = 0 if switch_timer is None else _nanoseconds("switch_timer", switch_timer)
+        cfg.read_timer_ns = 0 if read_timer is None else _nanoseconds("read_timer", read_timer)
+        cfg.blocking_timeout_ns = _nanoseconds("blocking_timeout", blocking_timeout)
+        self._set_client(client, clock)
+        cfg.header = _choice("header", self.client.header, _HEADERS)
+        self._fill_clock(&cfg, clock)
+        self._fill_packet_header_size(&cfg)
+        if self._has_callbacks():
+            cfg.client = &self.callbacks
+            cfg.client_data = <void *>self
+        # buffer_create is called from within, when self.ch is not there yet: below instead
+        ret = ringbuf_create(&cfg, &self.ch)
+        if ret:
+            raise self._creation_error(ret, &cfg)
+        self._call_buffer_create()
+
+    @staticmethod
+    def _attach(int fd, client, clock, path):
+        """A Channel over an open descriptor, which it takes over if that succeeds."""
+        cdef Channel self = Channel.__new__(Channel)
+        cdef int ret
+        self._set_client(client, clock)
+        self.path = path
+        ret = ringbuf_attach_fd(fd, &self.callbacks if self._has_callbacks() else NULL, <void *>self, &self.ch)
+        if ret:
+            raise _region_error(ret, path if path is not None else f"descriptor {fd}")
+        if client is None:
+            self.client = _client.CtfClient(header="large" if self.ch.header == RINGBUF_LARGE else "compact")
+        return self
+
+    cdef _set_client(self, client, clock):
+        self.client = _client.CtfClient() if client is None else client
+        if not isinstance(self.client, _client.Client):
+            raise TypeError(f"client must be a ringbuf.Client, not {type(client).__name__}")
+        memset(&self.callbacks, 0, sizeof(self.callbacks))
+        if callable(clock):
+            self.clock = clock
+        if _overrides(self.client, "clock_read"):
+            if self.clock is not None:
+                raise ValueError("the client overrides clock_read: leave clock at its default")
+            self.clock = self.client.clock_read
+        if self.clock is not None:
+            self.callbacks.clock_read = _clock_read
+        if _overrides(self.client, "record_header_size"):
+            self.callbacks.record_header_size = _record_header_size
+        if _overrides(self.client, "write_record_header"):
+            self.callbacks.write_record_header = _write_record_header
+        if _overrides(self.client, "write_filler"):
+            self.callbacks.write_filler = _write_filler
+        if _overrides(self.client, "buffer_begin"):
+            self.callbacks.buffer_begin = _buffer_begin
+        if _overrides(self.client, "buffer_end"):
+            self.callbacks.buffer_end = _buffer_end
+        if _overrides(self.client, "buffer_finalize"):
+            self.callbacks.buffer_finalize = _buffer_finalize
+        if (self.callbacks.record_header_size is NULL) != (self.callbacks.write_record_header is NULL):
+            raise TypeError("a client overrides record_header_size and write_record_header together, or neither")
+
+    cdef bint _has_callbacks(self):
+        cdef ringbuf_client *c = &self.callbacks
+        return (c.clock_read is not NULL or c.record_header_size is not NULL or c.write_filler is not NULL or
+                c.buffer_begin is not NULL or c.buffer_end is not NULL or c.buffer_finalize is not NULL)
+
+    cdef _fill_clock(self, ringbuf_config *cfg, clock):
+        if self.clock is not None:
+            cfg.clock = RINGBUF_CLOCK_CUSTOM
+            cfg.clock_freq = self.client.clock_frequency
+            cfg.clock_offset_s = self.client.clock_offset_s
+            cfg.clock_offset = self.client.clock_offset
+        elif clock == "auto":
+            cfg.clock = RINGBUF_CLOCK_TSC if ringbuf_tsc_is_usable() else RINGBUF_CLOCK_MONOTONIC
+        else:
+            cfg.clock = _choice("clock", clock, _CLOCKS)
+            if cfg.clock == RINGBUF_CLOCK_TSC and not ringbuf_tsc_is_usable():
+                raise ValueError("clock='tsc': the kernel does not trust this machine's counter; use 'monotonic'")
+        if cfg.clock == RINGBUF_CLOCK_TSC:
+            cfg.clock_freq = _tsc_frequency()
+
+    cdef _fill_packet_header_size(self, ringbuf_config *cfg):
+        cdef uint32_t native = (RINGBUF_CTF_PACKET_HEADER_SIZE if cfg.streams == RINGBUF_PER_CPU
+                                else RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL)
+        cfg.packet_header_size = native
+        if not _overrides(self.client, "packet_header_size"):
+            return
+        size = self.client.packet_header_size()
+        if not 4 <= size <= cfg.subbuf_size // 2:
+            raise ValueError(f"packet_header_size() is {size}; it must be 4 to half a sub-buffer")
+        if size < native and not (self.callbacks.buffer_begin is not NULL and self.callbacks.buffer_end is not NULL):
+            raise ValueError(f"packet_header_size() is {size}, less than the built-in header's {native}: "
+                             "override buffer_begin and buffer_end too")
+        cfg.packet_header_size = size
+
+    cdef _creation_error(self, int error, ringbuf_config *cfg):
+        if error == -ENOSPC or error == -12:  # ENOMEM
+            n_streams = cfg.n_streams or os.sysconf("SC_NPROCESSORS_CONF")
+            size = (cfg.n_subbufs + 1) * cfg.subbuf_size * (1 if cfg.streams == RINGBUF_GLOBAL else n_streams)
+            return OSError(-error, f"no room for {size >> 20} MiB of buffers: make n_subbufs or subbuf_size smaller, "
+                           "choose streams='global' or another path", self.path)
+        return _region_error(error, self.path)
+
+    @property
+    def has_custom_records(self):
+        """bool: the client writes its own record headers."""
+        return self.callbacks.record_header_size is not NULL
+
+    @property
+    def is_ctf(self):
+        """bool: packets and records are in the built-in format."""
+        cdef uint32_t native = (RINGBUF_CTF_PACKET_HEADER_SIZE if self.per_cpu
+                                else RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL)
+        return not self.has_custom_records and self.ch.packet_header_size == native
+
+    @property
+    def _needs_client(self):
+        return self._has_callbacks()
+
+    @property
+    def _clock(self):
+        return None if _overrides(self.client, "clock_read") else self.clock
+
+    def _call_buffer_create(self):
+        if _overrides(self.client, "buffer_create"):
+            for i in range(self.ch.n_streams):
+                _buffer_create(self._with_data(), i, i, <const char *>self.ch.super.name)
+
+    cdef const ringbuf_channel *_with_data(self):
+        self.ch.client_data = <void *>self
+        return self.ch
+
+    def __dealloc__(self):
+        if self.ch is not NULL:
+            ringbuf_close(self.ch)
+            self.ch = NULL
+
+    # -- life --
+
+    cdef ringbuf_channel *open_ch(self) except NULL:
+        if self.is_closed or self.ch is NULL:
+            raise ValueError("the channel is closed")
+        return self.ch
+
+    cdef int enter(self) except -1:
+        """One more user of the mapping."""
+        if self.ch is NULL:
+            raise ValueError("the channel is closed")
+        self.users += 1
+        return 0
+
+    cdef int leave(self) except -1:
+        self.users -= 1
+        if self.is_closed and not self.users and self.ch is not NULL:
+            ringbuf_close(self.ch)
+            self.ch = NULL
+        return 0
+
+    def close(self):
+        """Stop using the channel in this process; others are not disturbed. Twice is harmless.
+
+        Memory is given back when the last memoryview, packet and reservation is gone.
+        """
+        if not self.is_closed:
+            self.is_closed = True
+            self.users += 1
+            self.leave()
+
+    def __enter__(self):
+        self.open_ch()
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def __repr__(self):
+        if self.is_closed or self.ch is NULL:
+            return "<ringbuf.Channel, closed>"
+        return (f"<ringbuf.Channel {self.name!r}, {self.mode}, {self.ch.n_streams} stream(s) of "
+                f"{self.n_subbufs} x {self.subbuf_size} bytes>")
+
+    def __reduce__(self):
+        from . import sharing
+        return sharing.reduce_channel(self)
+
+    # -- what it is --
+
+    @property
+    def closed(self):
+        """bool: `close` was called."""
+        return self.is_closed or self.ch is NULL
+
+    @property
+    def name(self):
+        """str"""
+        self.open_ch()
+        return (<char *>self.ch.super.name).decode("utf-8", "backslashreplace")
+
+    @property
+    def mode(self):
+        """str: ``"discard"`` or ``"overwrite"``."""
+        return "overwrite" if self.open_ch().mode == RINGBUF_OVERWRITE else "discard"
+
+    @property
+    def header(self):
+        """str: record header, ``"compact"`` or ``"large"``."""
+        return "large" if self.open_ch().header == RINGBUF_LARGE else "compact"
+
+    @property
+    def per_cpu(self):
+        """bool: one stream for each CPU, not one in all."""
+        return self.open_ch().streams == RINGBUF_PER_CPU
+
+    @property
+    def wakeup(self):
+        """str: ``"timer"``, ``"writer"`` or ``"none"``."""
+        return ("timer", "writer", "none")[self.open_ch().wakeup]
+
+    @property
+    def subbuf_size(self):
+        """int: bytes of a sub-buffer."""
+        return ringbuf_subbuf_size(&self.open_ch().geometry)
+
+    @property
+    def n_subbufs(self):
+        """int: sub-buffers of each stream's ring, without the reader's."""
+        return ringbuf_n_subbufs(&self.open_ch().geometry)
+
+    @property
+    def max_record_size(self):
+        """int: the largest payload, in bytes, that fits a fresh sub-buffer whatever its header.
+
+        For `align` > 1, and for contexts that vary in size, subtract what they need.
+        """
+        cdef ringbuf_channel *ch = self.open_ch()
+        cdef ringbuf_producer *p = ringbuf_this_producer(ch)
+        cdef size_t extra = RINGBUF_CTF_HEADER_SIZE_MAX + 3 + 4  # header, its alignment, length prefix
+        if p is not NULL:
+            extra += p.context_size
+        return ringbuf_subbuf_size(&ch.geometry) - ch.packet_header_size - extra
+
+    @property
+    def uuid(self):
+        """uuid.UUID of the channel, and of its traces."""
+        import uuid
+        return uuid.UUID(bytes=(<const char *>self.open_ch().super.uuid)[:16])
+
+    @property
+    def contexts(self):
+        """str: schema text of the fields that every record carries."""
+        return (<const char *>self.open_ch().contexts).decode()
+
+    @property
+    def timers(self):
+        """tuple of (switch_timer, read_timer), float seconds, or None where not set."""
+        cdef const ringbuf_superblock *sb = self.open_ch().super
+        return (sb.switch_timer_ns / 1e9 or None, sb.read_timer_ns / 1e9 or None)
+
+    @property
+    def blocking_timeout(self):
+        """float or None: seconds that a record waits for room; None: for ever."""
+        cdef uint64_t ns = self.open_ch().blocking_timeout_ns
+        return None if ns == UINT64_MAX else ns / 1e9
+
+    @property
+    def clock_parameters(self):
+        """tuple of (kind, ticks per second, offset in s, offset in ticks).
+
+        Tick 0 is at the two offsets, Unix time.
+        """
+        cdef ringbuf_channel *ch = self.open_ch()
+        return (("tsc", "monotonic", "custom")[ch.clock], ch.super.clock_freq, ch.super.clock_offset_s,
+                ch.super.clock_offset)
+
+    @property
+    def environment(self):
+        """dict: who created the channel."""
+        cdef const ringbuf_superblock *sb = self.open_ch().super
+        return {"hostname": (<char *>sb.hostname).decode("utf-8", "replace"),
+                "procname": (<char *>sb.program).decode("utf-8", "replace"),
+                "vpid": sb.creator_pid}
+
+    def current_timestamp(self):
+        """Now, in ticks of the channel's clock (int)."""
+        cdef ringbuf_channel *ch = self.open_ch()
+        if self.clock is not None:
+            return self.clock()
+        return ringbuf_clock_ordered(ch)
+
+    def fileno(self):
+        """The descriptor of the shared memory; it belongs to the channel."""
+        return self.open_ch().fd
+
+    @property
+    def streams(self):
+        """list of Stream, in order of CPU."""
+        return [Stream(self, i) for i in range(self.open_ch().n_streams)]
+
+    def schemas(self):
+        """Declared events: list of (id, name, contexts text, fields text), in order of id."""
+        cdef ringbuf_channel *ch = self.open_ch()
+        cdef ringbuf_schema s
+        cdef uint64_t off = 0
+        found = []
+        while ringbuf_next_schema(ch, &off, &s):
+            found.append((s.id, _text(s.name, s.name_size), _text(s.contexts, s.contexts_size),
+                          _text(s.fields, s.fields_size)))
+        return found
+
+    def declare_event(self, str name, str contexts, str fields):
+        """The id of an event (int), declared now if no process has declared it.
+
+        Texts as in `ringbuf.schema`, canonical. OSError (ENOSPC): the schema area is full.
+        """
+        cdef int64_t ret
+        cdef bytes n = name.encode(), c = contexts.encode(), f = fields.encode()
+        cdef const char *pn = n
+        cdef const char *pc = c
+        cdef const char *pf = f
+        cdef ringbuf_channel *ch = self.open_ch()
+        with nogil:
+            ret = ringbuf_declare_event(ch, pn, pc, pf)
+        if ret == -ENOSPC:
+            raise OSError(ENOSPC, f"no room for event {name!r}: make the channel's schema_size larger")
+        if ret < 0:
+            raise OSError(-ret, os.strerror(-ret))
+        return ret
+
+    # -- recording --
+
+    cdef int64_t payload_id(self, uint32_t align) except -1:
+        """Event id of raw payloads with this alignment, a power of two."""
+        cdef int order = 0
+        while (1 << order) < align:
+            order += 1
+        if self.payload_ids[order] < 0:
+            self.payload_ids[order] = self.declare_event(
+                "payload", "", "payload:bytes" if align == 1 else f"payload:bytes@{align}")
+        return self.payload_ids[order]
+
+    cdef int prepare_payload(self, ringbuf_reservation *r, size_t size, object align) except -1:
+        if not isinstance(align, int) or not 1 <= align <= _MAX_ALIGN or align & (align - 1):
+            raise ValueError(f"align must be a power of two, 1 to {_MAX_ALIGN}, not {align!r}")
+        memset(r, 0, sizeof(r[0]))
+        r.payload_size = size
+        r.align = align
+        if self.callbacks.record_header_size is NULL:
+            r.flags = RINGBUF_LENGTH_PREFIX
+            r.event_id = <uint32_t>self.payload_id(r.align)
+        return 0
+
+    cdef int reserve_into(self, ringbuf_reservation *r) except? -1:
+        """ringbuf_reserve, waiting without the GIL and letting signals in. Returns 0 or -errno."""
+        cdef ringbuf_channel *ch = self.ch
+        cdef ringbuf_producer *p
+        cdef uint64_t deadline, step
+        cdef int ret, waited = 0
+        if not ch.blocking_timeout_ns:
+            return ringbuf_reserve(ch, r)
+        r.flags |= RINGBUF_NONBLOCK
+        ret = ringbuf_reserve(ch, r)
+        if ret != -EAGAIN:
+            return ret
+        p = ringbuf_this_producer(ch)
+        deadline = ringbuf_deadline(ch.blocking_timeout_ns)
+        self.enter()
+        try:
+            while ret == -EAGAIN:
+                if _now_ns() >= deadline or not ringbuf_may_block(p.slot):
+                    waited = -ETIMEDOUT
+                else:
+                    step = min(deadline, _now_ns() + _WAIT_STEP_NS)
+                    with nogil:
+                        ringbuf_wait_for_space(ch, r.stream_idx, step)
+                    PyErr_CheckSignals()
+                if waited:
+                    break
+                ret = ringbuf_reserve(ch, r)
+        finally:
+            self.leave()
+        if waited:
+            r.flags = (r.flags & ~RINGBUF_NONBLOCK) | RINGBUF_NOWAIT  # the last try counts the loss
+            return ringbuf_reserve(ch, r)
+        return ret
+
+    def write(self, payload, align=1):
+        """Record the bytes of `payload`, any C-contiguous buffer.
+
+        Parameters
+        ----------
+        payload : bytes-like
+        align : int
+            Of the first payload byte within its packet; a power of two up to 4096.
+
+        Returns
+        -------
+        bool
+            True: recorded. False: lost, and counted by cause in `stats`.
+
+        Thread safety: any thread. Blocks only with a ``blocking_timeout``.
+        Source: include/ringbuf/reserve.h, commit.h.
+        """
+        cdef ringbuf_reservation r
+        cdef const uint8_t[::1] data
+        cdef Py_ssize_t size
+        self.open_ch()
+        if type(payload) is bytes:
+            size = len(<bytes>payload)
+            self.prepare_payload(&r, size, align)
+            if self.reserve_into(&r):
+                return False
+            memcpy(r.payload, <const char *><bytes>payload, size)
+        else:
+            view = memoryview(payload)
+            size = view.nbytes
+            self.prepare_payload(&r, size, align)
+            if size:
+                data = view.cast("B")  # needs C-contiguity, says so if not
+            if self.reserve_into(&r):
+                return False
+            if size:
+                memcpy(r.payload, &data[0], size)
+        ringbuf_commit(self.ch, &r)
+        return True
+
+    def reserve(self, nbytes, align=1):
+        """Reserve payload space in this CPU's stream.
+
+        Parameters
+        ----------
+        nbytes : int
+            Payload bytes, 0 to about `max_record_size`.
+        align : int
+            As in `write`.
+
+        Returns
+        -------
+        Reservation
+            A context manager: commits on exit, discards if an exception passes.
+
+        Raises
+        ------
+        BufferFullError
+            Counted in records_lost_full, or records_lost_wrap.
+        RecordTooLargeError
+            Counted in records_lost_big.
+        NestingError
+            Four reservations of this thread are open; counted in records_lost_nesting.
+        ChannelDisabledError
+            Disabled or finalized; counted in records_lost_disabled.
+
+        Thread safety: any thread; the reservation belongs to the thread that made it.
+        Source: include/ringbuf/reserve.h.
+        """
+        cdef Reservation slot = Reservation.__new__(Reservation)
+        cdef int ret = slot.begin(self, nbytes, align)
+        if ret:
+            _raise_lost(ret, nbytes)
+        return slot
+
+    def try_reserve(self, nbytes, align=1):
+        """As `reserve`, but None where it would raise because the record is lost."""
+        cdef Reservation slot = Reservation.__new__(Reservation)
+        return None if slot.begin(self, nbytes, align) else slot
+
+    # -- states --
+
+    cdef ringbuf_producer_slot *producer(self) except NULL:
+        cdef ringbuf_producer *p = ringbuf_this_producer(self.open_ch())
+        if p is NULL:
+            _raise_lost(-EUSERS, 0)
+        return p.slot
+
+    def flush(self, empty=False):
+        """End the current packet of every stream, so that a reader can have it.
+
+        With ``empty=True``, a stream without a begun packet gets one without records, if a
+        sub-buffer is free: it carries the loss count and the time.
+        Thread safety: any thread. Source: include/ringbuf/switch.h.
+        """
+        cdef ringbuf_producer_slot *producer = self.producer()
+        cdef unsigned int flags = RINGBUF_FLUSH_EMPTY if empty else 0
+        for i in range(self.ch.n_streams):
+            _flush(self.ch, producer, i, flags)
+
+    def clear(self):
+        """Throw away everything recorded and not yet read; it counts as overrun, and as cleared.
+
+        Raises ReaderBusyError while a reader, in any process, has the channel.
+        """
+        with Reader._open(self, None) as reader:
+            reader.clear()
+
+    def disable(self):
+        """Refuse records until `enable`, in every process; they count in records_lost_disabled."""
+        ringbuf_set_state(self.open_ch(), RINGBUF_STATE_DISABLED, True)
+
+    def enable(self):
+        """Undo `disable`."""
+        ringbuf_set_state(self.open_ch(), RINGBUF_STATE_DISABLED, False)
+
+    def finalize(self):
+        """Refuse records from now on, in every process; readers read on to the end.
+
+        When this returns, no further record is accepted. Twice is harmless.
+        """
+        cdef int ret = ringbuf_finalize(self.open_ch(), self.producer())
+        if ret:
+            _raise_lost(ret, 0)
+
+    @property
+    def is_finalized(self):
+        """bool"""
+        return ringbuf_is_finalized(self.open_ch())
+
+    @property
+    def is_disabled(self):
+        """bool: records are refused; finalized channels are disabled too."""
+        return ringbuf_is_disabled(self.open_ch())
+
+    def stats(self):
+        """Counters of the whole channel, all processes (`Stats`)."""
+        cdef ringbuf_stats st
+        ringbuf_channel_stats(self.open_ch(), &st)
+        return _stats(&st)
+
+    # -- reading --
+
+    def reader(self, stream=None):
+        """The right to read: all streams, or the one with this index.
+
+        Raises ReaderBusyError if a living reader, in any process, has one of them.
+        """
+        return Reader._open(self, stream)
+
+    def has_reader(self, stream=0):
+        """bool: a living reader has the stream, now."""
+        return not ringbuf_has_no_reader(self.open_ch(), self._checked_stream(stream))
+
+    def _checked_stream(self, stream):
+        if not 0 <= stream < self.open_ch().n_streams:
+            raise IndexError(f"stream {stream} of {self.ch.n_streams}")
+        return stream
+
+    # -- what a client's default callbacks do --
+
+    def _native_header(self, stream, subbuf_idx, timestamp, end):
+        cdef uint32_t s = self._checked_stream(stream)
+        cdef uint32_t idx = ringbuf_checked(self.ch, subbuf_idx)
+        if end:
+            ringbuf_buffer_end(NULL, self.ch, ringbuf_stream_at(self.ch, s), s, idx)
+        else:
+            ringbuf_buffer_begin(NULL, self.ch, ringbuf_stream_at(self.ch, s), s, idx, timestamp)
+
+
+cdef extern from "ringbuf/layout.h" nogil:
+    uint32_t ringbuf_checked "ringbuf_checked_idx"(const ringbuf_channel *ch, uint64_t idx)
+
+
+cdef int _flush(ringbuf_channel *ch, ringbuf_producer_slot *producer, uint32_t stream, unsigned int flags) except -1:
+    cdef int ret = ringbuf_flush(ch, producer, stream, flags)
+    if ret == -EPERM:
+        _raise_lost(ret, 0)
+    return 0  # -ENOBUFS, -EIO: no free sub-buffer for an empty packet
+
+
+cdef object _stats(ringbuf_stats *st):
+    return Stats(
+        records_written=st.written, records_read=st.read, records_unread=st.unread, records_overrun=st.overrun,
+        records_lost_full=st.lost[RINGBUF_LOST_FULL], records_lost_wrap=st.lost[RINGBUF_LOST_WRAP],
+        records_lost_big=st.lost[RINGBUF_LOST_BIG], records_lost_nesting=st.lost[RINGBUF_LOST_NESTING],
+        records_lost_slots=st.lost[RINGBUF_LOST_SLOTS], records_lost_disabled=st.lost[RINGBUF_LOST_DISABLED],
+        records_torn=st.lost[RINGBUF_LOST_TORN], records_discarded=st.discarded, records_cleared=st.cleared,
+        packets_read=st.packets_read)
+
+
+@cython.final
+cdef class Stream:
+    """One ring of a channel: that of a CPU, or the only one. From ``channel.streams``."""
+
+    cdef readonly Channel channel
+    cdef readonly uint32_t index
+
+    def __init__(self, Channel channel, index):
+        self.channel = channel
+        self.index = index
+
+    @property
+    def cpu(self):
+        """int, or None in a global channel."""
+        return self.index if self.channel.per_cpu else None
+
+    def stats(self):
+        """Counters of this stream; records_lost_disabled is counted for the channel alone."""
+        cdef ringbuf_stats st
+        cdef uint32_t index = self.channel._checked_stream(self.index)
+        memset(&st, 0, sizeof(st))
+        ringbuf_add_stream_stats(self.channel.ch, index, &st)
+        return _stats(&st)
+
+    def events_discarded(self):
+        """int: records lost so far, as the next packet will say it."""
+        return ringbuf_events_discarded(ringbuf_stream_at(self.channel.open_ch(),
+                                                          self.channel._checked_stream(self.index)))
+
+    def flush(self, empty=False):
+        """End this stream's current packet; see `Channel.flush`."""
+        cdef ringbuf_producer_slot *producer = self.channel.producer()
+        _flush(self.channel.ch, producer, self.channel._checked_stream(self.index),
+               RINGBUF_FLUSH_EMPTY if empty else 0)
+
+    def reader(self):
+        """The right to read this stream alone."""
+        return Reader._open(self.channel, self.index)
+
+    def __repr__(self):
+        return f"<ringbuf.Stream {self.index} of {self.channel!r}>"
+
+
+@cython.final
+cdef class Reservation:
+    """Space reserved for one record: fill `payload`, then `commit` or `discard`.
+
+    A context manager: commits on exit, discards if an exception passes. It belongs to
+    the thread that made it, and to its process: a forked child cannot commit it.
+    """
+
+    cdef Channel channel
+    cdef ringbuf_reservation r
+    cdef _View view
+    cdef object data
+    cdef unsigned long thread
+    cdef uint64_t forks
+    cdef bint is_open
+
+    cdef int begin(self, Channel channel, nbytes, align) except? -1:
+        cdef int ret
+        if nbytes < 0:
+            raise ValueError(f"nbytes must be >= 0, not {nbytes}")
+        channel.open_ch()
+        channel.prepare_payload(&self.r, min(nbytes, INT64_MAX), align)
+        ret = channel.reserve_into(&self.r)
+        if ret:
+            return ret
+        channel.enter()
+        self.channel = channel
+        self.thread = threading.get_ident()
+        self.forks = ringbuf_registry.forks
+        self.is_open = True
+        return 0
+
+    @property
+    def payload(self):
+        """memoryview, writable, format 'B', shape (nbytes,); of no use after commit or discard."""
+        if not self.is_open:
+            raise ValueError("the reservation is committed or discarded")
+        if self.data is None:
+            self.view = _view(self.channel, self.r.payload, self.r.payload_size, False)
+            self.data = memoryview(self.view)
+        return self.data
+
+    @property
+    def timestamp(self):
+        """int: ticks of the channel's clock."""
+        return self.r.timestamp
+
+    @property
+    def stream(self):
+        """int: index of the stream it lies in."""
+        return self.r.stream_idx
+
+    cdef int end(self, str what) except -1:
+        if not self.is_open:
+            raise ValueError(f"cannot {what}: the reservation is committed or discarded")
+        if self.forks != ringbuf_registry.forks:
+            raise RuntimeError(f"cannot {what}: the reservation was made before this process was forked")
+        if self.thread != threading.get_ident():
+            raise RuntimeError(f"cannot {what}: the reservation belongs to another thread")
+        self.is_open = False
+        if self.data is not None:
+            try:
+                self.data.release()
+            except BufferError:
+                pass  # somebody's view of it lives on, and could scribble; the mapping stays
+            self.data = self.view = None
+        return 0
+
+    def commit(self):
+        """The record is complete."""
+        self.end("commit")
+        ringbuf_commit(self.channel.ch, &self.r)
+        self.channel.leave()
+
+    def discard(self):
+        """Give the record up; it counts as discarded, not as lost."""
+        self.end("discard")
+        ringbuf_discard(self.channel.ch, &self.r)
+        self.channel.leave()
+
+    def __enter__(self):
+        if not self.is_open:
+            raise ValueError("the reservation is committed or discarded")
+        return self
+
+    def __exit__(self, exc_type, exc, tb):
+        if not self.is_open:
+            return
+        if exc_type is None:
+            self.commit()
+        else:
+            self.discard()
+
+    def __dealloc__(self):
+        if not self.is_open:
+            return
+        # Forgotten. In its own thread it can still be discarded; elsewhere it stays open
+        # until that thread exits, and is then torn.
+        if self.forks == ringbuf_registry.forks and self.thread == _thread_ident():
+            ringbuf_discard(self.channel.ch, &self.r)
+        self.channel.leave()
+
+
+cdef extern from "pythread.h":
+    unsigned long _thread_ident "PyThread_get_thread_ident"()
+
+
+include "reading.pxi"
+include "event.pxi"
+include "recorder.pxi"

@@ -1,0 +1,91 @@
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, final
+
+import numpy
+from typing_extensions import Buffer  # collections.abc has it from 3.12 on
+
+from . import ctf, tsdl
+
+__all__ = ["Decoder", "Packet", "Record", "merged"]
+
+@final
+class Packet:
+    file: str | None
+    offset: int
+    size: int
+    content_size: int
+    begin: int | None
+    end: int | None
+    begin_ticks: int | None
+    end_ticks: int | None
+    sequence_number: int | None
+    events_discarded: int | None
+    cpu: int | None
+    stream_id: int
+    stream_instance_id: int | None
+
+@final
+class Record:
+    ticks: int
+    time_ns: int
+    cpu: int | None
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def event_id(self) -> int: ...
+    @property
+    def contexts(self) -> dict[str, Any]: ...
+    @property
+    def fields(self) -> dict[str, Any]: ...
+    @property
+    def payload(self) -> bytes: ...
+
+@final
+class Decoder:
+    model: tsdl.Trace
+    def __init__(self, source: ctf.ChannelLayout | tsdl.Trace) -> None: ...
+    @property
+    def event_names(self) -> list[str]: ...
+    def event_indexes(self, name: str) -> list[int]: ...
+    def read_packet(
+        self,
+        buffer: Buffer,
+        offset: int = 0,
+        *,
+        available: int | None = None,
+        file: str | None = None,
+        position: int | None = None,
+    ) -> Packet: ...
+    def packets(self, buffer: Buffer) -> Iterator[Packet]: ...
+    def records(self, buffer: Buffer, cpu: int | None = None) -> Iterator[Record]: ...
+    def packet_records(
+        self,
+        buffer: Buffer,
+        packet: Packet,
+        *,
+        offset: int | None = None,
+        cpu: int | None = None,
+        in_ns: bool = False,
+    ) -> Iterator[Record]: ...
+    def new_counts(self) -> array[int]: ...
+    def count_events(
+        self, buffer: Buffer, packet: Packet, counts: array[int], *, offset: int | None = None
+    ) -> None: ...
+    def dtype(self, index: int) -> numpy.dtype[Any]: ...
+    def to_numpy(
+        self, buffer: Buffer, name: str | None = None, cpu: int | None = None
+    ) -> numpy.ndarray[Any, Any] | dict[str, numpy.ndarray[Any, Any]]: ...
+    def tables(
+        self,
+        buffer: Buffer,
+        places: Sequence[tuple[Packet, int]],
+        counts: array[int],
+        wanted: Iterable[int],
+        *,
+        cpu: int | None = None,
+    ) -> dict[int, numpy.ndarray[Any, Any]]: ...
+
+def merged(iterators: Iterable[Iterator[Record]]) -> Iterator[Record]: ...

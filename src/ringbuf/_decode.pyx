@@ -1,0 +1,1531 @@
+# cython: language_level=3
+"""Reads packets of a CTF trace: as records, and as NumPy columns.
+
+`Decoder` compiles the types of a trace to a plan (decode.h) once. Then packets
+are walked in C; Python objects are made only for what is asked for.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcpy, memset
+
+import array
+import functools
+import heapq
+import sys
+
+from . import ctf, tsdl
+from .errors import TraceError
+
+__all__ = ["Decoder", "Packet", "Record", "merged"]
+
+
+cdef extern from "decode.h" nogil:
+    enum:
+        CTF_INTEGER, CTF_FLOAT, CTF_STRING, CTF_STRUCT, CTF_ARRAY, CTF_SEQUENCE, CTF_VARIANT
+        CTF_HEADER_ANY, CTF_HEADER_COMPACT, CTF_HEADER_LARGE
+        CTF_ROW_PREFIX
+
+    struct ctf_node:
+        uint8_t kind, is_signed, is_big_endian, is_bool, sets_clock, sets_event_id
+        uint32_t align, size
+        int64_t fixed
+        int32_t slot, asks
+        uint32_t first, count
+        uint64_t length
+
+    struct ctf_range:
+        uint64_t low, high
+        int32_t node
+
+    struct ctf_event:
+        uint64_t id
+        uint32_t index
+        int32_t context, fields
+        int64_t fixed
+
+    struct ctf_copy:
+        # "from" is a Python keyword
+        uint32_t from_ "from"
+        uint32_t to, size
+        uint8_t is_bool
+
+    struct ctf_clock:
+        uint64_t freq, max_ticks
+        int64_t base_ns
+
+    struct ctf_stream:
+        uint64_t id
+        int32_t packet_context, event_header, event_context
+        uint8_t header_kind, has_holes
+        uint32_t header_align
+        ctf_clock clock
+        ctf_event *events
+        uint32_t n_events
+
+    struct ctf_plan:
+        const ctf_node *nodes
+        const int32_t *members
+        const ctf_range *ranges
+        uint32_t n_slots
+
+    struct ctf_cursor:
+        const uint8_t *data
+        uint64_t origin, pos, end
+        uint64_t *slots
+        uint64_t ticks, event_id
+        const char *error
+
+    struct ctf_record:
+        const ctf_event *event
+        uint64_t ticks, begin
+
+    struct ctf_rows:
+        uint8_t *next
+        uint64_t room
+        uint32_t row_size
+        const ctf_copy *copies
+        uint32_t n_copies
+
+    int ctf_align(ctf_cursor *c, uint64_t align)
+    int ctf_number(ctf_cursor *c, const ctf_node *n, uint64_t *value)
+    int64_t ctf_string_length(const ctf_cursor *c)
+    int ctf_length(const ctf_plan *p, const ctf_node *n, ctf_cursor *c, uint64_t *length)
+    int32_t ctf_option(const ctf_plan *p, const ctf_node *n, ctf_cursor *c)
+    int ctf_walk(const ctf_plan *p, int32_t index, ctf_cursor *c)
+    int ctf_next_event(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, ctf_record *r)
+    int ctf_count_events(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, uint64_t *counts)
+    int ctf_fill_rows(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, ctf_rows *rows, int32_t cpu)
+    uint8_t *ctf_store(const ctf_plan *p, int32_t index, ctf_cursor *c, uint8_t *to)
+    int64_t ctf_time_ns(const ctf_clock *clock, uint64_t ticks)
+    const uint8_t *ctf_at(const ctf_cursor *c, uint64_t pos)
+
+
+# What a node becomes in Python.
+cdef enum:
+    AS_INT, AS_BOOL, AS_ENUM, AS_FLOAT, AS_STR, AS_BYTES, AS_LIST, AS_DICT, AS_OPTION
+
+cdef enum:
+    MAX_DEPTH = 100
+    MAX_NODES = 1 << 20
+    MAX_ARRAY = 1 << 16  # elements of a subarray in a row; longer ones are objects
+    STACK_SLOTS = 64
+
+_MAX_FIXED = 1 << 40  # bits of a type of fixed size
+
+# ---- compiling types ----
+
+
+class _Node:
+    """A ctf_node in the making, and what Python needs besides."""
+
+    __slots__ = (
+        "index", "kind", "style", "signed", "big_endian", "sets_clock", "sets_event_id", "align", "size", "fixed",
+        "slot", "asks", "members", "names", "ranges", "length", "labels", "known",
+    )
+
+    def __init__(self, kind, style, align=1):
+        self.kind, self.style, self.align = kind, style, align
+        self.signed = self.big_endian = self.sets_clock = self.sets_event_id = False
+        self.size = self.length = 0
+        self.slot = self.asks = -1
+        self.members = []  # struct: members; array and sequence: the element; variant: options
+        self.names = ()  # struct: the members' names in Python, None for those not shown
+        self.known = {}  # struct: the members by their names in TSDL
+        self.ranges = []  # variant: (low, high, option)
+        self.labels = None  # enumeration: (label, low, high), ...
+
+
+class _Compiler:
+    """Turns the types of a trace into nodes, children before parents."""
+
+    def __init__(self, byte_order):
+        self.nodes = []
+        self.n_slots = self.max_slots = 0
+        self._big_endian = byte_order == "be"
+        self._scopes = {}  # root path -> node
+        self._frames = []  # the structures around the type being compiled, as {name: node}
+        self._in_header = False
+
+    def root(self, path, kind, visible):
+        """Compile the structure at the dynamic scope `path`; it may refer to those in `visible`. Its node or None."""
+        self._scopes = {scope: node for scope, node in self._scopes.items() if scope in visible}
+        if kind is None:
+            return None
+        self._in_header = path == "stream.event.header"
+        self._frames = []
+        self._root_path = path
+        self._scopes[path] = node = self._compile(kind, 0)
+        return node
+
+    def finish(self):
+        """Sizes, once it is known which integers are asked for."""
+        for node in self.nodes:
+            node.fixed = _fixed_size(node)
+
+    def _compile(self, kind, depth):
+        if depth > MAX_DEPTH:
+            raise TraceError(f"metadata: types are nested more than {MAX_DEPTH} deep")
+        if len(self.nodes) >= MAX_NODES:
+            raise TraceError(f"metadata: the types have more than {MAX_NODES} parts")
+        node = getattr(self, "_" + type(kind).__name__.lower())(kind, depth)
+        node.index = len(self.nodes)
+        self.nodes.append(node)
+        return node
+
+    def _integer(self, kind, depth):
+        node = _Node(CTF_INTEGER, AS_BOOL if kind.alias == "bool_t" and kind.size == 8 else AS_INT, kind.align)
+        node.size, node.signed = kind.size, kind.signed
+        node.big_endian = self._order(kind)
+        node.sets_clock = kind.clock is not None
+        return node
+
+    def _float(self, kind, depth):
+        node = _Node(CTF_FLOAT, AS_FLOAT, kind.align)
+        node.size, node.big_endian = kind.size, self._order(kind)
+        return node
+
+    def _order(self, kind):
+        return self._big_endian if kind.byte_order is None else kind.byte_order == "be"
+
+    def _enum(self, kind, depth):
+        node = self._integer(kind.container, depth)
+        node.style = AS_ENUM
+        node.labels = kind.labels
+        return node
+
+    def _string(self, kind, depth):
+        return _Node(CTF_STRING, AS_STR, 8)
+
+    def _struct(self, kind, depth):
+        node = _Node(CTF_STRUCT, AS_DICT)
+        shown = tsdl.visible_members(kind)
+        node.names = tuple(name for name, _ in shown)
+        self._frames.append(node.known)
+        for name, member in kind.members:
+            node.known[name] = child = self._compile(member, depth + 1)
+            node.members.append(child)
+            child.sets_event_id = self._in_header and name == "id" and child.kind == CTF_INTEGER
+        self._frames.pop()
+        node.align = max([kind.align] + [child.align for child in node.members])
+        return node
+
+    def _elements(self, kind, node_kind, depth):
+        # Ids in the elements of a header's array never are the event's: the real one comes later.
+        in_header, self._in_header = self._in_header, False
+        element = self._compile(kind.element, depth + 1)
+        self._in_header = in_header
+        node = _Node(node_kind, AS_LIST, element.align)
+        node.members = [element]
+        if type(kind.element) is tsdl.Integer and (element.size, element.align) == (8, 8):
+            if kind.element.encoding:
+                node.style = AS_STR
+            elif kind.element.alias == "byte_t" and node_kind == CTF_SEQUENCE:
+                node.style = AS_BYTES
+        return node
+
+    def _array(self, kind, depth):
+        node = self._elements(kind, CTF_ARRAY, depth)
+        node.length = kind.length
+        return node
+
+    def _sequence(self, kind, depth):
+        asked = self._resolve(kind.length, kind.line)
+        node = self._elements(kind, CTF_SEQUENCE, depth)
+        node.asks = asked.slot
+        if asked.signed:
+            raise TraceError(f"metadata line {kind.line}: the length {kind.length} is signed")
+        return node
+
+    def _variant(self, kind, depth):
+        if kind.tag is None:
+            raise TraceError(f"metadata line {kind.line}: a variant has no tag")
+        tag = self._resolve(kind.tag, kind.line)
+        if tag.labels is None:
+            raise TraceError(f"metadata line {kind.line}: the tag {kind.tag} is not an enumeration")
+        node = _Node(CTF_VARIANT, AS_OPTION)
+        node.asks, node.signed = tag.slot, tag.signed
+        for name, option in kind.options:
+            child = self._compile(option, depth + 1)
+            node.ranges += [(low, high, child) for label, low, high in tag.labels if _same_name(label, name)]
+        return node
+
+    def _resolve(self, path, line):
+        """The integer at `path`, which from now on keeps its value in a slot."""
+        node = self._find(path)
+        if node is None or node.kind != CTF_INTEGER:
+            raise TraceError(f"metadata line {line}: {path} is not an integer that can be referred to here")
+        if node.slot < 0:
+            node.slot = self.n_slots
+            self.n_slots += 1
+            self.max_slots = max(self.max_slots, self.n_slots)
+        return node
+
+    def _find(self, path):
+        for scope, node in self._scopes.items():
+            if path.startswith(scope + "."):
+                return _descend(node.known, path[len(scope) + 1:])
+        if path.startswith(self._root_path + "."):
+            return _descend(self._frames[0], path[len(self._root_path) + 1:])
+        for frame in reversed(self._frames):
+            node = _descend(frame, path)
+            if node is not None:
+                return node
+        return None
+
+
+def _descend(members, path):
+    node = None
+    for name in path.split("."):
+        node = members.get(name)
+        if node is None:
+            return None
+        members = node.known
+    return node
+
+
+def _same_name(label, option):
+    # Either may have the underscore that keeps a name from being a keyword.
+    return label == option or label.removeprefix("_") == option.removeprefix("_")
+
+
+def _fixed_size(node):
+    """Bits from the aligned start to the end; -1 if they vary, or if the walk must look at what is inside."""
+    if node.kind in (CTF_INTEGER, CTF_FLOAT):
+        return -1 if node.slot >= 0 or node.sets_clock or node.sets_event_id else node.size
+    if node.kind == CTF_STRUCT:
+        return _fixed_sum(node.members)
+    if node.kind == CTF_ARRAY:
+        element = node.members[0]
+        if element.fixed < 0:
+            return -1
+        size = (node.length - 1) * _round_up(element.fixed, element.align) + element.fixed if node.length else 0
+        if size > _MAX_FIXED:
+            raise TraceError("metadata: an array is too long")
+        return size
+    return -1
+
+
+def _fixed_sum(nodes):
+    size = 0
+    for node in nodes:
+        if node.fixed < 0:
+            return -1
+        size = _round_up(size, node.align) + node.fixed
+        if size > _MAX_FIXED:
+            raise TraceError("metadata: a structure is too large")
+    return size
+
+
+def _round_up(size, align):
+    return (size + align - 1) // align * align
+
+
+@functools.lru_cache(maxsize=16)
+def _plain_header(header, holes, header_align, clock):
+    """The event header that ringbuf (or, without holes, LTTng) declares."""
+    layout = ctf.ChannelLayout(bytes(16), header, False, ctf.ClockInfo(1, name=clock), holes=holes, header_align=header_align)
+    return tsdl.parse(ctf.metadata(layout)).streams[0].event_header
+
+
+def _header_kind(header, byte_order):
+    """(CTF_HEADER_*, has holes) of an event header's type."""
+    any_header = CTF_HEADER_ANY, False
+    if header is None or byte_order != "le" or sys.byteorder != "little" or header.align < 8:
+        return any_header
+    members = dict(header.members)
+    tag, body = members.get("id"), members.get("v")
+    if not isinstance(tag, tsdl.Enum) or not isinstance(body, tsdl.Variant):
+        return any_header
+    clock = _clock_in(body)
+    if clock is None or not clock.isidentifier() or not clock.isascii():
+        return any_header
+    name, kind = ("compact", CTF_HEADER_COMPACT) if tag.container.size == 5 else ("large", CTF_HEADER_LARGE)
+    holes = len(body.options) == 3
+    return (kind, holes) if header == _plain_header(name, holes, header.align // 8, clock) else any_header
+
+
+def _clock_in(kind):
+    """Name of the clock that some integer within `kind` counts, or None."""
+    if isinstance(kind, tsdl.Integer):
+        return kind.clock
+    if isinstance(kind, tsdl.Enum):
+        return kind.container.clock
+    if isinstance(kind, tsdl.Struct):
+        parts = [member for _, member in kind.members]
+    elif isinstance(kind, tsdl.Variant):
+        parts = [option for _, option in kind.options]
+    else:
+        return None
+    return next((clock for clock in map(_clock_in, parts) if clock is not None), None)
+
+
+def _labels(labels):
+    """{value: label}, or the labels as they are if some stand for a range."""
+    if any(low != high for _, low, high in labels):
+        return labels
+    return {low: label for label, low, _ in reversed(labels)}
+
+
+cdef object _label_of(labels, number):
+    if isinstance(labels, dict):
+        return (<dict>labels).get(number, number)
+    return next((label for label, low, high in labels if low <= number <= high), number)
+
+
+def _base_ns(clock):
+    """Time of tick 0 in nanoseconds, rounded as babeltrace2 does: whole seconds apart from the rest."""
+    seconds, ticks = divmod(clock.offset, clock.freq)
+    rest = ticks if clock.freq == 10**9 else int(1e9 * float(ticks) / float(clock.freq))
+    return (clock.offset_s + seconds) * 10**9 + rest
+
+
+def _index(node):
+    return -1 if node is None else node.index
+
+
+def _only_bytes(fields):
+    """Index of the node of the only field shown, if it is bytes; else -1."""
+    shown = [] if fields is None else [node for name, node in zip(fields.names, fields.members) if name is not None]
+    return shown[0].index if len(shown) == 1 and shown[0].style == AS_BYTES else -1
+
+
+# ---- columns ----
+
+
+class _Column:
+    """A member of a structure that is a column."""
+
+    __slots__ = ("name", "dtype", "elements")
+
+    def __init__(self, name, node):
+        self.name, self.dtype = name, _dtype_of(node)
+        self.elements = _elements_of(node)  # dtype of a sequence's elements as they are in the packet
+
+
+class _Columns:
+    """The columns of an event class."""
+
+    def __init__(self, scopes, is_fixed):
+        self.parts = []  # of each structure there is: a column, or None, for each member
+        self.copies = _copies(scopes) if is_fixed else None  # (from, to, size, is_bool) in bytes
+        self._spec = [("timestamp", "i8"), ("cpu", "i4")]
+        taken = {"timestamp", "cpu"}
+        for scope, node in scopes:
+            if node is not None:
+                self.parts.append([self._column(scope, name, member, taken) for name, member in zip(node.names, node.members)])
+        self.objects = [name for name, dtype in self._spec if dtype == "O"]
+
+    def _column(self, scope, name, member, taken):
+        if name is None:
+            return None
+        while name in taken:
+            name = f"{scope}.{name}"
+        taken.add(name)
+        column = _Column(name, member)
+        self._spec.append((name, column.dtype))
+        return column
+
+    def dtype(self):
+        return _numpy().dtype(self._spec)
+
+    def plain_dtype(self):
+        return _numpy().dtype([(name, dtype) for name, dtype in self._spec if dtype != "O"])
+
+
+def _dtype_of(node):
+    """What numpy.dtype() takes, or "O"."""
+    if node.kind == CTF_INTEGER:
+        return "?" if node.style == AS_BOOL else f"{'i' if node.signed else 'u'}{_bytes_of(node)}"
+    if node.kind == CTF_FLOAT:
+        return f"f{_bytes_of(node)}"
+    if node.kind == CTF_ARRAY and node.style == AS_LIST and node.length < MAX_ARRAY:
+        inner = _dtype_of(node.members[0])
+        return "O" if inner == "O" else (inner, (node.length,))
+    if node.kind == CTF_STRUCT and node.members and None not in node.names and len(set(node.names)) == len(node.names):
+        inner = [(name, _dtype_of(member)) for name, member in zip(node.names, node.members)]
+        return "O" if any(dtype == "O" for _, dtype in inner) else inner
+    return "O"
+
+
+def _bytes_of(node):
+    """Bytes of the smallest number that holds this one."""
+    return 1 if node.size <= 8 else 2 if node.size <= 16 else 4 if node.size <= 32 else 8
+
+
+def _elements_of(node):
+    if node.kind != CTF_SEQUENCE or node.style != AS_LIST:
+        return None
+    element = node.members[0]
+    if element.kind not in (CTF_INTEGER, CTF_FLOAT) or element.size not in (8, 16, 32, 64):
+        return None
+    if element.align % 8 or element.size % element.align:
+        return None
+    dtype = "u1" if element.style == AS_BOOL else _dtype_of(element)
+    return (">" if element.big_endian else "<") + dtype
+
+
+def _copies(scopes):
+    """How to copy all columns of an event whose ctf_event.fixed is known, or None if a value must be converted."""
+    copies, position, to = [], 0, CTF_ROW_PREFIX
+    for _, node in scopes:
+        if node is None:
+            continue
+        position = _round_up(position, node.align)
+        leaves = _leaves(node, position)
+        if leaves is None:
+            return None
+        for start, size, is_bool in leaves:
+            copies.append((start, to, size, is_bool))
+            to += size
+        position += node.fixed
+    return _joined(copies)
+
+
+def _leaves(node, position):
+    """The numbers within `node` as (offset, bytes, is a bool), or None if one cannot be copied as it is."""
+    if node.kind == CTF_STRUCT:
+        leaves = []
+        for member in node.members:
+            position = _round_up(position, member.align)
+            inner = _leaves(member, position)
+            if inner is None:
+                return None
+            leaves += inner
+            position += member.fixed
+        return leaves
+    number = node.members[0] if node.kind == CTF_ARRAY and node.length < MAX_ARRAY else node
+    if number.kind not in (CTF_INTEGER, CTF_FLOAT) or node.style not in (AS_INT, AS_BOOL, AS_ENUM, AS_FLOAT, AS_LIST):
+        return None
+    if position % 8 or number.size not in (8, 16, 32, 64) or number.size > 8 and number.big_endian:
+        return None
+    if number is node:
+        return [(position // 8, number.size // 8, number.style == AS_BOOL)]
+    if number.style == AS_BOOL or number.size % number.align:
+        return None
+    return [(position // 8, node.length * number.size // 8, False)]
+
+
+def _joined(copies):
+    """The same copies, with neighbours made one."""
+    joined = []
+    for start, to, size, is_bool in copies:
+        if joined and not is_bool:
+            last_start, last_to, last_size, last_bool = joined[-1]
+            if not last_bool and (last_start + last_size, last_to + last_size) == (start, to):
+                joined[-1] = (last_start, last_to, last_size + size, False)
+                continue
+        joined.append((start, to, size, is_bool))
+    return joined
+
+
+def _numpy():
+    # Not at the top: `import ringbuf` must not pay for it.
+    import numpy
+
+    return numpy
+
+
+# ---- what is handed out ----
+
+
+@cython.final
+cdef class Packet:
+    """A packet of a stream: where it is, and what its header says.
+
+    Attributes
+    ----------
+    file : str or None
+        Name of the file it is in.
+    offset, size : int
+        Where the packet begins in its file or buffer, and its size, in bytes.
+    content_size : int
+        Bytes of header and events; what follows is padding.
+    begin, end : int
+        Nanoseconds since the Unix epoch. A trace may leave them out: None.
+    begin_ticks, end_ticks : int
+        The same in ticks of the clock, or None.
+    sequence_number, events_discarded : int
+        As counted by the producer since the stream began, or None.
+    cpu : int or None
+    stream_id, stream_instance_id : int
+        Stream class, and the stream within it (None if the trace leaves it out).
+    """
+
+    cdef readonly object file, offset, size, content_size
+    cdef readonly object begin, end, begin_ticks, end_ticks
+    cdef readonly object sequence_number, events_discarded, cpu
+    cdef readonly object stream_id, stream_instance_id
+    cdef uint64_t _first_event, _content_bits, _first_ticks
+    cdef uint32_t _stream_index
+
+    def __repr__(self):
+        return (
+            f"Packet(offset={self.offset}, size={self.size}, begin={self.begin}, end={self.end}, "
+            f"sequence_number={self.sequence_number}, events_discarded={self.events_discarded}, cpu={self.cpu})"
+        )
+
+
+@cython.final
+cdef class _EventInfo:
+    """The Python side of an event class."""
+
+    cdef readonly object name, id, stream_id
+    cdef readonly object columns  # _Columns
+    cdef int32_t stream_context, context, fields
+    cdef int32_t data_node  # the only field, if it is bytes; else -1
+
+
+@cython.final
+@cython.freelist(256)
+cdef class Record:
+    """One event that was recorded. It owns its bytes, and outlives the packet.
+
+    Attributes
+    ----------
+    timestamp : int
+        Clock ticks; in the records of a trace, nanoseconds since the Unix epoch.
+    ticks, time_ns : int
+        Always clock ticks, always nanoseconds since the Unix epoch.
+    name : str
+    event_id : int
+    cpu : int or None
+    contexts, fields : dict of str to value
+        Decoded when first asked for. Integers, floats, bools, str and bytes as
+        such; sequences and arrays as lists; structures as dicts; an
+        enumeration as its first label that fits, or the int if none does.
+    payload : bytes
+        The bytes of the fields; of an event whose only field is ``bytes``, its
+        data.
+
+    Records are equal if time, name, cpu, contexts and fields are.
+
+    Thread safety: any number of threads.
+    """
+
+    cdef Decoder _decoder
+    cdef _EventInfo _event
+    cdef bytes _bytes
+    cdef uint64_t _origin, _begin, _end
+    cdef bint _in_ns
+    cdef object _contexts, _fields
+    cdef readonly uint64_t ticks
+    cdef readonly int64_t time_ns
+    cdef readonly object cpu
+
+    @property
+    def timestamp(self):
+        return self.time_ns if self._in_ns else self.ticks
+
+    @property
+    def name(self):
+        return self._event.name
+
+    @property
+    def event_id(self):
+        return self._event.id
+
+    @property
+    def contexts(self):
+        with cython.critical_section(self):
+            if self._contexts is None:
+                self._decode()
+            return self._contexts
+
+    @property
+    def fields(self):
+        with cython.critical_section(self):
+            if self._fields is None:
+                self._decode()
+            return self._fields
+
+    @property
+    def payload(self):
+        return self._decoder._payload(self)
+
+    cdef _decode(self):
+        self._contexts, self._fields = self._decoder._decode_record(self)
+
+    def __eq__(self, other):
+        if not isinstance(other, Record):
+            return NotImplemented
+        return (
+            self.time_ns == (<Record>other).time_ns
+            and self.name == (<Record>other).name
+            and self.cpu == (<Record>other).cpu
+            and self.contexts == (<Record>other).contexts
+            and self.fields == (<Record>other).fields
+        )
+
+    def __hash__(self):
+        return hash((self.time_ns, self.name, self.cpu))
+
+    def __repr__(self):
+        contexts = f", contexts={self.contexts}" if self.contexts else ""
+        return f"Record({self.timestamp}, {self.name!r}, cpu={self.cpu}{contexts}, fields={self.fields})"
+
+
+# ---- decoding ----
+
+
+@cython.final
+cdef class Decoder:
+    """Decodes the packets of one channel or trace.
+
+    Parameters
+    ----------
+    source : ctf.ChannelLayout or tsdl.Trace
+        What the packets contain.
+
+    Raises
+    ------
+    TraceError
+        The types cannot be decoded; says which.
+
+    Thread safety: any number of threads; an iterator belongs to one of them.
+    """
+
+    cdef readonly object model
+    cdef ctf_plan _plan
+    cdef ctf_node *_nodes
+    cdef int32_t *_members
+    cdef ctf_range *_ranges
+    cdef uint8_t *_styles
+    cdef ctf_stream *_streams
+    cdef uint32_t _n_streams, _n_events
+    cdef int32_t _packet_header
+    cdef list _infos  # by node: names of a structure's members, labels of an enumeration
+    cdef list _events  # of _EventInfo, by index
+    cdef dict _stream_indexes  # stream id -> index
+    cdef list _clocks  # by stream: (freq, base)
+    cdef bytes _uuid
+
+    def __cinit__(self, source):
+        self._packet_header = -1
+
+    def __init__(self, source):
+        self.model = tsdl.parse(ctf.metadata(source)) if isinstance(source, ctf.ChannelLayout) else source
+        self._uuid = self.model.uuid
+        self._compile()
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(self._n_streams):
+            PyMem_Free(self._streams[i].events)
+        PyMem_Free(self._streams)
+        PyMem_Free(self._nodes)
+        PyMem_Free(self._members)
+        PyMem_Free(self._ranges)
+        PyMem_Free(self._styles)
+
+    # -- building the plan --
+
+    cdef _compile(self):
+        compiler = _Compiler(self.model.byte_order)
+        header = compiler.root("trace.packet.header", self.model.packet_header, ())
+        streams = [self._compile_stream(compiler, stream) for stream in self.model.streams.values()]
+        compiler.finish()
+        self._plan.n_slots = compiler.max_slots
+        self._store_nodes(compiler.nodes)
+        self._packet_header = -1 if header is None else header.index
+        self._store_streams(streams)
+
+    cdef _compile_stream(self, compiler, stream):
+        context = compiler.root("stream.packet.context", stream.packet_context, ("trace.packet.header",))
+        header = compiler.root("stream.event.header", stream.event_header, ())
+        common = compiler.root("stream.event.context", stream.event_context, ())
+        first_slot = compiler.n_slots
+        scopes = dict(compiler._scopes)
+        events = []
+        for event in sorted(stream.events.values(), key=lambda one: one.id):
+            # Only one event is decoded at a time: all of them share the slots that follow.
+            compiler.n_slots = first_slot
+            compiler._scopes = dict(scopes)
+            own = compiler.root("event.context", event.context, ("stream.event.context",))
+            fields = compiler.root("event.fields", event.fields, ("stream.event.context", "event.context"))
+            events.append((event, own, fields))
+        return stream, context, header, common, events
+
+    cdef _store_nodes(self, nodes):
+        cdef ctf_node *n
+        n_members = sum(len(node.members) for node in nodes if node.kind == CTF_STRUCT)
+        n_ranges = sum(len(node.ranges) for node in nodes)
+        self._nodes = <ctf_node *>_calloc(len(nodes), sizeof(ctf_node))
+        self._styles = <uint8_t *>_calloc(len(nodes), 1)
+        self._members = <int32_t *>_calloc(n_members, sizeof(int32_t))
+        self._ranges = <ctf_range *>_calloc(n_ranges, sizeof(ctf_range))
+        self._plan.nodes, self._plan.members, self._plan.ranges = self._nodes, self._members, self._ranges
+        self._infos = []
+        n_members = n_ranges = 0
+        for node in nodes:
+            n = &self._nodes[<uint32_t>node.index]
+            n.kind, n.align, n.size, n.fixed = node.kind, node.align, node.size, node.fixed
+            n.is_signed, n.is_big_endian, n.is_bool = node.signed, node.big_endian, node.style == AS_BOOL
+            n.sets_clock, n.sets_event_id = node.sets_clock, node.sets_event_id
+            n.slot, n.asks, n.length = node.slot, node.asks, node.length
+            self._styles[<uint32_t>node.index] = node.style
+            self._infos.append(_labels(node.labels) if node.style == AS_ENUM else node.names)
+            if node.kind == CTF_STRUCT:
+                n.first, n.count = n_members, len(node.members)
+                for member in node.members:
+                    self._members[<uint32_t>n_members] = member.index
+                    n_members += 1
+            elif node.kind == CTF_VARIANT:
+                n.first, n.count = n_ranges, len(node.ranges)
+                for low, high, option in node.ranges:
+                    self._ranges[<uint32_t>n_ranges].low = low & 0xFFFFFFFFFFFFFFFF
+                    self._ranges[<uint32_t>n_ranges].high = high & 0xFFFFFFFFFFFFFFFF
+                    self._ranges[<uint32_t>n_ranges].node = option.index
+                    n_ranges += 1
+            elif node.members:
+                n.first = node.members[0].index
+
+    cdef _store_streams(self, streams):
+        cdef ctf_stream *s
+        cdef ctf_event *e
+        cdef uint32_t i
+        self._events, self._stream_indexes = [], {}
+        self._streams = <ctf_stream *>_calloc(len(streams), sizeof(ctf_stream))
+        for stream, context, header, common, events in streams:
+            s = &self._streams[self._n_streams]
+            s.events = <ctf_event *>_calloc(len(events), sizeof(ctf_event))
+            self._stream_indexes[stream.id] = self._n_streams
+            self._n_streams += 1
+            s.id = stream.id
+            s.packet_context, s.event_header, s.event_context = _index(context), _index(header), _index(common)
+            s.header_kind, s.has_holes = _header_kind(stream.event_header, self.model.byte_order)
+            s.header_align = stream.event_header.align if s.header_kind != CTF_HEADER_ANY else 1
+            self._store_clock(&s.clock, stream)
+            s.n_events = len(events)
+            for i, (event, own, fields) in enumerate(events):
+                e = &s.events[i]
+                parts = [node for node in (common, own, fields) if node is not None]
+                e.id, e.index = event.id, len(self._events)
+                e.context, e.fields = _index(own), _index(fields)
+                e.fixed = -1
+                # After a plain header the contexts begin on a byte, so small alignments need no look at the position.
+                if s.header_kind != CTF_HEADER_ANY and all(node.align <= 8 for node in parts):
+                    e.fixed = _fixed_sum(parts)
+                self._events.append(self._event_info(event, common, own, fields, e.fixed >= 0))
+
+    cdef _store_clock(self, ctf_clock *clock, stream):
+        name = _clock_in(stream.event_header) if stream.event_header is not None else None
+        if name is None:
+            raise TraceError(f"metadata: the event header of stream {stream.id} has no timestamp that counts a clock")
+        info = self.model.clocks.get(name)
+        if info is None:
+            raise TraceError(f"metadata: clock {name!r} is not declared")
+        base = _base_ns(info)
+        if not -(2**63) <= base < 2**63 or info.freq >= 2**64:
+            raise TraceError(f"metadata: clock {name!r} is beyond the range of 64-bit nanoseconds")
+        clock.freq, clock.base_ns = info.freq, base
+        # 2**12: the largest rounding error of the floating-point conversion, and more.
+        clock.max_ticks = min(2**64 - 1, max(0, (2**63 - 1 - 2**12 - max(base, 0)) * info.freq // 10**9))
+
+    cdef _event_info(self, event, common, own, fields, is_fixed):
+        cdef _EventInfo info = _EventInfo.__new__(_EventInfo)
+        info.name, info.id, info.stream_id = event.name, event.id, event.stream_id
+        info.stream_context, info.context, info.fields = _index(common), _index(own), _index(fields)
+        info.columns = _Columns([("context", common), ("event_context", own), ("field", fields)], is_fixed)
+        info.data_node = _only_bytes(fields)
+        return info
+
+    # -- packets --
+
+    def read_packet(self, buffer, Py_ssize_t offset=0, *, available=None, file=None, position=None):
+        """Read the header of a packet.
+
+        Parameters
+        ----------
+        buffer : bytes-like
+            Has at least the packet's header at `offset`.
+        offset : int
+            Where in `buffer` the packet begins.
+        available : int, optional
+            Bytes there are from the packet's beginning on; by default what is
+            left of `buffer`. The packet must fit.
+        file, position : str, int, optional
+            Where the packet is, for its attributes and for error messages; by
+            default `position` is `offset`.
+
+        Returns
+        -------
+        Packet
+
+        Raises
+        ------
+        TraceError
+            There is no valid packet.
+        """
+        cdef const uint8_t[::1] view = buffer
+        cdef Packet packet = Packet.__new__(Packet)
+        packet.file, packet.offset = file, offset if position is None else position
+        if not 0 <= offset <= view.shape[0]:
+            raise ValueError(f"offset {offset} is outside the buffer of {view.shape[0]} bytes")
+        available = view.shape[0] - offset if available is None else available
+        cdef ctf_cursor c
+        memset(&c, 0, sizeof(c))
+        if offset == view.shape[0]:
+            raise self._packet_error(packet, "the file ends before it")
+        c.data = &view[offset]
+        c.end = 8 * <uint64_t>(view.shape[0] - offset)
+        c.slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        try:
+            self._read_header(packet, &c, available)
+        except _Corrupt as error:
+            raise self._packet_error(packet, str(error)) from None
+        finally:
+            PyMem_Free(c.slots)
+        return packet
+
+    cdef _read_header(self, Packet packet, ctf_cursor *c, available):
+        header = self._build(self._packet_header, c) if self._packet_header >= 0 else {}
+        if header.get("magic", tsdl.PACKET_MAGIC) != tsdl.PACKET_MAGIC:
+            raise _Corrupt(f"its magic number is {header['magic']:#x}, not {tsdl.PACKET_MAGIC:#x}")
+        if self._uuid is not None and "uuid" in header and bytes(header["uuid"]) != self._uuid:
+            raise _Corrupt("its UUID is not the trace's")
+        packet.stream_id = header.get("stream_id", 0)
+        packet.stream_instance_id = header.get("stream_instance_id")
+        if packet.stream_id not in self._stream_indexes:
+            raise _Corrupt(f"it belongs to stream {packet.stream_id}, which the metadata lacks")
+        packet._stream_index = self._stream_indexes[packet.stream_id]
+        cdef ctf_stream *s = &self._streams[packet._stream_index]
+        context = self._build(s.packet_context, c) if s.packet_context >= 0 else {}
+        packet.cpu = context.get("cpu_id")
+        packet.sequence_number = context.get("packet_seq_num")
+        packet.events_discarded = context.get("events_discarded")
+        packet.begin_ticks, packet.end_ticks = context.get("timestamp_begin"), context.get("timestamp_end")
+        packet.begin, packet.end = self._time(s, packet.begin_ticks), self._time(s, packet.end_ticks)
+        packet._first_ticks = packet.begin_ticks or 0
+        packet._first_event = c.pos
+        self._set_sizes(packet, context, available)
+
+    cdef _set_sizes(self, Packet packet, context, available):
+        size = context.get("packet_size", context.get("content_size", 8 * available))
+        content = context.get("content_size", size)
+        if size % 8 or size == 0 or not packet._first_event <= content <= size:
+            raise _Corrupt(f"its content_size {content} and packet_size {size} (bits) are impossible")
+        if size > 8 * available:
+            raise _Corrupt(f"it has {size // 8} bytes, but the file ends after {available}")
+        packet.size, packet.content_size = size // 8, (content + 7) // 8
+        packet._content_bits = content
+
+    cdef _time(self, ctf_stream *s, ticks):
+        if ticks is None:
+            return None
+        if ticks > s.clock.max_ticks:
+            raise _Corrupt("its time is beyond the range of 64-bit nanoseconds")
+        return ctf_time_ns(&s.clock, ticks)
+
+    def packets(self, buffer):
+        """The packets that follow one another in `buffer`, as an iterator.
+
+        Raises
+        ------
+        TraceError
+            When it comes to something that is no packet.
+        """
+        view = memoryview(buffer).cast("B")
+        offset = 0
+        while offset < len(view):
+            packet = self.read_packet(view, offset)
+            yield packet
+            offset += packet.size
+
+    def _packet_error(self, packet, reason):
+        where = f"{packet.file}: " if packet.file is not None else ""
+        return TraceError(f"{where}packet at byte {packet.offset}: {reason}")
+
+    # -- records --
+
+    def records(self, buffer, cpu=None):
+        """The events of one packet, or of several that follow one another.
+
+        Parameters
+        ----------
+        buffer : bytes-like
+            The packets. It must stay as it is until the iterator has ended;
+            records do not need it.
+        cpu : int, optional
+            For packets that do not say which CPU they are from.
+
+        Returns
+        -------
+        iterator of Record
+            In the order of the buffer. Times are in ticks.
+
+        Raises
+        ------
+        TraceError
+            From the iterator: a packet is damaged. None of its records is
+            returned.
+        """
+        for packet in self.packets(buffer):
+            yield from self.packet_records(buffer, packet, cpu=cpu)
+
+    def packet_records(self, buffer, Packet packet, *, offset=None, cpu=None, in_ns=False):
+        """The events of a packet, as an iterator of Record.
+
+        Parameters
+        ----------
+        buffer : bytes-like
+        packet : Packet
+            From `read_packet`.
+        offset : int, optional
+            Where in `buffer` it begins; by default ``packet.offset``.
+        cpu : int, optional
+            See `records`.
+        in_ns : bool
+            Whether ``Record.timestamp`` is in nanoseconds.
+
+        Raises
+        ------
+        TraceError
+            The packet is damaged. Raised at once, not by the iterator.
+        """
+        self.count_events(buffer, packet, self.new_counts(), offset=offset)
+        cdef _Records records = _Records.__new__(_Records)
+        records._decoder, records._packet, records._in_ns = self, packet, in_ns
+        records._cpu = cpu if packet.cpu is None else packet.cpu
+        records._view = buffer
+        records._slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        self._begin(&records._cursor, records._view, packet, offset, records._slots)
+        return records
+
+    cdef int _begin(self, ctf_cursor *c, const uint8_t[::1] view, Packet packet, offset, uint64_t *slots) except -1:
+        """A cursor at the first event of a packet."""
+        cdef Py_ssize_t start = packet.offset if offset is None else offset
+        if start < 0 or start + packet.content_size > view.shape[0]:
+            raise ValueError(f"the packet of {packet.size} bytes is not in the buffer at {start}")
+        memset(c, 0, sizeof(ctf_cursor))
+        c.data = &view[start]
+        c.pos, c.end, c.ticks = packet._first_event, packet._content_bits, packet._first_ticks
+        c.slots = slots
+        return 0
+
+    def new_counts(self):
+        """Zeros for `count_events`, one for each of `event_names`."""
+        return array.array("Q", bytes(8 * max(1, len(self._events))))
+
+    @property
+    def event_names(self):
+        """Name of every event class, in the order of `count_events`."""
+        return [info.name for info in self._events]
+
+    def count_events(self, buffer, Packet packet, counts, *, offset=None):
+        """Walk over a packet, checking all of it, and add its events to `counts`.
+
+        Parameters
+        ----------
+        buffer, packet, offset
+            See `packet_records`.
+        counts : array.array
+            From `new_counts`; unchanged if the packet is damaged.
+
+        Raises
+        ------
+        TraceError
+            The packet is damaged.
+        """
+        cdef const uint8_t[::1] view = buffer
+        cdef unsigned long long[::1] totals = counts
+        cdef ctf_stream *s = &self._streams[packet._stream_index]
+        cdef ctf_cursor c
+        cdef int failed
+        cdef uint32_t i
+        cdef uint64_t *scratch = <uint64_t *>_calloc(self._plan.n_slots + len(self._events), sizeof(uint64_t))
+        cdef uint64_t *found = scratch + self._plan.n_slots
+        try:
+            self._begin(&c, view, packet, offset, scratch)
+            with nogil:
+                failed = ctf_count_events(&self._plan, s, &c, found)
+            if failed:
+                raise self._event_error(packet, &c)
+            for i in range(len(self._events)):
+                totals[i] += found[i]
+        finally:
+            PyMem_Free(scratch)
+
+    cdef _event_error(self, Packet packet, const ctf_cursor *c):
+        return self._packet_error(packet, f"{c.error.decode()} (at byte {c.pos // 8} of the packet)")
+
+    cdef Record _record(self, const ctf_stream *s, const ctf_cursor *c, const ctf_record *r):
+        cdef Record record = Record.__new__(Record)
+        cdef uint64_t end = (c.pos + 7) & ~<uint64_t>7
+        record._decoder = self
+        record._event = <_EventInfo>self._events[r.event.index]
+        record._begin, record._end = r.begin, c.pos
+        record._origin = r.begin & ~<uint64_t>7
+        record._bytes = PyBytes_FromStringAndSize(<const char *>ctf_at(c, record._origin), (end - record._origin) >> 3)
+        record.ticks = r.ticks
+        record.time_ns = ctf_time_ns(&s.clock, r.ticks)
+        return record
+
+    cdef tuple _decode_record(self, Record record):
+        cdef ctf_cursor c
+        cdef uint64_t slots[STACK_SLOTS]
+        self._within(record, &c, slots)
+        try:
+            contexts = self._part(record._event.stream_context, &c)
+            contexts.update(self._part(record._event.context, &c))
+            return contexts, self._part(record._event.fields, &c)
+        finally:
+            if c.slots != slots:
+                PyMem_Free(c.slots)
+
+    cdef dict _part(self, int32_t index, ctf_cursor *c):
+        return self._build(index, c) if index >= 0 else {}
+
+    cdef int _within(self, Record record, ctf_cursor *c, uint64_t *stack_slots) except -1:
+        """A cursor at the contexts of a record."""
+        memset(c, 0, sizeof(ctf_cursor))
+        c.slots = stack_slots
+        if self._plan.n_slots > STACK_SLOTS:
+            c.slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        else:
+            memset(c.slots, 0, self._plan.n_slots * sizeof(uint64_t))
+        c.data = <const uint8_t *>PyBytes_AS_STRING(record._bytes)
+        c.origin, c.pos, c.end = record._origin, record._begin, record._end
+        return 0
+
+    cdef object _payload(self, Record record):
+        cdef _EventInfo event = record._event
+        cdef ctf_cursor c
+        cdef uint64_t slots[STACK_SLOTS]
+        if event.data_node >= 0:
+            return record.fields[self._infos[event.fields][-1]]
+        self._within(record, &c, slots)
+        try:
+            for index in (event.stream_context, event.context):
+                if index >= 0 and ctf_walk(&self._plan, index, &c):
+                    raise _Corrupt(c.error.decode())
+            if event.fields >= 0 and ctf_align(&c, self._nodes[event.fields].align):
+                raise _Corrupt(c.error.decode())
+            return record._bytes[(c.pos - record._origin) >> 3:]
+        finally:
+            if c.slots != slots:
+                PyMem_Free(c.slots)
+
+    # -- values --
+
+    cdef object _build(self, int32_t index, ctf_cursor *c):
+        """The value at the cursor, as Python has it; moves over it."""
+        cdef const ctf_node *n = &self._nodes[index]
+        cdef uint8_t style = self._styles[index]
+        cdef int32_t option
+        if style <= AS_FLOAT:
+            return self._build_number(index, n, style, c)
+        if ctf_align(c, n.align):
+            raise _Corrupt(c.error.decode())
+        if style == AS_DICT:
+            return self._build_struct(index, n, c)
+        if style == AS_OPTION:
+            option = ctf_option(&self._plan, n, c)
+            if option < 0:
+                raise _Corrupt(c.error.decode())
+            return self._build(option, c)
+        return self._build_elements(n, style, c)
+
+    cdef object _build_number(self, int32_t index, const ctf_node *n, uint8_t style, ctf_cursor *c):
+        cdef uint64_t value
+        if ctf_number(c, n, &value):
+            raise _Corrupt(c.error.decode())
+        if n.slot >= 0:
+            c.slots[n.slot] = value
+        if style == AS_FLOAT:
+            return _float_of(value, n.size)
+        if style == AS_BOOL:
+            return value != 0
+        cdef object number
+        if n.is_signed:
+            number = <int64_t>value
+        else:
+            number = value
+        return _label_of(self._infos[index], number) if style == AS_ENUM else number
+
+    cdef dict _build_struct(self, int32_t index, const ctf_node *n, ctf_cursor *c):
+        cdef tuple names = <tuple>self._infos[index]
+        cdef dict values = {}
+        cdef uint32_t i
+        for i in range(n.count):
+            name = names[i]
+            if name is not None:
+                values[name] = self._build(self._members[n.first + i], c)
+            elif ctf_walk(&self._plan, self._members[n.first + i], c):
+                raise _Corrupt(c.error.decode())
+        return values
+
+    cdef object _build_elements(self, const ctf_node *n, uint8_t style, ctf_cursor *c):
+        cdef uint64_t length
+        cdef const char *start = <const char *>ctf_at(c, c.pos)
+        if n.kind == CTF_STRING:
+            if ctf_string_length(c) < 0:
+                raise _Corrupt("a string has no end")
+            length = ctf_string_length(c)
+            c.pos += 8 * (length + 1)
+            return _text(start, length)
+        if ctf_length(&self._plan, n, c, &length):
+            raise _Corrupt(c.error.decode())
+        if style == AS_LIST:
+            return [self._build(n.first, c) for _ in range(length)]
+        c.pos += 8 * length
+        if style == AS_BYTES:
+            return PyBytes_FromStringAndSize(start, length)
+        return _text(start, _until_nul(start, length))
+
+    # -- columns --
+
+    def event_indexes(self, name):
+        """Which of `event_names` are `name`: several classes can have one name."""
+        return [index for index, info in enumerate(self._events) if info.name == name]
+
+    def dtype(self, index):
+        """NumPy dtype of the rows of an event class, packed.
+
+        ``timestamp`` (i8, nanoseconds since the Unix epoch) and ``cpu`` (i4, -1
+        if unknown), then the contexts, then the fields. Integers, bools and
+        floats are the type that holds them; an enumeration is its container; a
+        fixed array is a subarray; structures of those are nested. What varies
+        in size is an object: str, bytes, an array for a sequence of numbers, or
+        a list. A name that occurs twice is qualified: ``field.cpu``,
+        ``context.x``, ``event_context.x``.
+
+        Parameters
+        ----------
+        index : int
+            Into `event_names`.
+        """
+        return (<_EventInfo>self._events[index]).columns.dtype()
+
+    def to_numpy(self, buffer, name=None, cpu=None):
+        """The events of packets as structured arrays.
+
+        Parameters
+        ----------
+        buffer : bytes-like
+            One packet, or several that follow one another.
+        name : str, optional
+            An event; by default all of them.
+        cpu : int, optional
+            See `records`.
+
+        Returns
+        -------
+        numpy.ndarray or dict of str to numpy.ndarray
+            One dimension, in the order of the buffer; see `dtype`. With several
+            event classes of one name: those of the first.
+
+        Raises
+        ------
+        KeyError
+            There is no such event.
+        TraceError
+            A packet is damaged.
+        """
+        names = self.event_names
+        if name is not None and name not in names:
+            raise KeyError(name)
+        wanted = {names.index(one) for one in (set(names) if name is None else {name})}
+        packets = list(self.packets(buffer))
+        counts = self.new_counts()
+        for packet in packets:
+            self.count_events(buffer, packet, counts)
+        tables = self.tables(buffer, [(packet, packet.offset) for packet in packets], counts, wanted, cpu=cpu)
+        return tables[names.index(name)] if name is not None else {names[index]: rows for index, rows in tables.items()}
+
+    def tables(self, buffer, places, counts, wanted, *, cpu=None):
+        """Rows of the wanted events of some packets.
+
+        Parameters
+        ----------
+        buffer : bytes-like
+        places : list of (Packet, int)
+            The packets, and where in `buffer` each begins.
+        counts : array.array
+            What `count_events` found in them.
+        wanted : iterable of int
+            Into `event_names`.
+        cpu : int, optional
+            See `records`.
+
+        Returns
+        -------
+        dict of int to numpy.ndarray
+
+        Raises
+        ------
+        TraceError
+            The packets are not those that were counted.
+        """
+        cdef list tables = [_Table(self, index, counts[index]) for index in wanted]
+        cdef const uint8_t[::1] view = buffer
+        plain = [table for table in tables if (<_Table>table).copies is not None]
+        other = [table for table in tables if (<_Table>table).copies is None]
+        for packet, offset in places:
+            packet_cpu = cpu if (<Packet>packet).cpu is None else (<Packet>packet).cpu
+            row_cpu = -1 if packet_cpu is None else packet_cpu
+            if plain:
+                self._fill_plain(view, packet, offset, plain, row_cpu)
+            if other:
+                self._fill_other(view, packet, offset, other, row_cpu)
+        return {(<_Table>table).index: (<_Table>table).finish() for table in tables}
+
+    cdef _fill_plain(self, const uint8_t[::1] view, Packet packet, offset, list tables, int32_t cpu):
+        """All wanted events of fixed size, in one pass without the GIL."""
+        cdef ctf_stream *s = &self._streams[packet._stream_index]
+        cdef ctf_cursor c
+        cdef _Table table
+        cdef int failed
+        cdef uint64_t *slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        cdef ctf_rows *rows = <ctf_rows *>_calloc(len(self._events), sizeof(ctf_rows))
+        try:
+            for table in tables:
+                table.open(&rows[table.index])
+            self._begin(&c, view, packet, offset, slots)
+            with nogil:
+                failed = ctf_fill_rows(&self._plan, s, &c, rows, cpu)
+            if failed:
+                raise self._event_error(packet, &c)
+            for table in tables:
+                table.close(&rows[table.index])
+        finally:
+            PyMem_Free(slots)
+            PyMem_Free(rows)
+
+    cdef _fill_other(self, const uint8_t[::1] view, Packet packet, offset, list tables, int32_t cpu):
+        """Events whose size varies, or whose values are not on bytes."""
+        cdef ctf_stream *s = &self._streams[packet._stream_index]
+        cdef ctf_cursor c
+        cdef ctf_record r
+        cdef uint64_t end
+        cdef list by_index = [None] * len(self._events)
+        cdef uint64_t *slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        for table in tables:
+            by_index[(<_Table>table).index] = table
+        try:
+            self._begin(&c, view, packet, offset, slots)
+            while c.pos < c.end:
+                if ctf_next_event(&self._plan, s, &c, &r):
+                    raise self._event_error(packet, &c)
+                table = by_index[r.event.index]
+                if table is not None:
+                    end, c.pos = c.pos, r.begin
+                    self._add_row(<_Table>table, &c, ctf_time_ns(&s.clock, r.ticks), cpu)
+                    c.pos = end
+        except _Corrupt as error:
+            raise self._packet_error(packet, str(error)) from None
+        finally:
+            PyMem_Free(slots)
+
+    cdef _add_row(self, _Table table, ctf_cursor *c, int64_t time_ns, int32_t cpu):
+        cdef _EventInfo event = self._events[table.index]
+        cdef uint8_t *to = table.next_row()
+        cdef int32_t part
+        memcpy(to, &time_ns, 8)
+        memcpy(to + 8, &cpu, 4)
+        to += CTF_ROW_PREFIX
+        columns = iter(table.columns.parts)
+        for part in (event.stream_context, event.context, event.fields):
+            if part >= 0:
+                to = self._add_part(table, part, next(columns), c, to)
+
+    cdef uint8_t *_add_part(self, _Table table, int32_t part, columns, ctf_cursor *c, uint8_t *to) except NULL:
+        cdef const ctf_node *n = &self._nodes[part]
+        cdef int32_t member
+        cdef uint32_t i
+        if ctf_align(c, n.align):
+            raise _Corrupt(c.error.decode())
+        for i in range(n.count):
+            column = columns[i]
+            member = self._members[n.first + i]
+            if column is None:
+                if ctf_walk(&self._plan, member, c):
+                    raise _Corrupt(c.error.decode())
+            elif column.dtype == "O":
+                table.objects[column.name].append(self._build_cell(member, column.elements, c))
+            else:
+                to = self._store_cell(member, c, to)
+        return to
+
+    cdef uint8_t *_store_cell(self, int32_t member, ctf_cursor *c, uint8_t *to) except NULL:
+        cdef const ctf_node *n = &self._nodes[member]
+        cdef uint8_t *after
+        cdef uint64_t start = c.pos
+        after = ctf_store(&self._plan, member, c, to)
+        if after == NULL:
+            raise _Corrupt(c.error.decode())
+        if n.slot >= 0:
+            # A number that is shown and asked for as well: walk it again to keep it.
+            c.pos = start
+            ctf_walk(&self._plan, member, c)
+        return after
+
+    cdef object _build_cell(self, int32_t member, elements, ctf_cursor *c):
+        cdef const ctf_node *n = &self._nodes[member]
+        cdef uint64_t length, size
+        if elements is None:
+            return self._build(member, c)
+        if ctf_align(c, n.align) or ctf_length(&self._plan, n, c, &length):
+            raise _Corrupt(c.error.decode())
+        size = length * (self._nodes[n.first].size >> 3)
+        data = PyBytes_FromStringAndSize(<const char *>ctf_at(c, c.pos), size)
+        c.pos += 8 * size
+        cells = _numpy().frombuffer(data, elements)
+        if self._styles[n.first] == AS_BOOL:
+            return cells != 0
+        return cells.astype(cells.dtype.newbyteorder("="))
+
+
+class _Corrupt(Exception):
+    """Why bytes cannot be decoded; becomes a TraceError where it is known which bytes."""
+
+
+@cython.final
+cdef class _Records:
+    """Iterator over the records of one packet, which has been checked."""
+
+    cdef Decoder _decoder
+    cdef Packet _packet
+    cdef const uint8_t[::1] _view
+    cdef ctf_cursor _cursor
+    cdef uint64_t *_slots
+    cdef object _cpu
+    cdef bint _in_ns
+
+    def __dealloc__(self):
+        PyMem_Free(self._slots)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Decoder decoder = self._decoder
+        cdef const ctf_stream *s = &decoder._streams[self._packet._stream_index]
+        cdef ctf_record r
+        cdef Record record
+        with cython.critical_section(self):
+            if self._cursor.pos >= self._cursor.end:
+                raise StopIteration
+            if ctf_next_event(&decoder._plan, s, &self._cursor, &r):
+                raise decoder._event_error(self._packet, &self._cursor)
+            record = decoder._record(s, &self._cursor, &r)
+        record.cpu = self._cpu
+        record._in_ns = self._in_ns
+        return record
+
+
+def merged(iterators):
+    """Records of several iterators by time, as an iterator; of equal times, those of the first iterator first."""
+    heap = []
+    for index, iterator in enumerate(iterators):
+        for record in iterator:
+            heap.append(((<Record>record).time_ns, index, record, iterator))
+            break
+    heapq.heapify(heap)
+    while heap:
+        _, index, record, iterator = heap[0]
+        yield record
+        record = next(iterator, None)
+        if record is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, ((<Record>record).time_ns, index, record, iterator))
+
+
+@cython.final
+cdef class _Table:
+    """The rows of one event class while they are filled.
+
+    Numbers go to `_rows` in C; objects to a list for each column, because rows
+    with objects in them cannot be written from C without NumPy's own headers.
+    """
+
+    cdef readonly object index, columns
+    cdef dict objects
+    cdef object copies
+    cdef object _rows
+    cdef uint8_t[::1] _bytes
+    cdef uint64_t _used, _size, _row_size
+    cdef ctf_copy *_copies
+
+    def __cinit__(self, Decoder decoder, index, size):
+        self.index, self.columns = index, (<_EventInfo>decoder._events[index]).columns
+        self.copies = self.columns.copies
+        self.objects = {name: [] for name in self.columns.objects}
+        self._rows = _numpy().empty(size, self.columns.plain_dtype())
+        self._bytes = self._rows.view("u1")
+        self._size, self._row_size = size, self._rows.itemsize
+        self._copies = <ctf_copy *>_calloc(len(self.copies or ()), sizeof(ctf_copy))
+        cdef uint32_t i
+        for i, (start, to, length, is_bool) in enumerate(self.copies or ()):
+            self._copies[i] = ctf_copy(start, to, length, is_bool)
+
+    def __dealloc__(self):
+        PyMem_Free(self._copies)
+
+    cdef open(self, ctf_rows *rows):
+        if self._size:
+            rows.next = &self._bytes[0] + self._used * self._row_size
+        rows.room, rows.row_size = self._size - self._used, self._row_size
+        rows.copies, rows.n_copies = self._copies, len(self.copies)
+
+    cdef close(self, const ctf_rows *rows):
+        self._used = self._size - rows.room
+
+    cdef uint8_t *next_row(self) except NULL:
+        if self._used == self._size:
+            raise _Corrupt("the packet changed while it was read")
+        self._used += 1
+        return &self._bytes[0] + (self._used - 1) * self._row_size
+
+    def finish(self):
+        rows = self._rows[:self._used]
+        if not self.objects:
+            return rows
+        table = _numpy().empty(len(rows), self.columns.dtype())
+        for name in rows.dtype.names:
+            table[name] = rows[name]
+        for name, values in self.objects.items():
+            column = table[name]
+            # One by one: assigning a list of arrays would try to make a matrix of them.
+            for i, value in enumerate(values):
+                column[i] = value
+        return table
+
+
+# ---- small things ----
+
+
+cdef void *_calloc(size_t count, size_t size) except NULL:
+    cdef void *memory = PyMem_Calloc(count or 1, size)
+    if memory == NULL:
+        raise MemoryError
+    return memory
+
+
+cdef object _float_of(uint64_t bits, uint32_t size):
+    cdef uint32_t low
+    cdef float narrow
+    cdef double wide
+    if size == 32:
+        low = <uint32_t>bits
+        memcpy(&narrow, &low, 4)
+        return <double>narrow
+    memcpy(&wide, &bits, 8)
+    return wide
+
+
+cdef object _text(const char *start, uint64_t length):
+    """Text in modified UTF-8: C0 80 is U+0000. What is no UTF-8 becomes lone surrogates, never an error."""
+    # The byte C0 occurs in nothing else that is valid.
+    if memchr(start, 0xC0, length) == NULL:
+        return PyUnicode_DecodeUTF8(start, length, "surrogateescape")
+    return start[:length].replace(b"\xc0\x80", b"\0").decode("utf-8", "surrogateescape")
+
+
+cdef uint64_t _until_nul(const char *start, uint64_t length):
+    cdef const char *nul = <const char *>memchr(start, 0, length)
+    return nul - start if nul != NULL else length

@@ -1,0 +1,556 @@
+/*
+ * decode.h - walks over CTF packets whose types are known. Pure C, no Python.
+ *
+ * A plan is the tree of a trace's types, flattened into arrays. A cursor is a
+ * place in one packet. Nothing in the bytes is trusted: every length, tag and
+ * id is checked against the end of the packet's content before it is used, and
+ * each value is read once, so that bytes that change meanwhile can at worst
+ * decode to nonsense.
+ *
+ * Positions and sizes are in bits, counted from the start of the packet.
+ * Functions return 0, or -1 with a reason in cursor->error.
+ *
+ * Thread safety: a plan is never written after it was built; each thread needs
+ * its own cursor.
+ */
+#ifndef RINGBUF_DECODE_H
+#define RINGBUF_DECODE_H
+
+#include <stdint.h>
+#include <string.h>
+
+#define CTF_LIKELY(x) __builtin_expect(!!(x), 1)
+#define CTF_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+enum ctf_kind {
+	CTF_INTEGER,
+	CTF_FLOAT,
+	CTF_STRING,
+	CTF_STRUCT,
+	CTF_ARRAY,
+	CTF_SEQUENCE,
+	CTF_VARIANT,
+};
+
+/* Event headers that are read without walking their tree. */
+enum ctf_header { CTF_HEADER_ANY, CTF_HEADER_COMPACT, CTF_HEADER_LARGE };
+
+struct ctf_node {
+	uint8_t kind;
+	uint8_t is_signed;
+	uint8_t is_big_endian;
+	uint8_t is_bool;
+	uint8_t sets_clock;    /* integer: the value counts the stream's clock */
+	uint8_t sets_event_id; /* integer: the value is the id of the event class */
+	uint32_t align;
+	uint32_t size;         /* integer, float */
+	int64_t fixed;         /* size from the aligned start on, if it never varies; else -1 */
+	int32_t slot;          /* integer: where its value is kept for those who ask; else -1 */
+	int32_t asks;          /* sequence, variant: the slot of the length, the tag */
+	uint32_t first, count; /* struct: members, variant: ranges, array and sequence: first is the element */
+	uint64_t length;       /* array */
+};
+
+/* A variant's option `node` is there when low <= tag <= high, in the tag's signedness. */
+struct ctf_range {
+	uint64_t low, high;
+	int32_t node;
+};
+
+struct ctf_event {
+	uint64_t id;
+	uint32_t index;               /* among all events of the trace */
+	int32_t context, fields;      /* nodes, or -1 */
+	int64_t fixed;                /* of all contexts and fields, if no alignment is more than 8; else -1 */
+};
+
+/* A part of a record that goes to a row as it is, or one bool. In bytes. */
+struct ctf_copy {
+	uint32_t from, to, size;
+	uint8_t is_bool;
+};
+
+/* time = base_ns + ticks * 1e9 / freq; larger ticks than max_ticks would overflow. */
+struct ctf_clock {
+	uint64_t freq, max_ticks;
+	int64_t base_ns;
+};
+
+struct ctf_stream {
+	uint64_t id;
+	int32_t packet_context, event_header, event_context; /* nodes, or -1 */
+	uint8_t header_kind;
+	uint8_t has_holes;
+	uint32_t header_align;
+	struct ctf_clock clock;
+	struct ctf_event *events; /* by id */
+	uint32_t n_events;
+};
+
+struct ctf_plan {
+	const struct ctf_node *nodes;
+	const int32_t *members;
+	const struct ctf_range *ranges;
+	uint32_t n_slots;
+};
+
+struct ctf_cursor {
+	const uint8_t *data;  /* the first byte there is */
+	uint64_t origin;      /* position of that byte */
+	uint64_t pos, end;
+	uint64_t *slots;
+	uint64_t ticks;       /* the stream's clock, now */
+	uint64_t event_id;
+	const char *error;
+};
+
+struct ctf_record {
+	const struct ctf_event *event;
+	uint64_t ticks;
+	uint64_t begin; /* of the contexts and fields */
+};
+
+/* ---- bits ---- */
+
+static inline int
+ctf_fail(struct ctf_cursor *c, const char *reason)
+{
+	c->error = reason;
+	return -1;
+}
+
+static inline int
+ctf_align(struct ctf_cursor *c, uint64_t align)
+{
+	uint64_t aligned = (c->pos + align - 1) & ~(align - 1);
+
+	if (CTF_UNLIKELY(aligned > c->end))
+		return ctf_fail(c, "the content ends too early");
+	c->pos = aligned;
+	return 0;
+}
+
+static inline int
+ctf_skip(struct ctf_cursor *c, uint64_t bits)
+{
+	if (CTF_UNLIKELY(bits > c->end - c->pos))
+		return ctf_fail(c, "the content ends too early");
+	c->pos += bits;
+	return 0;
+}
+
+static inline const uint8_t *
+ctf_at(const struct ctf_cursor *c, uint64_t pos)
+{
+	return c->data + ((pos - c->origin) >> 3);
+}
+
+/* A bit-field that need not begin or end with a byte. */
+static inline uint64_t
+ctf_bits(const struct ctf_cursor *c, uint32_t size, int is_big_endian)
+{
+	uint64_t value = 0, pos = c->pos;
+	uint32_t got = 0;
+
+	while (got < size) {
+		uint32_t off = pos & 7, take = 8 - off < size - got ? 8 - off : size - got;
+		uint64_t mask = (1u << take) - 1, byte = *ctf_at(c, pos);
+
+		if (is_big_endian)
+			value = value << take | (byte >> (8 - off - take) & mask);
+		else
+			value |= (byte >> off & mask) << got;
+		got += take;
+		pos += take;
+	}
+	return value;
+}
+
+/* The next `size` bits, which the caller knows to be there. */
+static inline uint64_t
+ctf_peek(const struct ctf_cursor *c, uint32_t size, int is_big_endian)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	if (CTF_LIKELY(!is_big_endian && !(c->pos & 7) && (size == 8 || size == 16 || size == 32 || size == 64))) {
+		uint64_t value = 0;
+
+		memcpy(&value, ctf_at(c, c->pos), size / 8);
+		return value;
+	}
+#endif
+	return ctf_bits(c, size, is_big_endian);
+}
+
+/* Read a number: an integer, sign-extended if it is signed, or the bits of a float. */
+static inline int
+ctf_number(struct ctf_cursor *c, const struct ctf_node *n, uint64_t *value)
+{
+	if (ctf_align(c, n->align))
+		return -1;
+	if (CTF_UNLIKELY(n->size > c->end - c->pos))
+		return ctf_fail(c, "the content ends too early");
+	*value = ctf_peek(c, n->size, n->is_big_endian);
+	c->pos += n->size;
+	if (n->is_signed && n->size < 64 && *value >> (n->size - 1) & 1)
+		*value |= ~UINT64_C(0) << n->size;
+	return 0;
+}
+
+/* ---- time ---- */
+
+/* The clock's low `size` bits are now `value`; it never went back by itself. */
+static inline void
+ctf_set_clock(struct ctf_cursor *c, uint64_t value, uint32_t size)
+{
+	uint64_t mask;
+
+	if (size == 64) {
+		c->ticks = value;
+		return;
+	}
+	mask = (UINT64_C(1) << size) - 1;
+	if (value < (c->ticks & mask))
+		c->ticks += mask + 1;
+	c->ticks = (c->ticks & ~mask) | value;
+}
+
+/* In floating point, because babeltrace2 does the same and must agree to the nanosecond. */
+static inline int64_t
+ctf_time_ns(const struct ctf_clock *clock, uint64_t ticks)
+{
+	if (clock->freq == 1000000000)
+		return clock->base_ns + (int64_t)ticks;
+	return clock->base_ns + (int64_t)(1e9 * (double)ticks / (double)clock->freq);
+}
+
+/* ---- types ---- */
+
+static int ctf_walk(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c);
+
+static inline int
+ctf_walk_integer(const struct ctf_node *n, struct ctf_cursor *c)
+{
+	uint64_t value;
+
+	if (ctf_number(c, n, &value))
+		return -1;
+	if (n->slot >= 0)
+		c->slots[n->slot] = value;
+	if (n->sets_event_id)
+		c->event_id = value;
+	if (n->sets_clock)
+		ctf_set_clock(c, value, n->size);
+	return 0;
+}
+
+/* Length of the string at the cursor, which is on a byte; -1 if no NUL ends it. */
+static inline int64_t
+ctf_string_length(const struct ctf_cursor *c)
+{
+	const uint8_t *start = ctf_at(c, c->pos);
+	const uint8_t *nul = (const uint8_t *)memchr(start, 0, (c->end - c->pos) >> 3);
+
+	return nul ? nul - start : -1;
+}
+
+static inline int
+ctf_walk_string(struct ctf_cursor *c)
+{
+	int64_t length = ctf_string_length(c);
+
+	if (length < 0)
+		return ctf_fail(c, "a string has no end");
+	c->pos += 8 * ((uint64_t)length + 1);
+	return 0;
+}
+
+/* How many elements; a length that cannot be true is refused before it is used. */
+static inline int
+ctf_length(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor *c, uint64_t *length)
+{
+	const struct ctf_node *element = &p->nodes[n->first];
+	uint64_t room = c->end - c->pos;
+
+	*length = n->kind == CTF_ARRAY ? n->length : c->slots[n->asks];
+	if (element->fixed > 0)
+		room /= (uint64_t)element->fixed;
+	if (CTF_UNLIKELY(*length > room))
+		return ctf_fail(c, "a sequence or array is longer than the content");
+	return 0;
+}
+
+static int
+ctf_walk_elements(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor *c)
+{
+	const struct ctf_node *element = &p->nodes[n->first];
+	uint64_t length, stride;
+
+	if (ctf_length(p, n, c, &length))
+		return -1;
+	if (element->fixed >= 0 && length) {
+		stride = ((uint64_t)element->fixed + element->align - 1) & ~((uint64_t)element->align - 1);
+		return ctf_skip(c, (length - 1) * stride + (uint64_t)element->fixed);
+	}
+	while (length--)
+		if (ctf_walk(p, (int32_t)n->first, c))
+			return -1;
+	return 0;
+}
+
+/* The option that the variant's tag selects; -1: none. */
+static int32_t
+ctf_option(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor *c)
+{
+	uint64_t tag = c->slots[n->asks];
+
+	for (uint32_t i = 0; i < n->count; i++) {
+		const struct ctf_range *r = &p->ranges[n->first + i];
+
+		if (n->is_signed ? (int64_t)r->low <= (int64_t)tag && (int64_t)tag <= (int64_t)r->high
+				 : r->low <= tag && tag <= r->high)
+			return r->node;
+	}
+	return ctf_fail(c, "a variant's tag selects no option");
+}
+
+/* Move over one value, and keep what later values ask for. */
+static int
+ctf_walk(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c)
+{
+	const struct ctf_node *n = &p->nodes[index];
+	int32_t option;
+
+	if (ctf_align(c, n->align))
+		return -1;
+	if (n->fixed >= 0)
+		return ctf_skip(c, (uint64_t)n->fixed);
+	switch (n->kind) {
+	case CTF_INTEGER:
+		return ctf_walk_integer(n, c);
+	case CTF_STRING:
+		return ctf_walk_string(c);
+	case CTF_STRUCT:
+		for (uint32_t i = 0; i < n->count; i++)
+			if (ctf_walk(p, p->members[n->first + i], c))
+				return -1;
+		return 0;
+	case CTF_VARIANT:
+		option = ctf_option(p, n, c);
+		return option < 0 ? -1 : ctf_walk(p, option, c);
+	default:
+		return ctf_walk_elements(p, n, c);
+	}
+}
+
+/* ---- events ---- */
+
+static inline const struct ctf_event *
+ctf_find_event(const struct ctf_stream *s, uint64_t id)
+{
+	uint32_t low = 0, high = s->n_events;
+
+	/* Ids usually count from 0 without a gap. */
+	if (CTF_LIKELY(id < high && s->events[id].id == id))
+		return &s->events[id];
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (s->events[middle].id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < s->n_events && s->events[low].id == id ? &s->events[low] : NULL;
+}
+
+/*
+ * A header of one of the plain forms: 1. Something else, or nothing: 0, and the
+ * header's tree must be walked. Both kinds are packed and little-endian, so a
+ * short form is 4 or 6 bytes, an extended one 13 or 14.
+ */
+static inline int
+ctf_plain_header(const struct ctf_stream *s, struct ctf_cursor *c)
+{
+	uint64_t start = (c->pos + s->header_align - 1) & ~(uint64_t)(s->header_align - 1);
+	int is_large = s->header_kind == CTF_HEADER_LARGE;
+	uint32_t id_bytes = is_large ? 2 : 1, short_bits = is_large ? 48 : 32, top = is_large ? 65535 : 31;
+	uint32_t id = 0, time;
+	const uint8_t *p;
+
+	if (CTF_UNLIKELY(start > c->end || c->end - start < short_bits))
+		return 0;
+	p = ctf_at(c, start);
+	if (is_large) {
+		memcpy(&id, p, 2);
+		memcpy(&time, p + 2, 4);
+	} else {
+		memcpy(&time, p, 4);
+		id = time & 31;
+		time >>= 5;
+	}
+	if (CTF_LIKELY(id < top - s->has_holes)) {
+		ctf_set_clock(c, time, is_large ? 32 : 27);
+		c->event_id = id;
+		c->pos = start + short_bits;
+		return 1;
+	}
+	if (id != top || c->end - start < 8 * (id_bytes + 12))
+		return 0;
+	memcpy(&id, p + id_bytes, 4);
+	memcpy(&c->ticks, p + id_bytes + 4, 8);
+	c->event_id = id;
+	c->pos = start + 8 * (id_bytes + 12);
+	return 1;
+}
+
+static inline int
+ctf_event_header(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c)
+{
+	/* Plain kinds exist on little-endian hosts only. */
+	if (s->header_kind != CTF_HEADER_ANY && CTF_LIKELY(ctf_plain_header(s, c)))
+		return 0;
+	c->event_id = 0;
+	return s->event_header < 0 ? 0 : ctf_walk(p, s->event_header, c);
+}
+
+static int
+ctf_walk_parts(const struct ctf_plan *p, const struct ctf_stream *s, const struct ctf_event *e,
+	       struct ctf_cursor *c)
+{
+	if (s->event_context >= 0 && ctf_walk(p, s->event_context, c))
+		return -1;
+	if (e->context >= 0 && ctf_walk(p, e->context, c))
+		return -1;
+	return e->fields >= 0 && ctf_walk(p, e->fields, c) ? -1 : 0;
+}
+
+/* Move over the next event. The cursor is before its end. */
+static inline int
+ctf_next_event(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *r)
+{
+	uint64_t start = c->pos;
+
+	if (ctf_event_header(p, s, c))
+		return -1;
+	r->event = ctf_find_event(s, c->event_id);
+	if (CTF_UNLIKELY(!r->event))
+		return ctf_fail(c, "an event has an id that the metadata lacks");
+	if (CTF_UNLIKELY(c->ticks > s->clock.max_ticks))
+		return ctf_fail(c, "a time is beyond the range of 64-bit nanoseconds");
+	r->ticks = c->ticks;
+	r->begin = c->pos;
+	if (CTF_LIKELY(r->event->fixed >= 0)) {
+		if (ctf_skip(c, (uint64_t)r->event->fixed))
+			return -1;
+	} else if (ctf_walk_parts(p, s, r->event, c)) {
+		return -1;
+	}
+	if (CTF_UNLIKELY(c->pos == start))
+		return ctf_fail(c, "an event takes no space");
+	return 0;
+}
+
+/* Walk to the end; counts[event->index] += 1 for each event. */
+static int
+ctf_count_events(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, uint64_t *counts)
+{
+	struct ctf_record r;
+
+	while (c->pos < c->end) {
+		if (ctf_next_event(p, s, c, &r))
+			return -1;
+		counts[r.event->index]++;
+	}
+	return 0;
+}
+
+/* ---- columns ---- */
+
+/* Where the rows of one event class go. Each row begins with i64 ns, i32 cpu. */
+struct ctf_rows {
+	uint8_t *next;               /* NULL: this event is not wanted here */
+	uint64_t room;               /* rows */
+	uint32_t row_size;
+	const struct ctf_copy *copies;
+	uint32_t n_copies;
+};
+
+#define CTF_ROW_PREFIX 12
+
+static inline void
+ctf_store_row(const uint8_t *from, const struct ctf_rows *rows, int64_t time_ns, int32_t cpu)
+{
+	memcpy(rows->next, &time_ns, 8);
+	memcpy(rows->next + 8, &cpu, 4);
+	for (uint32_t i = 0; i < rows->n_copies; i++) {
+		const struct ctf_copy *copy = &rows->copies[i];
+		uint8_t *to = rows->next + copy->to;
+
+		if (copy->is_bool)
+			*to = from[copy->from] != 0;
+		else if (copy->size == 8) /* the usual sizes are one load and one store */
+			memcpy(to, from + copy->from, 8);
+		else if (copy->size == 4)
+			memcpy(to, from + copy->from, 4);
+		else
+			memcpy(to, from + copy->from, copy->size);
+	}
+}
+
+/* Walk to the end; a row for every event whose rows[event->index] wants one. */
+static int
+ctf_fill_rows(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c,
+	      struct ctf_rows *rows, int32_t cpu)
+{
+	struct ctf_record r;
+
+	while (c->pos < c->end) {
+		struct ctf_rows *out;
+
+		if (ctf_next_event(p, s, c, &r))
+			return -1;
+		out = &rows[r.event->index];
+		if (!out->next)
+			continue;
+		if (!out->room)
+			return ctf_fail(c, "the packet changed while it was read");
+		ctf_store_row(ctf_at(c, r.begin), out, ctf_time_ns(&s->clock, r.ticks), cpu);
+		out->next += out->row_size;
+		out->room--;
+	}
+	return 0;
+}
+
+/* Write a value of fixed size as the host keeps it; returns where it ends, or NULL. */
+static uint8_t *
+ctf_store(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c, uint8_t *to)
+{
+	const struct ctf_node *n = &p->nodes[index];
+	uint64_t value;
+	uint32_t bytes;
+
+	if (ctf_align(c, n->align))
+		return NULL;
+	switch (n->kind) {
+	case CTF_STRUCT:
+		for (uint32_t i = 0; i < n->count && to; i++)
+			to = ctf_store(p, p->members[n->first + i], c, to);
+		return to;
+	case CTF_ARRAY:
+		for (uint64_t i = 0; i < n->length && to; i++)
+			to = ctf_store(p, (int32_t)n->first, c, to);
+		return to;
+	default:
+		if (ctf_number(c, n, &value))
+			return NULL;
+		bytes = n->size <= 8 ? 1 : n->size <= 16 ? 2 : n->size <= 32 ? 4 : 8;
+		value = n->is_bool ? value != 0 : value;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+		value <<= 64 - 8 * bytes;
+#endif
+		memcpy(to, &value, bytes);
+		return to + bytes;
+	}
+}
+
+#endif /* RINGBUF_DECODE_H */

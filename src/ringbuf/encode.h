@@ -1,0 +1,420 @@
+/*
+ * encode.h - Python arguments to an event's field bytes.
+ *
+ * Two passes. Measuring checks every argument and may run Python code, raise,
+ * or take memory; it leaves plain values and pointers. Then space is reserved,
+ * and writing only copies: it cannot fail, so no record is ever half-written.
+ * Needs the GIL (or the caller's hold on the arguments) throughout.
+ *
+ * Format of each field: docs/formats.md. Host byte order, packed.
+ */
+#ifndef RINGBUF_ENCODE_H
+#define RINGBUF_ENCODE_H
+
+#include <Python.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+enum ringbuf_kind {
+	RINGBUF_KIND_UINT,
+	RINGBUF_KIND_INT,
+	RINGBUF_KIND_FLOAT,
+	RINGBUF_KIND_BOOL,
+	RINGBUF_KIND_STR,
+	RINGBUF_KIND_BYTES,
+};
+
+struct ringbuf_field {
+	uint8_t kind;         /* of one element */
+	uint8_t size;         /* bytes of one element, numbers and bools */
+	uint8_t is_many;      /* sequence or array */
+	uint32_t length;      /* array: its number of elements; 0: sequence, with a count before it */
+	PyObject *name;       /* str, borrowed from the event's tuple of names */
+	PyObject *enum_class; /* or NULL, borrowed likewise */
+};
+
+/* One measured argument. */
+struct ringbuf_value {
+	uint64_t bits;      /* a scalar, as it will stand in the record */
+	const char *data;   /* anything longer */
+	Py_ssize_t size;    /* bytes it takes in the record, count or NUL included */
+	Py_ssize_t len;     /* str: UTF-8 bytes; bytes: bytes; many: elements */
+	uint8_t has_nul, has_view, has_memory;
+	Py_buffer view;     /* valid if has_view */
+};
+
+static int
+ringbuf_type_error(const struct ringbuf_field *f, const char *wanted, PyObject *arg)
+{
+	if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError))
+		PyErr_Format(PyExc_TypeError, "field '%U': %s is required, not %.100s", f->name, wanted,
+			     Py_TYPE(arg)->tp_name);
+	return -1;
+}
+
+static int
+ringbuf_range_error(const struct ringbuf_field *f, PyObject *arg)
+{
+	PyErr_Format(PyExc_OverflowError, "field '%U': %R is out of range for %c%d", f->name, arg,
+		     f->kind == RINGBUF_KIND_UINT ? 'u' : f->kind == RINGBUF_KIND_INT ? 'i' : 'f',
+		     f->size * 8);
+	return -1;
+}
+
+static int
+ringbuf_measure_uint(const struct ringbuf_field *f, PyObject *number, uint64_t *bits)
+{
+	unsigned long long v = PyLong_AsUnsignedLongLong(number);
+
+	if (v == (unsigned long long)-1 && PyErr_Occurred()) {
+		if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+			return -1;
+		PyErr_Clear();
+		return ringbuf_range_error(f, number);
+	}
+	if (f->size < 8 && v >> (f->size * 8))
+		return ringbuf_range_error(f, number);
+	*bits = v;
+	return 0;
+}
+
+static int
+ringbuf_measure_sint(const struct ringbuf_field *f, PyObject *number, uint64_t *bits)
+{
+	int overflow, shift = 64 - f->size * 8;
+	long long v = PyLong_AsLongLongAndOverflow(number, &overflow);
+
+	if (v == -1 && !overflow && PyErr_Occurred())
+		return -1;
+	if (overflow || (long long)((unsigned long long)v << shift) >> shift != v)
+		return ringbuf_range_error(f, number);
+	*bits = (uint64_t)v;
+	return 0;
+}
+
+static int
+ringbuf_measure_long(const struct ringbuf_field *f, PyObject *number, uint64_t *bits)
+{
+	return f->kind == RINGBUF_KIND_UINT ? ringbuf_measure_uint(f, number, bits)
+					    : ringbuf_measure_sint(f, number, bits);
+}
+
+/* Not an int object: an enum member, or something with __index__ (a NumPy integer). */
+static int
+ringbuf_measure_index(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
+{
+	PyObject *number;
+	int ret;
+
+	if (f->enum_class && Py_TYPE(arg) == (PyTypeObject *)f->enum_class)
+		number = PyObject_GetAttrString(arg, "value");
+	else
+		number = PyNumber_Index(arg);
+	if (!number)
+		return ringbuf_type_error(f, f->enum_class ? "a member or an int" : "an int", arg);
+	ret = ringbuf_measure_long(f, number, bits);
+	Py_DECREF(number);
+	return ret;
+}
+
+static int
+ringbuf_measure_float(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
+{
+	double v = PyFloat_CheckExact(arg) ? PyFloat_AS_DOUBLE(arg) : PyFloat_AsDouble(arg);
+
+	if (v == -1.0 && PyErr_Occurred())
+		return PyErr_ExceptionMatches(PyExc_TypeError) ? ringbuf_type_error(f, "a float", arg) : -1;
+	if (f->size == 4) {
+		float narrow = (float)v;
+		uint32_t half;
+
+		if (isinf(narrow) && !isinf(v))
+			return ringbuf_range_error(f, arg);
+		memcpy(&half, &narrow, 4);
+		*bits = half;
+	} else {
+		memcpy(bits, &v, 8);
+	}
+	return 0;
+}
+
+static int
+ringbuf_is_numpy_bool(PyObject *arg)
+{
+	const char *name = Py_TYPE(arg)->tp_name;
+
+	return !strcmp(name, "numpy.bool_") || !strcmp(name, "numpy.bool");
+}
+
+static int
+ringbuf_measure_bool(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
+{
+	if (!PyBool_Check(arg) && !ringbuf_is_numpy_bool(arg))
+		return ringbuf_type_error(f, "a bool", arg);
+	*bits = (uint64_t)(PyObject_IsTrue(arg) == 1);
+	return 0;
+}
+
+static inline int
+ringbuf_measure_scalar(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
+{
+	switch (f->kind) {
+	case RINGBUF_KIND_UINT:
+	case RINGBUF_KIND_INT:
+		return PyLong_Check(arg) ? ringbuf_measure_long(f, arg, bits)
+					 : ringbuf_measure_index(f, arg, bits);
+	case RINGBUF_KIND_FLOAT:
+		return ringbuf_measure_float(f, arg, bits);
+	default:
+		return ringbuf_measure_bool(f, arg, bits);
+	}
+}
+
+/* U+0000 would end the string early: it is written as C0 80, as Java and JNI do. */
+static Py_ssize_t
+ringbuf_count_nul(const char *s, Py_ssize_t len)
+{
+	Py_ssize_t n = 0;
+	const char *end = s + len;
+
+	while ((s = (const char *)memchr(s, 0, (size_t)(end - s)))) {
+		n++;
+		s++;
+	}
+	return n;
+}
+
+static inline int
+ringbuf_measure_str(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
+{
+	Py_ssize_t n_nul;
+
+	if (!PyUnicode_Check(arg))
+		return ringbuf_type_error(f, "a str", arg);
+	v->data = PyUnicode_AsUTF8AndSize(arg, &v->len);
+	if (!v->data)
+		return -1; /* UnicodeEncodeError: a lone surrogate */
+	n_nul = ringbuf_count_nul(v->data, v->len);
+	v->has_nul = n_nul != 0;
+	v->size = v->len + n_nul + 1;
+	return 0;
+}
+
+static int
+ringbuf_measure_bytes(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
+{
+	if (PyBytes_CheckExact(arg)) {
+		v->data = PyBytes_AS_STRING(arg);
+		v->len = PyBytes_GET_SIZE(arg);
+	} else {
+		if (PyObject_GetBuffer(arg, &v->view, PyBUF_C_CONTIGUOUS))
+			return ringbuf_type_error(f, "a bytes-like object", arg);
+		v->has_view = 1;
+		v->data = (const char *)v->view.buf;
+		v->len = v->view.len;
+	}
+	if (v->len > (Py_ssize_t)UINT32_MAX) {
+		PyErr_Format(PyExc_OverflowError, "field '%U': more than 4 GiB", f->name);
+		return -1;
+	}
+	v->size = 4 + v->len;
+	return 0;
+}
+
+/* Do the buffer's elements stand in memory as they will in the record? */
+static int
+ringbuf_same_elements(const struct ringbuf_field *f, const Py_buffer *view)
+{
+	const char *format = view->format ? view->format : "B";
+
+	if (*format == '@' || *format == '=' || *format == '<') /* host order: see ctf.h */
+		format++;
+	if (view->ndim != 1 || view->itemsize != f->size || !format[0] || format[1])
+		return 0;
+	switch (f->kind) {
+	case RINGBUF_KIND_UINT: return strchr("BHILQN", *format) != NULL;
+	case RINGBUF_KIND_INT: return strchr("bhilqn", *format) != NULL;
+	case RINGBUF_KIND_FLOAT: return strchr("fd", *format) != NULL;
+	default: return *format == '?';
+	}
+}
+
+static int
+ringbuf_check_count(const struct ringbuf_field *f, struct ringbuf_value *v)
+{
+	if (f->length && v->len != (Py_ssize_t)f->length) {
+		PyErr_Format(PyExc_ValueError, "field '%U': %u elements are required, not %zd", f->name,
+			     f->length, v->len);
+		return -1;
+	}
+	if (v->len > (Py_ssize_t)UINT32_MAX) {
+		PyErr_Format(PyExc_OverflowError, "field '%U': more than 2**32 - 1 elements", f->name);
+		return -1;
+	}
+	v->size = v->len * f->size + (f->length ? 0 : 4);
+	return 0;
+}
+
+/* Any sequence of numbers: convert one by one into memory of our own. */
+static int
+ringbuf_measure_items(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
+{
+	PyObject *fast;
+	char *out = NULL;
+	int ret = -1;
+
+	if (PyUnicode_Check(arg) || !(fast = PySequence_Fast(arg, "")))
+		return ringbuf_type_error(f, "a sequence or an array", arg);
+	v->len = PySequence_Fast_GET_SIZE(fast);
+	if (ringbuf_check_count(f, v))
+		goto done;
+	out = (char *)PyMem_Malloc(v->len ? (size_t)v->len * f->size : 1);
+	if (!out) {
+		PyErr_NoMemory();
+		goto done;
+	}
+	v->data = out;
+	v->has_memory = 1;
+	for (Py_ssize_t i = 0; i < v->len; i++) {
+		uint64_t bits = 0;
+		PyObject *item;
+
+		if (i >= PySequence_Fast_GET_SIZE(fast)) { /* an item's __index__ shrank the list */
+			PyErr_Format(PyExc_RuntimeError, "field '%U': changed size while recorded", f->name);
+			goto done;
+		}
+		item = PySequence_Fast_GET_ITEM(fast, i);
+		Py_INCREF(item);
+		ret = ringbuf_measure_scalar(f, item, &bits);
+		Py_DECREF(item);
+		if (ret)
+			goto done;
+		memcpy(out + i * f->size, &bits, f->size);
+	}
+	ret = 0;
+done:
+	Py_DECREF(fast);
+	return ret;
+}
+
+static int
+ringbuf_measure_many(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
+{
+	if (PyObject_CheckBuffer(arg) &&
+	    PyObject_GetBuffer(arg, &v->view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) == 0) {
+		if (ringbuf_same_elements(f, &v->view)) {
+			v->has_view = 1;
+			v->data = (const char *)v->view.buf;
+			v->len = v->view.len / f->size;
+			return ringbuf_check_count(f, v);
+		}
+		PyBuffer_Release(&v->view);
+	}
+	PyErr_Clear();
+	return ringbuf_measure_items(f, arg, v);
+}
+
+/* Check one argument. Returns 0, or -1 with an exception. */
+static inline int
+ringbuf_measure(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
+{
+	v->has_view = v->has_memory = 0;
+	if (f->is_many)
+		return ringbuf_measure_many(f, arg, v);
+	if (f->kind == RINGBUF_KIND_STR)
+		return ringbuf_measure_str(f, arg, v);
+	if (f->kind == RINGBUF_KIND_BYTES)
+		return ringbuf_measure_bytes(f, arg, v);
+	v->size = f->size;
+	return ringbuf_measure_scalar(f, arg, &v->bits);
+}
+
+/* Give back what measuring took. */
+static inline void
+ringbuf_value_release(struct ringbuf_value *v)
+{
+	if (v->has_view)
+		PyBuffer_Release(&v->view);
+	if (v->has_memory)
+		PyMem_Free((void *)v->data);
+}
+
+static void
+ringbuf_write_str_with_nul(uint8_t *at, const struct ringbuf_value *v)
+{
+	for (Py_ssize_t i = 0; i < v->len; i++) {
+		if (v->data[i]) {
+			*at++ = (uint8_t)v->data[i];
+		} else {
+			*at++ = 0xc0;
+			*at++ = 0x80;
+		}
+	}
+	*at = 0;
+}
+
+/* Write one measured argument; v->size bytes. Cannot fail. */
+static inline void
+ringbuf_write_value(const struct ringbuf_field *f, const struct ringbuf_value *v, uint8_t *at)
+{
+	if (!f->is_many && f->kind == RINGBUF_KIND_STR) {
+		if (v->has_nul) {
+			ringbuf_write_str_with_nul(at, v);
+		} else {
+			memcpy(at, v->data, (size_t)v->len);
+			at[v->len] = 0;
+		}
+	} else if (f->is_many || f->kind == RINGBUF_KIND_BYTES) {
+		if (!f->length) {
+			uint32_t count = (uint32_t)v->len;
+
+			memcpy(at, &count, 4);
+			at += 4;
+		}
+		memcpy(at, v->data, (size_t)v->len * (f->is_many ? f->size : 1));
+	} else {
+		switch (f->size) {
+		case 8: memcpy(at, &v->bits, 8); break;
+		case 4: memcpy(at, &v->bits, 4); break;
+		case 2: memcpy(at, &v->bits, 2); break;
+		default: *at = (uint8_t)v->bits;
+		}
+	}
+}
+
+/* The smallest thing a field can hold: 0, "" or nothing; for a context without a value. */
+static inline void
+ringbuf_default_value(const struct ringbuf_field *f, struct ringbuf_value *v)
+{
+	static const char zeros[8];
+
+	memset(v, 0, sizeof(*v));
+	v->data = zeros;
+	if (f->is_many) {
+		v->size = f->length ? (Py_ssize_t)f->length * f->size : 4;
+		if (f->length) { /* an array has its length, whatever happens */
+			v->data = (const char *)PyMem_Calloc(f->length, f->size);
+			v->len = v->data ? (Py_ssize_t)f->length : 0;
+			v->has_memory = v->data != NULL;
+		}
+	} else if (f->kind == RINGBUF_KIND_STR) {
+		v->size = 1;
+	} else {
+		v->size = f->kind == RINGBUF_KIND_BYTES ? 4 : f->size;
+	}
+}
+
+/* Make instances of the type `object` callable through the vectorcallfunc at `offset`. */
+static void
+ringbuf_enable_vectorcall(PyObject *object, Py_ssize_t offset)
+{
+	PyTypeObject *type = (PyTypeObject *)object;
+
+	type->tp_vectorcall_offset = offset;
+	type->tp_call = PyVectorcall_Call;
+	type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+	PyType_Modified(type);
+}
+
+#endif /* RINGBUF_ENCODE_H */

@@ -1,0 +1,54 @@
+"""The exceptions of ringbuf."""
+
+__all__ = [
+    "BufferFullError",
+    "ChannelDisabledError",
+    "EndOfStream",
+    "NestingError",
+    "ReaderBusyError",
+    "RecordTooLargeError",
+    "RegionError",
+    "RingbufError",
+    "TooManyProducersError",
+    "TraceError",
+]
+
+
+class RingbufError(Exception):
+    """Base of the errors that recording and reading raise."""
+
+
+class BufferFullError(RingbufError):
+    """No room for the record; counted in ``records_lost_full`` or ``records_lost_wrap``."""
+
+
+class RecordTooLargeError(RingbufError):
+    """The record cannot fit a sub-buffer; counted in ``records_lost_big``."""
+
+
+class NestingError(RingbufError):
+    """Four records of this thread are open already; counted in ``records_lost_nesting``."""
+
+
+class TooManyProducersError(RingbufError):
+    """More threads record than the channel has producer slots; counted in ``records_lost_slots``."""
+
+
+class ChannelDisabledError(RingbufError):
+    """The channel is disabled or finalized; counted in ``records_lost_disabled``."""
+
+
+class ReaderBusyError(RingbufError):
+    """A living reader has the channel, or one of its streams, already."""
+
+
+class EndOfStream(RingbufError):
+    """The channel is finalized and every packet has been read."""
+
+
+class RegionError(RingbufError, ValueError):
+    """A file or descriptor is not a region that this build can attach to; the message says why."""
+
+
+class TraceError(ValueError):
+    """A trace, or a part of it, cannot be read; the message says where and why."""

@@ -1,0 +1,312 @@
+# event.pxi - part of _core: typed events, and contexts that Python provides.
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.type cimport type as _type
+
+cdef extern from "Python.h":
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+    ctypedef PyObject *(*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *) except NULL
+    PyObject *Py_True
+    PyObject *Py_False
+    void Py_INCREF_ptr "Py_INCREF" (PyObject *)
+    PyObject **PySequence_Fast_ITEMS(PyObject *)
+    PyObject *PyTuple_GET_ITEM_ptr "PyTuple_GET_ITEM" (PyObject *, Py_ssize_t)
+    Py_ssize_t PyTuple_GET_SIZE_ptr "PyTuple_GET_SIZE" (PyObject *)
+
+cdef extern from "encode.h":
+    cdef enum:
+        RINGBUF_KIND_UINT, RINGBUF_KIND_INT, RINGBUF_KIND_FLOAT, RINGBUF_KIND_BOOL, RINGBUF_KIND_STR, RINGBUF_KIND_BYTES
+
+    cdef struct ringbuf_field:
+        uint8_t kind
+        uint8_t size
+        uint8_t is_many
+        uint32_t length
+        PyObject *name
+        PyObject *enum_class
+
+    cdef struct ringbuf_value:
+        Py_ssize_t size
+        uint8_t has_view
+        uint8_t has_memory
+
+    int ringbuf_measure(const ringbuf_field *f, PyObject *arg, ringbuf_value *v) except -1
+    void ringbuf_value_release(ringbuf_value *v)
+    void ringbuf_write_value(const ringbuf_field *f, const ringbuf_value *v, uint8_t *at)
+    void ringbuf_default_value(const ringbuf_field *f, ringbuf_value *v)
+    void ringbuf_enable_vectorcall(PyObject *type, Py_ssize_t offset)
+
+cdef enum:
+    FEW_FIELDS = 16  # their values live on the stack
+
+
+cdef dict _KINDS = {"u": RINGBUF_KIND_UINT, "i": RINGBUF_KIND_INT, "f": RINGBUF_KIND_FLOAT}
+
+
+@cython.final
+@cython.internal
+cdef class _Fields:
+    """Fields compiled for encode.h."""
+
+    cdef ringbuf_field *fields
+    cdef Py_ssize_t n
+    cdef readonly tuple names
+    cdef tuple enum_classes
+
+    def __cinit__(self, fields, enum_classes):
+        """`fields`: of schema.Field; `enum_classes`: for each, its enum.Enum class or None."""
+        self.n = len(fields)
+        self.names = tuple(field.name for field in fields)
+        self.enum_classes = tuple(enum_classes)
+        self.fields = <ringbuf_field *>PyMem_Malloc(max(self.n, 1) * sizeof(ringbuf_field))
+        if self.fields is NULL:
+            raise MemoryError()
+        for i, field in enumerate(fields):
+            self._compile(&self.fields[i], field)
+            self.fields[i].name = <PyObject *>self.names[i]
+            self.fields[i].enum_class = NULL if self.enum_classes[i] is None else <PyObject *>self.enum_classes[i]
+
+    cdef _compile(self, ringbuf_field *f, field):
+        memset(f, 0, sizeof(f[0]))
+        base = field.base
+        if base == "str":
+            f.kind = RINGBUF_KIND_STR
+        elif base == "bytes":
+            f.kind = RINGBUF_KIND_BYTES
+        elif base == "bool":
+            f.kind = RINGBUF_KIND_BOOL
+            f.size = 1
+        else:
+            f.kind = _KINDS[base[0]]
+            f.size = int(base[1:]) // 8
+        f.is_many = field.length is not None
+        f.length = field.length or 0
+
+    def __dealloc__(self):
+        PyMem_Free(self.fields)
+
+    cdef Py_ssize_t measure(self, PyObject *const *args, ringbuf_value *values) except -1:
+        """Measure all; their total size. On failure everything is released."""
+        cdef Py_ssize_t i = 0, total = 0
+        try:
+            for i in range(self.n):
+                ringbuf_measure(&self.fields[i], args[i], &values[i])
+                total += values[i].size
+        except:
+            self.release(values, i + 1)
+            raise
+        return total
+
+    cdef void release(self, ringbuf_value *values, Py_ssize_t n) noexcept:
+        cdef Py_ssize_t i
+        for i in range(n):
+            ringbuf_value_release(&values[i])
+
+    cdef void write(self, const ringbuf_value *values, uint8_t *at) noexcept:
+        cdef Py_ssize_t i
+        for i in range(self.n):
+            ringbuf_write_value(&self.fields[i], &values[i], at)
+            at += values[i].size
+
+
+@cython.final
+cdef class ContextBlock:
+    """The context fields of a record whose values only Python knows.
+
+    Parameters
+    ----------
+    fields : sequence of schema.Field
+    providers : sequence of callable
+        One for each field, called without arguments for every record. One that raises is
+        reported through `sys.unraisablehook`, and its field is 0 or empty.
+    enum_classes : sequence of (enum.Enum class or None)
+    """
+
+    cdef _Fields fields
+    cdef tuple providers
+
+    def __init__(self, fields, providers, enum_classes):
+        self.fields = _Fields(fields, enum_classes)
+        self.providers = tuple(providers)
+
+    cdef bytes encode(self):
+        cdef ringbuf_value *values = <ringbuf_value *>PyMem_Malloc(max(self.fields.n, 1) * sizeof(ringbuf_value))
+        cdef Py_ssize_t i, total = 0
+        cdef bytes block
+        if values is NULL:
+            raise MemoryError()
+        kept = []
+        try:
+            for i in range(self.fields.n):
+                self._measure(i, &values[i], kept)
+                total += values[i].size
+            block = PyBytes_FromStringAndSize(NULL, total)
+            self.fields.write(values, <uint8_t *>PyBytes_AS_STRING(block))
+            self.fields.release(values, self.fields.n)
+        finally:
+            PyMem_Free(values)
+        return block
+
+    cdef _measure(self, Py_ssize_t i, ringbuf_value *value, list kept):
+        provider = self.providers[i]
+        try:
+            result = provider()
+            kept.append(result)  # its memory is read when the block is written
+            ringbuf_measure(&self.fields.fields[i], <PyObject *>result, value)
+        except Exception:
+            PyErr_WriteUnraisable(provider)
+            ringbuf_default_value(&self.fields.fields[i], value)
+
+
+@cython.final
+cdef class Event:
+    """A typed event: call it with its fields' values, in order or by name, to record it.
+
+    From `Tracer.event`. Returns True if recorded, False if lost and counted (or if
+    `enabled` is False, which counts nothing).
+
+    Raises
+    ------
+    TypeError
+        Wrong number of arguments, or an argument of the wrong type.
+    OverflowError
+        An integer or float that does not fit its field.
+    UnicodeEncodeError
+        A str with lone surrogates.
+    ValueError
+        An array of the wrong length; the channel is closed.
+
+    Whatever is raised, nothing has been recorded. Thread safety: any thread.
+    Source: src/ringbuf/encode.h, include/ringbuf/reserve.h.
+    """
+
+    cdef vectorcallfunc vectorcall
+    cdef _Fields fields
+    cdef Channel channel
+    cdef ContextBlock contexts
+    cdef uint32_t event_id
+    cdef public bint enabled
+    cdef readonly str name
+    cdef readonly object schema
+
+    def __cinit__(self):
+        self.vectorcall = <vectorcallfunc>_call_event
+
+    def __init__(self, Channel channel, schema, fields, enum_classes, contexts):
+        """`schema`: schema.EventSchema with the declared id; `contexts`: ContextBlock or None."""
+        self.channel = channel
+        self.schema = schema
+        self.name = schema.name
+        self.event_id = schema.id
+        self.fields = _Fields(fields, enum_classes)
+        self.contexts = contexts
+        self.enabled = True
+
+    @property
+    def id(self):
+        """int: event class id in the channel."""
+        return self.event_id
+
+    def __repr__(self):
+        return f"<ringbuf.Event {self.name!r}({self.schema.fields})>"
+
+    def __reduce__(self):
+        raise TypeError("an Event does not pickle: pass the Tracer, and call its event() again")
+
+    cdef list by_name(self, PyObject *const *args, Py_ssize_t n, tuple kwnames):
+        """Arguments in order of fields."""
+        cdef Py_ssize_t i
+        values = [None] * self.fields.n
+        seen = [False] * self.fields.n
+        for i in range(n):
+            values[i] = <object>args[i]
+            seen[i] = True
+        for i in range(len(kwnames)):
+            try:
+                at = self.fields.names.index(kwnames[i])
+            except ValueError:
+                raise TypeError(f"event {self.name!r} has no field {kwnames[i]!r}") from None
+            if seen[at]:
+                raise TypeError(f"event {self.name!r} got two values for field {kwnames[i]!r}")
+            values[at] = <object>args[n + i]
+            seen[at] = True
+        return values
+
+    cdef int wrong_count(self, Py_ssize_t n) except -1:
+        raise TypeError(f"event {self.name!r} takes {self.fields.n} values ({', '.join(self.fields.names)}), not {n}")
+
+
+cdef PyObject *_call_event(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
+    cdef Event event = <Event>self
+    cdef Py_ssize_t n = PyVectorcall_NARGS(nargsf), n_all = n
+    cdef bint recorded
+    cdef list values
+    if not event.enabled:
+        Py_INCREF_ptr(Py_False)
+        return Py_False
+    if kwnames is not NULL:
+        n_all += PyTuple_GET_SIZE_ptr(kwnames)
+    if n_all != event.fields.n:
+        event.wrong_count(n_all)
+    if n_all != n:
+        values = event.by_name(args, n, <tuple>kwnames)
+        recorded = _record_event(event, PySequence_Fast_ITEMS(<PyObject *>values))
+    else:
+        recorded = _record_event(event, args)
+    if recorded:
+        Py_INCREF_ptr(Py_True)
+        return Py_True
+    Py_INCREF_ptr(Py_False)
+    return Py_False
+
+
+cdef bint _record_event(Event event, PyObject *const *args) except? True:
+    cdef ringbuf_value few[FEW_FIELDS]
+    cdef ringbuf_value *values = few
+    if event.fields.n > FEW_FIELDS:
+        values = <ringbuf_value *>PyMem_Malloc(event.fields.n * sizeof(ringbuf_value))
+        if values is NULL:
+            raise MemoryError()
+        try:
+            return _record_values(event, args, values)
+        finally:
+            PyMem_Free(values)
+    return _record_values(event, args, values)
+
+
+cdef bint _record_values(Event event, PyObject *const *args, ringbuf_value *values) except? True:
+    cdef ringbuf_reservation r
+    cdef Channel channel = event.channel
+    cdef bytes block = None
+    cdef int ret
+    if channel.is_closed:
+        raise ValueError("the channel is closed")
+    if event.contexts is not None:
+        block = event.contexts.encode()
+    r.payload_size = <uint64_t>event.fields.measure(args, values)
+    r.event_id = event.event_id
+    r.align = 1
+    r.flags = 0
+    r.context = NULL
+    r.context_size = 0
+    if block is not None:
+        r.context = PyBytes_AS_STRING(block)
+        r.context_size = <uint32_t>len(block)
+    try:
+        ret = channel.reserve_into(&r)
+        if ret == 0:
+            event.fields.write(values, r.payload)
+            ringbuf_commit(channel.ch, &r)
+    finally:
+        event.fields.release(values, event.fields.n)
+    return ret == 0
+
+
+cdef _make_events_callable():
+    cdef Event sample = Event.__new__(Event)
+    cdef Py_ssize_t offset = <char *>&sample.vectorcall - <char *><PyObject *>sample
+    ringbuf_enable_vectorcall(<PyObject *>Event, offset)
+
+
+_make_events_callable()

@@ -1,0 +1,35 @@
+"""What the bytes of a live channel's packets depend on, gathered for decoding and for metadata."""
+
+from __future__ import annotations
+
+from . import ctf
+from .schema import EventSchema
+
+__all__ = ["channel_layout", "clock_info"]
+
+
+def clock_info(channel) -> ctf.ClockInfo:
+    """The channel's clock as trace metadata says it."""
+    kind, freq, offset_s, offset = channel.clock_parameters
+    return ctf.ClockInfo(freq=freq, offset_s=offset_s, offset_cycles=offset, name="ringbuf", description=kind)
+
+
+def channel_layout(channel, *, holes: bool) -> ctf.ChannelLayout:
+    """The layout of `channel` with the events declared so far.
+
+    Parameters
+    ----------
+    channel : Channel
+    holes : bool
+        Records may have been discarded or torn.
+    """
+    return ctf.ChannelLayout(
+        uuid=channel.uuid.bytes,
+        header=channel.header,
+        per_cpu=channel.per_cpu,
+        clock=clock_info(channel),
+        contexts=channel.contexts,
+        env={"tracer_name": "ringbuf", "tracer_major": 0, "tracer_minor": 1, **channel.environment},
+        holes=holes,
+        events=[EventSchema(*schema) for schema in channel.schemas()],
+    )

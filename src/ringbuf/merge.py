@@ -1,0 +1,161 @@
+"""Records of a live channel, in order of time across its streams.
+
+Streams are read in rounds. A round samples the clock and flushes every stream: then
+every record older than that moment is in a delivered packet, but for those whose
+producer is still writing them, and the streams can be merged up to it. A producer that
+holds its stream up (stopped in mid-record) delays the others for `_PATIENCE` seconds;
+after that its records may come late.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+
+from .errors import EndOfStream
+
+__all__ = ["merged_records"]
+
+_PATIENCE = 0.1
+_PERIOD = 0.01  # between rounds that find nothing
+
+
+class _StreamCursor:
+    """The records of one stream, one packet at a time."""
+
+    def __init__(self, reader, index: int, decode) -> None:
+        self._reader = reader
+        self._index = index
+        self._decode = decode
+        self._records: list = []
+        self._next = 0
+
+    def peek(self):
+        """The stream's next record, or None if no complete packet is there."""
+        while self._next >= len(self._records):
+            packet = self._reader._next_of_stream(self._index)
+            if packet is None:
+                return None
+            with packet:
+                self._records = self._decode(packet)
+            self._next = 0
+        return self._records[self._next]
+
+    def pop(self):
+        record = self._records[self._next]
+        self._next += 1
+        return record
+
+    @property
+    def is_held_up(self) -> bool:
+        return not self._reader._is_stream_drained(self._index)
+
+
+def merged_records(reader, timeout):
+    """See `Reader.records`."""
+    decode = packet_decoder(reader.channel)
+    cursors = [_StreamCursor(reader, i, decode) for i in range(len(reader.stream_indices))]
+    last = time.monotonic()
+    while True:
+        final = reader.channel.is_finalized
+        now = reader.channel.current_timestamp()
+        if not final:
+            reader.flush()
+        found = False
+        for record in _round(cursors, None if final else now):
+            found = True
+            yield record
+        if found:
+            last = time.monotonic()
+        elif final and not any(cursor.is_held_up for cursor in cursors):
+            return
+        elif timeout is not None and time.monotonic() - last >= timeout:
+            return
+        else:
+            time.sleep(_PERIOD)
+
+
+def _round(cursors, until):
+    """Merge what is there, up to ticks `until` (None: all)."""
+    give_up = time.monotonic() + _PATIENCE
+    while any(c.peek() is None and c.is_held_up for c in cursors) and time.monotonic() < give_up:
+        time.sleep(0.001)
+    heap = [(c.peek().timestamp, i) for i, c in enumerate(cursors) if c.peek() is not None]
+    heapq.heapify(heap)
+    while heap:
+        timestamp, i = heap[0]
+        if until is not None and timestamp > until:
+            return
+        yield cursors[i].pop()
+        record = cursors[i].peek()
+        if record is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (record.timestamp, i))
+
+
+def packet_decoder(channel):
+    """A function from a held packet to the list of its records."""
+    if channel.has_custom_records:
+        return lambda packet: _custom_records(channel, packet)
+    return _CtfDecoder(channel)
+
+
+class _CtfDecoder:
+    """Decodes packets of the built-in client, learning events as they are declared."""
+
+    def __init__(self, channel) -> None:
+        self._channel = channel
+        self._n_events = -1
+
+    def __call__(self, packet):
+        from ._decode import Decoder
+        from .layout import channel_layout
+
+        schemas = self._channel.schemas()  # after the packet: its events are declared
+        if len(schemas) != self._n_events:
+            self._n_events = len(schemas)
+            self._decoder = Decoder(channel_layout(self._channel, holes=True))
+        with memoryview(packet) as view:
+            data = bytes(view)  # the records refer to it
+        return list(self._decoder.records(data, cpu=packet.cpu))
+
+
+def _custom_records(channel, packet):
+    """Walk a packet by the client's `record_get`."""
+    records = []
+    with memoryview(packet) as view:
+        offset = channel.client.packet_header_size()
+        while offset < packet.content_size:
+            found = channel.client.record_get(view[: packet.content_size], offset)
+            if found is None:
+                break
+            header, size, timestamp = found
+            if header + size <= 0:
+                raise ValueError(f"record_get at {offset} made no progress: {found!r}")
+            begin = offset + header
+            records.append(CustomRecord(timestamp, packet.cpu, bytes(view[begin : begin + size])))
+            offset = begin + size
+    return records
+
+
+class CustomRecord:
+    """A record of a client with a header of its own.
+
+    `timestamp` in ticks, `cpu`, and `payload`, bytes.
+    """
+
+    __slots__ = ("cpu", "payload", "timestamp")
+    name = "payload"
+
+    def __init__(self, timestamp: int, cpu: int | None, payload: bytes) -> None:
+        self.timestamp = timestamp
+        self.cpu = cpu
+        self.payload = payload
+
+    @property
+    def fields(self) -> dict:
+        return {"payload": self.payload}
+
+    def __repr__(self) -> str:
+        return f"<CustomRecord at {self.timestamp}: {len(self.payload)} bytes>"

@@ -1,0 +1,141 @@
+# recorder.pxi - part of _core: the native consumer, and snapshots to files.
+
+cdef extern from "ringbuf/consumer.h" nogil:
+    cdef struct ringbuf_consumer_options:
+        const char *directory
+        const char *stream_name
+        uint64_t read_period_ns
+        uint64_t switch_period_ns
+        uint64_t since_timestamp
+        uint64_t timeout_ns
+
+    cdef struct ringbuf_consumer_stats_t "ringbuf_consumer_stats":
+        uint64_t packets
+        uint64_t records
+        uint64_t bytes
+        uint64_t write_errors
+        uint64_t flush_errors
+        uint64_t corrupt
+        uint64_t streams_failed
+        int last_error
+        uint32_t last_error_stream
+        uint64_t lapped
+        uint64_t incomplete
+        uint64_t before
+        uint64_t unread
+        uint64_t capacity
+        uint64_t fullest
+
+    cdef struct ringbuf_consumer:
+        pass
+
+    int ringbuf_consumer_start(ringbuf_channel *ch, const ringbuf_consumer_options *options, ringbuf_consumer **out)
+    void ringbuf_consumer_poke(ringbuf_consumer *c)
+    bint ringbuf_consumer_is_done(const ringbuf_consumer *c, int *result)
+    int ringbuf_consumer_stop(ringbuf_consumer *c, uint64_t timeout_ns)
+    void ringbuf_consumer_get_stats "ringbuf_consumer_stats" (const ringbuf_consumer *c, ringbuf_consumer_stats_t *st)
+    void ringbuf_consumer_destroy(ringbuf_consumer *c)
+    int ringbuf_snapshot_files(ringbuf_channel *ch, const ringbuf_consumer_options *options,
+                               ringbuf_consumer_stats_t *st)
+
+
+cdef dict _consumer_stats(ringbuf_consumer_stats_t *st):
+    return {"packets": st.packets, "records": st.records, "bytes": st.bytes, "write_errors": st.write_errors,
+            "flush_errors": st.flush_errors, "corrupt": st.corrupt, "streams_failed": st.streams_failed,
+            "last_error": st.last_error, "lapped": st.lapped, "incomplete": st.incomplete, "before": st.before,
+            "unread_bytes": st.unread, "capacity": st.capacity, "fullest": st.fullest}
+
+
+cdef int _check_consumer(int ret, object directory) except -1:
+    """Raise what starting a consumer or a snapshot came to."""
+    if ret == -EBUSY:
+        raise ReaderBusyError("another reader, or recorder, has the channel")
+    if ret:
+        raise _region_error(ret, os.fspath(directory))
+    return 0
+
+
+@cython.final
+cdef class Consumer:
+    """The native thread that writes packets to files; `ringbuf.Recorder` is the thing to use.
+
+    Thread safety: any thread. Source: include/ringbuf/consumer.h.
+    """
+
+    cdef Channel channel
+    cdef ringbuf_consumer *c
+
+    def __init__(self, Channel channel, directory, str name, read_period, switch_period):
+        cdef ringbuf_consumer_options options
+        cdef bytes directory_bytes = os.fsencode(directory), name_bytes = name.encode()
+        cdef ringbuf_channel *ch = channel.open_ch()
+        cdef int ret
+        if self.c is not NULL:
+            raise RuntimeError("the consumer exists already")
+        memset(&options, 0, sizeof(options))
+        options.directory = directory_bytes
+        options.stream_name = name_bytes
+        options.read_period_ns = _nanoseconds("read_timer", read_period or 0)
+        options.switch_period_ns = _nanoseconds("switch_timer", switch_period or 0)
+        with nogil:
+            ret = ringbuf_consumer_start(ch, &options, &self.c)
+        _check_consumer(ret, directory)
+        channel.enter()
+        self.channel = channel
+
+    def __dealloc__(self):
+        if self.c is not NULL:
+            with nogil:
+                ringbuf_consumer_destroy(self.c)
+            self.channel.leave()
+
+    def stop(self, timeout):
+        """Flush, write what is there, end the thread. Returns 0 or a negative errno that still stands."""
+        cdef uint64_t ns = _nanoseconds("timeout", timeout)
+        cdef int ret
+        with nogil:
+            ret = ringbuf_consumer_stop(self.c, ns)
+        return ret
+
+    def poke(self):
+        """Read now, whatever the channel's wakeup."""
+        ringbuf_consumer_poke(self.c)
+
+    @property
+    def result(self):
+        """None while the thread runs, then 0 or a negative errno."""
+        cdef int result = 0
+        return result if ringbuf_consumer_is_done(self.c, &result) else None
+
+    def stats(self):
+        """dict of counters."""
+        cdef ringbuf_consumer_stats_t st
+        ringbuf_consumer_get_stats(self.c, &st)
+        return _consumer_stats(&st)
+
+    @staticmethod
+    def strerror(int error):
+        """Text for a negative result."""
+        return (<const char *>ringbuf_strerror(error)).decode()
+
+
+def snapshot_files(Channel channel, directory, str name, uint64_t since_timestamp, timeout):
+    """Write all unread packets to stream files, consuming none; returns a dict of counters."""
+    cdef ringbuf_consumer_options options
+    cdef ringbuf_consumer_stats_t st
+    cdef bytes directory_bytes = os.fsencode(directory), name_bytes = name.encode()
+    cdef ringbuf_channel *ch = channel.open_ch()
+    cdef int ret
+    memset(&options, 0, sizeof(options))
+    options.directory = directory_bytes
+    options.stream_name = name_bytes
+    options.since_timestamp = since_timestamp
+    options.timeout_ns = _nanoseconds("timeout", timeout)
+    channel.enter()
+    try:
+        with nogil:
+            ret = ringbuf_snapshot_files(ch, &options, &st)
+    finally:
+        channel.leave()
+    _check_consumer(ret, directory)
+    return _consumer_stats(&st)

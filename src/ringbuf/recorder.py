@@ -1,0 +1,223 @@
+"""Traces on disk: recording as it happens, and snapshots of what the buffers hold."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import threading
+import warnings
+import weakref
+from pathlib import Path
+
+from . import ctf
+from ._core import Consumer, snapshot_files
+from .layout import channel_layout
+
+__all__ = ["Recorder", "snapshot"]
+
+_METADATA_PERIOD = 0.5  # seconds between looks for newly declared events
+_recorders: weakref.WeakSet = weakref.WeakSet()
+
+
+class Recorder:
+    """Streams a channel's packets to a CTF trace directory, from now until `stop`.
+
+    A native thread, which needs no GIL, writes each stream to a file of its own, straight
+    from the shared memory. A context manager.
+
+    Parameters
+    ----------
+    channel : Channel
+    directory : str or os.PathLike
+        Made if missing; its parent must exist, and stream files in it must not.
+    read_timer, switch_timer : float, optional
+        Seconds; the channel's own by default.
+
+    Raises
+    ------
+    ReaderBusyError
+        The channel has a reader already.
+    FileExistsError
+        The directory has a trace in it.
+    OSError
+        The directory cannot be made.
+
+    While it runs, a full disk or a vanished directory stops nothing: see `stats` for the
+    errors. What cannot be written stays in the ring, and is tried again.
+
+    Thread safety: any thread. In a forked child it does nothing; the parent's goes on.
+    """
+
+    def __init__(self, channel, directory, *, read_timer=None, switch_timer=None) -> None:
+        _check_format(channel)
+        switch, read = channel.timers
+        self.directory = Path(directory)
+        self._channel = channel
+        self._pid = os.getpid()
+        self._stopped = False
+        self._consumer = Consumer(
+            channel,
+            directory,
+            channel.name,
+            read if read_timer is None else read_timer,
+            switch if switch_timer is None else switch_timer,
+        )
+        self._n_events = -1
+        self._refresh_metadata()
+        self._stop_metadata = threading.Event()
+        self._metadata_thread = threading.Thread(target=self._keep_metadata, name="ringbuf-metadata", daemon=True)
+        self._metadata_thread.start()
+        _recorders.add(self)
+
+    def _keep_metadata(self) -> None:
+        """Events may be declared at any time, by any process; a killed recorder leaves their names."""
+        while not self._stop_metadata.wait(_METADATA_PERIOD):
+            self._refresh_metadata()
+
+    def _refresh_metadata(self) -> None:
+        n_events = len(self._channel.schemas())
+        if n_events == self._n_events:
+            return
+        try:
+            write_metadata(self._channel, self.directory)
+        except OSError:
+            return  # the consumer meets the same trouble, and counts it
+        self._n_events = n_events
+
+    def stats(self) -> dict:
+        """Counters of the files.
+
+        Returns
+        -------
+        dict
+            ``packets``, ``records`` and ``bytes`` written; ``write_errors``, attempts that
+            failed; ``last_error``, their newest errno; ``streams_failed`` now;
+            ``unread_bytes`` of ``capacity`` in the ring; and more, all int.
+        """
+        return self._consumer.stats()
+
+    @property
+    def error(self) -> OSError | None:
+        """The newest failure to write, if any."""
+        code = self.stats()["last_error"]
+        return OSError(code, os.strerror(code), str(self.directory)) if code else None
+
+    def poke(self) -> None:
+        """Look for packets now; the only way with ``wakeup="none"``."""
+        self._consumer.poke()
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """Flush, write everything recorded before the call, and end. Twice is harmless.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait for records that a producer is in the middle of.
+
+        Raises
+        ------
+        OSError
+            A file could not be written, and still cannot; its packets are in the ring, unread.
+
+        Warns RuntimeWarning if a producer was in the middle of a record for all of `timeout`:
+        its packet, and those after it in that stream, are in the ring, unread.
+        """
+        if self._stopped or os.getpid() != self._pid:
+            return
+        self._stopped = True
+        self._stop_metadata.set()
+        self._metadata_thread.join()
+        result = self._consumer.stop(timeout)
+        _recorders.discard(self)
+        if not self._channel.closed:
+            self._finish_metadata(result)
+        self._report(result)
+
+    def _finish_metadata(self, result: int) -> None:
+        try:
+            write_metadata(self._channel, self.directory)
+        except OSError:
+            if not result:
+                raise
+
+    def _report(self, result: int) -> None:
+        if result == -errno.ETIMEDOUT:
+            warnings.warn(f"{self.directory}: a producer was in the middle of a record", RuntimeWarning, stacklevel=4)
+        elif result == -errno.EUSERS:
+            warnings.warn(f"{self.directory}: no producer slot was free to flush with", RuntimeWarning, stacklevel=4)
+        elif result:
+            raise OSError(-result, Consumer.strerror(result), str(self.directory))
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<ringbuf.Recorder to {str(self.directory)!r}{', stopped' if self._stopped else ''}>"
+
+
+def snapshot(channel, directory, *, last: float | None = None, timeout: float = 0.1) -> dict:
+    """Write what the buffers hold now to a new CTF trace directory; nothing is consumed.
+
+    Parameters
+    ----------
+    channel : Channel
+    directory : str or os.PathLike
+        Made if missing; stream files in it must not exist.
+    last : float, optional
+        Leave out packets that ended more than this many seconds ago.
+    timeout : float
+        Seconds to wait for records that a producer is in the middle of.
+
+    Returns
+    -------
+    dict
+        ``packets``, ``records`` and ``bytes`` written; ``lapped``, ``incomplete`` and
+        ``before``: packets left out because they were overwritten meanwhile, were still
+        being written, or are too old.
+
+    Raises
+    ------
+    ReaderBusyError
+        The channel has a reader, or is being recorded.
+    OSError
+        A file cannot be written, or exists.
+
+    Thread safety: any thread; one at a time for a channel, in all processes.
+    """
+    _check_format(channel)
+    since = 0
+    if last is not None:
+        freq = channel.clock_parameters[1]
+        since = max(0, channel.current_timestamp() - round(last * freq))
+    written = snapshot_files(channel, directory, channel.name, since, timeout)
+    write_metadata(channel, directory)
+    return written
+
+
+def write_metadata(channel, directory) -> None:
+    """(Re)write the trace's metadata file, whole or not at all."""
+    stats = channel.stats()
+    holes = bool(stats.records_discarded or stats.records_torn)
+    target = Path(directory) / "metadata"
+    draft = Path(directory) / f".metadata.{os.getpid()}"
+    draft.write_text(ctf.metadata(channel_layout(channel, holes=holes)), encoding="utf-8")
+    os.replace(draft, target)
+
+
+def _check_format(channel) -> None:
+    if not channel.is_ctf:
+        raise TypeError("the channel's client writes headers of its own: read its packets with Channel.reader()")
+
+
+@atexit.register
+def _stop_all() -> None:
+    """At exit, write what is there: the thread would die in the middle of it."""
+    for recorder in list(_recorders):
+        try:
+            recorder.stop()
+        except OSError as error:
+            warnings.warn(str(error), RuntimeWarning, stacklevel=1)

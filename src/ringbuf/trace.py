@@ -1,0 +1,579 @@
+"""Opens trace directories: records of all streams by time, NumPy columns, losses.
+
+    with ringbuf.open_trace("out") as trace:
+        for record in trace:
+            print(record.timestamp, record.name, record.fields)
+        orders = trace.to_numpy("checkout")["order"]
+
+Files are read in pieces of about `_CHUNK` bytes, so that a trace may be larger
+than memory, and by read(), not mmap(), so that a file that is cut short while
+it is read is an error and not a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from . import tsdl
+from ._decode import Decoder, Packet, Record, merged
+from .errors import TraceError
+
+__all__ = ["Event", "FieldInfo", "Lost", "Stream", "Trace", "open_trace"]
+
+_CHUNK = 256 * 1024
+_HEADER = 4096
+_NEVER = 2**63
+
+
+def open_trace(path, *, errors: str = "raise") -> Trace:
+    """Open a CTF 1.8 trace: one that ringbuf wrote, or one from LTTng.
+
+    Parameters
+    ----------
+    path : path-like
+        The directory that has the file ``metadata``.
+    errors : {"raise", "skip"}
+        What to do with a damaged packet: raise, or leave out that packet alone
+        and count it in `Trace.skipped_packets`.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    TraceError
+        There is no readable metadata; says why, with the line.
+    """
+    return Trace(path, errors=errors)
+
+
+@dataclass(frozen=True)
+class FieldInfo:
+    """A field or context of an event.
+
+    Attributes
+    ----------
+    name : str
+    type : str
+        As in a schema text, such as ``"u32[]"``. For what a schema cannot say:
+        ``"u24"``, ``"str[8]"``, ``"struct"``, ``"variant"``, ``"struct[]"``.
+    labels : mapping of str to (int, int)
+        Of an enumeration: lowest and highest value of each label.
+    """
+
+    name: str
+    type: str
+    labels: MappingProxyType
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event class. `contexts` has those of all events of its stream first."""
+
+    name: str
+    id: int
+    stream_id: int
+    contexts: tuple[FieldInfo, ...]
+    fields: tuple[FieldInfo, ...]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What the producer counted as lost, told from one packet to the next.
+
+    Attributes
+    ----------
+    events : int
+        Events that were discarded between the first packet and the last.
+    packets : int
+        Packets that are missing between the first and the last.
+    events_before : int
+        The count that the first packet of each stream already had: events that
+        were discarded since tracing began, before or during that packet.
+        babeltrace2 reports these, too, but without a number.
+    streams : tuple of Lost
+        The same for each of `Trace.streams`.
+    """
+
+    events: int = 0
+    packets: int = 0
+    events_before: int = 0
+    streams: tuple[Lost, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Packets that one producer, such as a CPU's ring, wrote one after another.
+
+    Attributes
+    ----------
+    id : int
+        Stream class.
+    instance_id : int or None
+    cpu : int or None
+    packets : tuple of Packet
+        In order of time.
+    lost : Lost
+    """
+
+    id: int
+    instance_id: int | None
+    cpu: int | None
+    packets: tuple[Packet, ...]
+    lost: Lost
+
+
+class Trace:
+    """A trace directory. Made by `open_trace`; a context manager.
+
+    Iterating gives the records of all streams, merged by time; records of the
+    same time are in the order of `streams`, and those of a stream stay in its
+    order. ``record.timestamp`` is in nanoseconds since the Unix epoch. Each
+    iterator starts from the beginning.
+
+    Attributes
+    ----------
+    path : str
+    env : mapping of str to (str or int)
+        What the tracer said of itself, such as ``hostname``.
+    clock : tsdl.Clock or None
+        The first one declared; LTTng and ringbuf declare one.
+    events : mapping of str to Event
+        By name; of classes that share a name, the first. `event_classes` has all.
+    event_classes : tuple of Event
+
+    Thread safety: any number of threads; an iterator belongs to one of them.
+    """
+
+    def __init__(self, path, *, errors: str = "raise") -> None:
+        if errors not in ("raise", "skip"):
+            raise ValueError(f"errors is 'raise' or 'skip', not {errors!r}")
+        self.path = os.fspath(path)
+        self._skips = errors == "skip"
+        self._skipped: set[tuple[str, int]] = set()
+        self._is_closed = False
+        model = tsdl.parse(tsdl.text_of(_metadata(self.path)))
+        self._decoder = Decoder(model)
+        self.env = MappingProxyType(model.env)
+        self.clock = next(iter(model.clocks.values()), None)
+        self.event_classes = tuple(_event(stream, event) for stream in model.streams.values() for event in _by_id(stream))
+        self.events = MappingProxyType({event.name: event for event in reversed(self.event_classes)})
+
+    def __enter__(self) -> Trace:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Refuse further reading. No file is kept open, so this is optional."""
+        self._is_closed = True
+
+    def __repr__(self) -> str:
+        return f"<Trace {self.path!r}: {len(self.events)} events, {len(self.streams)} streams, {len(self.packets)} packets>"
+
+    # ---- packets ----
+
+    @functools.cached_property
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams, by stream class and instance."""
+        files: dict[tuple, list[list[Packet]]] = {}
+        for name in sorted(os.listdir(self.path)):
+            packets = self._packets_of(name) if self._is_stream_file(name) else []
+            for key, group in _grouped(packets, name).items():
+                files.setdefault(key, []).append(group)
+        return tuple(_stream(files[key], _discarded_bits(self._decoder.model, key[0])) for key in sorted(files))
+
+    @property
+    def packets(self) -> tuple[Packet, ...]:
+        """All packets, stream by stream."""
+        return tuple(packet for stream in self.streams for packet in stream.packets)
+
+    @property
+    def skipped_packets(self) -> int:
+        """Damaged places that were left out so far; with ``errors="skip"``."""
+        return len(self._skipped)
+
+    @property
+    def lost(self) -> Lost:
+        """What was lost, as the packets tell."""
+        parts = tuple(stream.lost for stream in self.streams)
+        events, packets = sum(one.events for one in parts), sum(one.packets for one in parts)
+        return Lost(events, packets, sum(one.events_before for one in parts), parts)
+
+    @property
+    def time_range(self) -> tuple[int, int] | None:
+        """First beginning and last end of a packet, in nanoseconds since the Unix epoch; None without packets."""
+        begins = [packet.begin for packet in self.packets if packet.begin is not None]
+        ends = [packet.end for packet in self.packets if packet.end is not None]
+        return (min(begins), max(ends)) if begins and ends else None
+
+    def _is_stream_file(self, name: str) -> bool:
+        path = os.path.join(self.path, name)
+        return name != "metadata" and not name.startswith(".") and os.path.isfile(path)
+
+    def _packets_of(self, name: str) -> list[Packet]:
+        packets, offset = [], 0
+        with open(os.path.join(self.path, name), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            while offset < size:
+                header = os.pread(file.fileno(), _HEADER, offset)
+                try:
+                    packet = self._decoder.read_packet(header, available=size - offset, file=name, position=offset)
+                except TraceError:
+                    self._skip(name, offset)
+                    offset = self._next_packet(file, offset + 1, size)
+                else:
+                    packets.append(packet)
+                    offset += packet.size
+        return packets
+
+    def _next_packet(self, file, offset: int, size: int) -> int:
+        """Where the next packet header seems to be, judging by its magic number and the trace's UUID."""
+        order = "<" if self._decoder.model.byte_order == "le" else ">"
+        pattern = struct.pack(order + "I", tsdl.PACKET_MAGIC) + (self._decoder.model.uuid or b"")
+        while offset < size:
+            piece = os.pread(file.fileno(), _CHUNK, offset)
+            found = piece.find(pattern)
+            if found >= 0:
+                return offset + found
+            # A pattern that the piece cuts in two begins in the next one.
+            offset += max(1, len(piece) - len(pattern) + 1)
+        return size
+
+    def _skip(self, name: str, offset: int) -> None:
+        """Called while an exception is handled: counts the packet, or lets the exception go on."""
+        if not self._skips:
+            raise
+        self._skipped.add((name, offset))
+
+    def _chunks(self, stream: Stream) -> Iterator[tuple[bytes, list[tuple[Packet, int]], int]]:
+        """Bytes, the packets in them with their places, and the earliest time of what follows."""
+        run: list[Packet] = []
+        for index, packet in enumerate(stream.packets):
+            run.append(packet)
+            after = stream.packets[index + 1] if index + 1 < len(stream.packets) else None
+            joins = after is not None and (after.file, after.offset) == (packet.file, packet.offset + packet.size)
+            if not joins or packet.offset + packet.size - run[0].offset >= _CHUNK:
+                start = run[0].offset
+                data = self._read(packet.file, start, packet.offset + packet.content_size - start)
+                yield data, [(one, one.offset - start) for one in run], _begin_of(after)
+                run = []
+
+    def _read(self, name: str, offset: int, size: int) -> bytes:
+        if self._is_closed:
+            raise ValueError("the trace is closed")
+        data = bytearray(size)
+        with open(os.path.join(self.path, name), "rb", buffering=0) as file:
+            file.seek(offset)
+            done = 0
+            while done < size:
+                count = file.readinto(memoryview(data)[done:])
+                if not count:
+                    raise TraceError(f"{name}: the file was cut short while it was read")
+                done += count
+        return data
+
+    # ---- records ----
+
+    def __iter__(self) -> Iterator[Record]:
+        return merged([self._records(stream) for stream in self.streams])
+
+    def _records(self, stream: Stream) -> Iterator[Record]:
+        for data, places, _ in self._chunks(stream):
+            for packet, offset in places:
+                try:
+                    records = self._decoder.packet_records(data, packet, offset=offset, in_ns=True)
+                except TraceError:
+                    self._skip(packet.file, packet.offset)
+                else:
+                    yield from records
+
+    # ---- counts ----
+
+    def count(self) -> dict[str, int]:
+        """How many events there are of each name, those with none included.
+
+        Raises
+        ------
+        TraceError
+            A packet is damaged.
+        """
+        return dict(self._counts)
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    @functools.cached_property
+    def _counts(self) -> dict[str, int]:
+        counts = self._decoder.new_counts()
+        for stream in self.streams:
+            for data, places, _ in self._chunks(stream):
+                self._checked(data, places, counts)
+        totals = dict.fromkeys(self._decoder.event_names, 0)
+        for name, count in zip(self._decoder.event_names, counts):
+            totals[name] += count
+        return totals
+
+    def _checked(self, data, places, counts) -> list[tuple[Packet, int]]:
+        """Those of `places` that are not damaged; adds their events to `counts`."""
+        good = []
+        for packet, offset in places:
+            try:
+                self._decoder.count_events(data, packet, counts, offset=offset)
+            except TraceError:
+                self._skip(packet.file, packet.offset)
+            else:
+                good.append((packet, offset))
+        return good
+
+    # ---- columns ----
+
+    def to_numpy(self, name: str | None = None):
+        """The events of one name as a structured array, by time; or all, as a dict of them.
+
+        Parameters
+        ----------
+        name : str, optional
+
+        Returns
+        -------
+        numpy.ndarray or dict of str to numpy.ndarray
+            One dimension. Columns: ``timestamp`` (i8, nanoseconds since the
+            Unix epoch), ``cpu`` (i4, -1 if unknown), contexts, fields. Numbers
+            and bools have the dtype that holds them, enumerations that of their
+            container (labels: ``trace.events[name]``), fixed arrays are
+            subarrays; what varies in size is an object: str, bytes, or an array
+            for a sequence. Ordered as records are.
+
+        Raises
+        ------
+        KeyError
+            There is no such event.
+        TraceError
+            A packet is damaged; or event classes of the same name differ in
+            their columns.
+        """
+        import numpy
+
+        names = list(dict.fromkeys(self._decoder.event_names)) if name is None else [name]
+        tables = {one: [numpy.empty(0, self._dtype(one))] for one in names}
+        for one, rows in self._batches(names, _NEVER):
+            tables[one].append(rows)
+        joined = {one: numpy.concatenate(rows) if len(rows) != 2 else rows[1] for one, rows in tables.items()}
+        return joined if name is None else joined[name]
+
+    def iter_numpy(self, name: str, rows: int = 1 << 20):
+        """The same rows as `to_numpy`, a part at a time, in bounded memory.
+
+        Parameters
+        ----------
+        name : str
+        rows : int
+            About how many to return at a time.
+
+        Yields
+        ------
+        numpy.ndarray
+
+        Raises
+        ------
+        KeyError, TraceError
+            As `to_numpy`.
+        """
+        self._dtype(name)
+        return (part for _, part in self._batches([name], rows))
+
+    def _dtype(self, name: str):
+        indexes = self._decoder.event_indexes(name)
+        if not indexes:
+            raise KeyError(name)
+        dtypes = [self._decoder.dtype(index) for index in indexes]
+        if any(dtype != dtypes[0] for dtype in dtypes):
+            raise TraceError(f"the event classes called {name!r} differ in their columns")
+        return dtypes[0]
+
+    def _batches(self, names: list[str], limit: int):
+        """(name, rows) in order of time for each name, about every `limit` rows."""
+        columns = {name: _Merge(len(self.streams)) for name in names}
+        name_of = {index: name for name in names for index in self._decoder.event_indexes(name)}
+        sources = [self._tables(stream, name_of) for stream in self.streams]
+        # Earliest time that a stream can still bring. The one that holds up all others goes on.
+        frontiers = [-_NEVER] * len(sources)
+        waiting = 0
+        while sources and min(frontiers) < _NEVER:
+            behind = frontiers.index(min(frontiers))
+            tables, frontiers[behind] = next(sources[behind], ({}, _NEVER))
+            for index, rows in tables.items():
+                columns[name_of[index]].add(behind, rows)
+                waiting += len(rows)
+            if waiting >= limit or min(frontiers) == _NEVER:
+                for name, column in columns.items():
+                    for rows in column.before(min(frontiers)):
+                        waiting -= len(rows)
+                        yield name, rows
+
+    def _tables(self, stream: Stream, wanted):
+        for data, places, frontier in self._chunks(stream):
+            counts = self._decoder.new_counts()
+            good = self._checked(data, places, counts)
+            yield self._decoder.tables(data, good, counts, [index for index in wanted if counts[index]]), frontier
+
+
+class _Merge:
+    """Rows of one event that wait for the other streams."""
+
+    def __init__(self, n_streams: int) -> None:
+        self._waiting: list[list] = [[] for _ in range(n_streams)]
+
+    def add(self, stream: int, rows) -> None:
+        self._waiting[stream].append(rows)
+
+    def before(self, time: int) -> Iterator:
+        """Take out the rows earlier than `time`; they come as one array at most."""
+        import numpy
+
+        ready = []
+        for waiting in self._waiting:
+            arrays, waiting[:] = waiting[:], []
+            for rows in arrays:
+                count = len(rows) if time == _NEVER else int(numpy.searchsorted(rows["timestamp"], time))
+                ready.append(rows[:count])
+                if count < len(rows):
+                    waiting.append(rows[count:])
+        if ready:
+            yield _by_time(numpy.concatenate(ready) if len(ready) > 1 else ready[0])
+
+
+def _by_time(rows):
+    times = rows["timestamp"]
+    if (times[1:] >= times[:-1]).all():
+        return rows
+    # Stable: rows of one time keep the order of their streams.
+    return rows[times.argsort(kind="stable")]
+
+
+# ---- what is in the directory ----
+
+
+def _metadata(path: str) -> bytes:
+    if not os.path.isdir(path):
+        raise TraceError(f"{path}: not a directory")
+    try:
+        with open(os.path.join(path, "metadata"), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise TraceError(f"{path}: there is no file called metadata{_hint(path)}") from None
+
+
+def _hint(path: str) -> str:
+    """LTTng writes its traces some directories below the one it is given."""
+    for directory, _, files in os.walk(path):
+        if "metadata" in files:
+            return f"; but there is one in {directory}"
+    return ""
+
+
+def _grouped(packets: list[Packet], name: str) -> dict[tuple, list[Packet]]:
+    groups: dict[tuple, list[Packet]] = {}
+    for packet in packets:
+        instance = packet.stream_instance_id
+        # Without an instance id, each file is a stream of its own.
+        key = (packet.stream_id, 0, instance, "") if instance is not None else (packet.stream_id, 1, 0, name)
+        groups.setdefault(key, []).append(packet)
+    return groups
+
+
+def _stream(files: list[list[Packet]], discarded_bits: int) -> Stream:
+    packets = [packet for packets in files for packet in packets]
+    if len(files) > 1:
+        # One stream in many files: trace file rotation.
+        packets.sort(key=_begin_of)
+    first = packets[0]
+    return Stream(first.stream_id, first.stream_instance_id, first.cpu, tuple(packets), _lost(packets, discarded_bits))
+
+
+def _begin_of(packet: Packet | None) -> int:
+    if packet is None:
+        return _NEVER
+    return -_NEVER if packet.begin is None else packet.begin
+
+
+def _lost(packets: list[Packet], discarded_bits: int) -> Lost:
+    events = missing = 0
+    for before, after in zip(packets, packets[1:]):
+        if before.events_discarded is not None and after.events_discarded is not None:
+            # A narrow counter may have begun again from 0.
+            events += (after.events_discarded - before.events_discarded) % (1 << discarded_bits)
+        if before.sequence_number is not None and after.sequence_number is not None:
+            missing += max(0, after.sequence_number - before.sequence_number - 1)
+    return Lost(events, missing, packets[0].events_discarded or 0)
+
+
+# ---- what is in the metadata ----
+
+
+def _by_id(stream: tsdl.Stream) -> list[tsdl.Event]:
+    return sorted(stream.events.values(), key=lambda event: event.id)
+
+
+def _event(stream: tsdl.Stream, event: tsdl.Event) -> Event:
+    contexts = _fields(stream.event_context) + _fields(event.context)
+    return Event(event.name, event.id, event.stream_id, contexts, _fields(event.fields))
+
+
+def _fields(kind: tsdl.Struct | None) -> tuple[FieldInfo, ...]:
+    if kind is None:
+        return ()
+    fields, align = [], 1
+    for name, member in tsdl.visible_members(kind):
+        if name is not None:
+            fields.append(FieldInfo(name, _type(member, align), MappingProxyType(_labels(member))))
+            align = 1
+        elif isinstance(member, tsdl.Variant):
+            # Padding: what follows is aligned.
+            align = max(option.align for _, option in member.options) // 8
+    return tuple(fields)
+
+
+def _labels(kind: tsdl.Type) -> dict[str, tuple[int, int]]:
+    return {label: (low, high) for label, low, high in kind.labels} if isinstance(kind, tsdl.Enum) else {}
+
+
+def _type(kind: tsdl.Type, align: int = 1) -> str:
+    if isinstance(kind, tsdl.Integer):
+        return "bool" if (kind.alias, kind.size) == ("bool_t", 8) else f"{'i' if kind.signed else 'u'}{kind.size}"
+    if isinstance(kind, tsdl.Enum):
+        return f"{_type(kind.container)}{{{','.join(_label(*one) for one in kind.labels)}}}"
+    if isinstance(kind, (tsdl.Array, tsdl.Sequence)):
+        return _type_of_many(kind, align)
+    if isinstance(kind, tsdl.Float):
+        return f"f{kind.size}"
+    return {tsdl.String: "str", tsdl.Struct: "struct", tsdl.Variant: "variant"}[type(kind)]
+
+
+def _type_of_many(kind: tsdl.Array | tsdl.Sequence, align: int) -> str:
+    element = kind.element
+    length = kind.length if isinstance(kind, tsdl.Array) else ""
+    if isinstance(element, tsdl.Integer) and element.size == 8:
+        if element.encoding:
+            return f"str[{length}]"
+        if element.alias == "byte_t" and length == "":
+            return "bytes" if align == 1 else f"bytes@{align}"
+    return f"{_type(element)}[{length}]"
+
+
+def _label(label: str, low: int, high: int) -> str:
+    return f"{label}={low}" if low == high else f"{label}={low}...{high}"
+
+
+def _discarded_bits(model: tsdl.Trace, stream_id: int) -> int:
+    context = model.streams[stream_id].packet_context or tsdl.Struct()
+    counter = dict(context.members).get("events_discarded")
+    return counter.size if isinstance(counter, tsdl.Integer) else 64

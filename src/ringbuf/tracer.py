@@ -1,0 +1,185 @@
+"""Tracer: typed events over a channel."""
+
+from __future__ import annotations
+
+from . import sharing as _sharing
+from . import contexts as _contexts
+from . import schema as _schema
+from ._core import Channel, ContextBlock, Event
+
+__all__ = ["Tracer"]
+
+
+class Tracer:
+    """Records typed events into a channel of its own.
+
+    Parameters
+    ----------
+    name : str
+        Of the channel.
+    mode : {"overwrite", "discard"}
+        ``"overwrite"`` is the flight recorder: the newest records are kept.
+    path : str or os.PathLike, optional
+        Keep the buffers in this new file.
+    contexts : iterable
+        Fields that every record carries: names among ``"vpid"``, ``"vtid"``,
+        ``"procname"``, ``"thread_name"``, ``"task_name"``, or tuples
+        ``(name, type, callable)`` whose callable gives the value.
+    **options
+        As for `Channel`.
+
+    A Tracer pickles into spawned and pooled workers, and works on in forked ones.
+    Thread safety: any thread.
+
+    >>> import ringbuf
+    >>> tracer = ringbuf.Tracer("shop")
+    >>> checkout = tracer.event("checkout", order="u64", path="str", ms="f64")
+    >>> checkout(17, "/pay", 3.25)
+    True
+    """
+
+    def __init__(self, name: str, *, mode: str = "overwrite", path=None, contexts=("vpid", "vtid"), **options) -> None:
+        self._contexts = _contexts.resolve(contexts)
+        self._events: dict[tuple, Event] = {}
+        self.channel = Channel(name, mode=mode, path=path, contexts=_contexts.text(self._contexts), **options)
+        _sharing.remember(self.channel)
+
+    @classmethod
+    def attach(cls, target, *, contexts=(), **options) -> Tracer:
+        """A tracer that records into an existing channel.
+
+        Parameters
+        ----------
+        target
+            A `Channel`, or as for `ringbuf.attach`.
+        contexts : iterable of (name, type, callable)
+            Providers of the channel's own contexts, where it has any that are not built in;
+            one that is not given is recorded as 0 or empty.
+        """
+        channel = target if isinstance(target, Channel) else _sharing.attach(target, **options)
+        given = {context.field.name: context for context in _contexts.resolve(contexts)}
+        self = cls.__new__(cls)
+        self.channel = channel
+        self._events = {}
+        self._contexts = tuple(_provider(field, given) for field in _schema.parse(channel.contexts))
+        return self
+
+    def __reduce__(self):
+        extra = [
+            (context.field.name, context.enum_class or context.field.type, context.provider)
+            for context in self._contexts
+            if context.field.name not in _contexts.BUILTIN
+        ]
+        return _restore, (type(self), self.channel, extra)
+
+    @property
+    def name(self) -> str:
+        """Of the channel."""
+        return self.channel.name
+
+    def event(self, name: str, /, *, _contexts: tuple = (), **fields) -> Event:
+        """Declare an event; the same declaration gives the same event, in every process.
+
+        Parameters
+        ----------
+        name : str
+        **fields
+            Name and type of each: ``"u8"`` to ``"u64"``, ``"i8"`` to ``"i64"``, ``"f32"``,
+            ``"f64"``, ``"bool"``, ``"str"``, ``"bytes"``, ``"u32[]"`` (any length),
+            ``"f64[3]"`` (exactly three), or an `enum.Enum` class with int values.
+        _contexts : iterable
+            Contexts of this event alone, as for the Tracer.
+
+        Returns
+        -------
+        Event
+            Call it with the values, in this order or by name.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A name or type that is none.
+        OSError
+            ENOSPC: the channel's schema area is full.
+        """
+        declared = _schema.from_mapping(fields)
+        enum_classes = [kind if isinstance(kind, type) else None for kind in fields.values()]
+        own = resolve_contexts(_contexts)
+        key = (name, declared, own, tuple(enum_classes))
+        known = self._events.get(key)
+        if known is None:
+            known = self._events[key] = self._declare(name, declared, enum_classes, own)
+        return known
+
+    def _declare(self, name, declared, enum_classes, own) -> Event:
+        for field in declared:
+            if field.align != 1:
+                raise ValueError(f"field {field.name!r}: events are packed, no field can be aligned")
+        texts = (_contexts.text(own), _schema.to_text(declared))
+        _schema.EventSchema(0, name, *texts)  # checks the name before it is stored for good
+        event_id = self.channel.declare_event(name, *texts)
+        schema = _schema.EventSchema(event_id, name, *texts)
+        return Event(self.channel, schema, declared, enum_classes, self._context_block(own))
+
+    def _context_block(self, own) -> ContextBlock | None:
+        """None if the core's block for the thread says it all."""
+        contexts = self._contexts + own
+        if not own and all(context.per_thread for context in contexts):
+            return None
+        return ContextBlock(
+            [context.field for context in contexts],
+            [context.provider for context in contexts],
+            [context.enum_class for context in contexts],
+        )
+
+    def stats(self):
+        """Counters of the channel (`Stats`)."""
+        return self.channel.stats()
+
+    def record(self, directory, **options):
+        """Stream packets to a CTF trace directory from now on; a context manager.
+
+        See `ringbuf.Recorder`.
+        """
+        from .recorder import Recorder
+
+        return Recorder(self.channel, directory, **options)
+
+    def snapshot(self, directory, *, last: float | None = None):
+        """Write what the buffers hold now to a new CTF trace directory; nothing is consumed.
+
+        See `ringbuf.snapshot`.
+        """
+        from .recorder import snapshot
+
+        return snapshot(self.channel, directory, last=last)
+
+    def close(self) -> None:
+        """Stop using the channel in this process. Twice is harmless."""
+        self.channel.close()
+
+    def __enter__(self) -> Tracer:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<ringbuf.Tracer of {self.channel!r}>"
+
+
+resolve_contexts = _contexts.resolve  # Tracer.event has a parameter of the module's name
+
+
+def _restore(cls, channel, extra) -> Tracer:
+    return cls.attach(channel, contexts=extra)
+
+
+def _provider(field: _schema.Field, given: dict) -> _contexts.Context:
+    """Who provides a context field of a channel that somebody else made."""
+    builtin = _contexts.BUILTIN.get(field.name)
+    if builtin is not None and builtin.field == field:
+        return builtin
+    if field.name in given:
+        return given[field.name]
+    return _contexts.Context(field, lambda: None, per_thread=True)  # unknown: the core writes 0 or empty

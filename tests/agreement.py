@@ -1,0 +1,64 @@
+"""Does our reader say the same of a trace as babeltrace2? Shared by the tests of the format."""
+
+import judge
+
+from ringbuf import trace
+
+
+def assert_agrees(directory, **options):
+    """Compare everything both can tell: events in order with times and values, packets, losses. Our records."""
+    judged = judge.read(directory)
+    opened = trace.open_trace(directory, **options)
+    records = list(opened)
+    assert [head(record) for record in records] == [judged_head(event) for event in judged.events]
+    for record, event in zip(records, judged.events):
+        contexts = {**event["contexts"]["stream"], **event["contexts"]["event"]}
+        assert plain(record.fields) == shown(event["fields"], event["labels"])
+        assert plain(record.contexts) == shown(contexts, {})
+    packets = sorted((packet.begin, packet.end, packet.cpu) for packet in opened.packets)
+    assert packets == sorted((packet["begin_ns"], packet["end_ns"], packet["cpu"]) for packet in judged.packets)
+    assert opened.lost.events == total(judged.discarded_events)
+    assert opened.lost.packets == total(judged.discarded_packets)
+    assert bool(opened.lost.events_before) == any(loss["count"] is None for loss in judged.discarded_events)
+    assert judged.warnings == ""
+    return records
+
+
+def head(record):
+    assert record.timestamp == record.time_ns
+    return record.name, record.event_id, record.time_ns, record.ticks, record.cpu
+
+
+def judged_head(event):
+    return event["name"], event["id"], event["ns"], event["ticks"], event["cpu"]
+
+
+def total(losses):
+    return sum(loss["count"] or 0 for loss in losses)
+
+
+def plain(value):
+    """Our values as babeltrace2 gives them."""
+    if isinstance(value, bytes):
+        return list(value)
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, str):
+        # babeltrace2 does not know that C0 80 is U+0000.
+        return value.replace("\0", "\udcc0\udc80")
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    return value
+
+
+def shown(fields, labels):
+    """The fields of babeltrace2 without those that only help to read others; enumerations by label."""
+    hidden = set()
+    for name, value in fields.items():
+        if isinstance(value, list):
+            helpers = (f"_{name}_{kind}" for kind in ("length", "tag", "align"))
+            hidden |= {one for helper in helpers for one in fields if one.rstrip("_") == helper}
+    named = {name: (labels.get(name) or [value])[0] for name, value in fields.items()}
+    return {name: value for name, value in named.items() if name not in hidden}

@@ -1,0 +1,228 @@
+/* tests/model/region.cc - builds and takes down the region of region.h. */
+#include "region.h"
+
+struct model_region model_region;
+struct model_machine model_machine;
+struct model_orders model_orders = {-1, rl::mo_relaxed, false, {0}};
+
+/* f(word, kind) for each atomic word of the region. The kinds repeat what layout.h says
+ * about who writes what. */
+template <typename F>
+void
+model_region::each_stream_word(struct ringbuf_stream *s, F f)
+{
+	uint32_t n = ringbuf_n_subbufs(&ch.geometry);
+
+	f(s->produced, MODEL_SHARED);
+	f(s->base_timestamp, MODEL_PRIVATE);
+	for (int i = 0; i < RINGBUF_N_CAUSES; i++)
+		f(s->lost[i], MODEL_PRIVATE);
+	f(s->consumed_pos, MODEL_SHARED);
+	f(s->read_seq, MODEL_PRIVATE);
+	for (int i = 0; i < 2; i++) {
+		f(s->read_total[i], MODEL_OWNED);
+		f(s->dropped_total[i], MODEL_OWNED);
+	}
+	f(s->hold_pos, MODEL_OWNED);
+	f(s->hold, MODEL_PRIVATE);
+	f(s->hold_seq, MODEL_OWNED);
+	f(s->spare, MODEL_SHARED);
+	f(s->custom_timestamp, MODEL_SHARED);
+	f(s->space_seq, MODEL_SHARED);
+	f(s->space_wanted, MODEL_SHARED);
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t pos = (uint64_t)i << MODEL_ORDER;
+		struct ringbuf_slot *slot = ringbuf_slot_at(&ch, s, pos);
+
+		f(slot->committed, MODEL_SHARED);
+		f(slot->subbuf_ref, MODEL_SHARED);
+		f(slot->delivered, MODEL_SHARED);
+		f(slot->close_timestamp, MODEL_OWNED);
+		f(slot->close_size, MODEL_OWNED);
+		f(slot->close_discarded, MODEL_OWNED);
+		f(slot->fillers, MODEL_PRIVATE);
+		for (int j = 0; j < 2; j++) {
+			f(slot->records[j], MODEL_OWNED);
+			f(slot->total[j], MODEL_OWNED);
+			f(slot->overrun[j], MODEL_OWNED);
+		}
+		f(ringbuf_filler_map(&ch, s, pos)[0], MODEL_PRIVATE);
+	}
+	for (uint32_t i = 0; i <= n; i++) {
+		struct ringbuf_subbuf *sb = ringbuf_subbuf_at(&ch, s, i);
+
+		f(sb->pos, MODEL_OWNED);
+		f(sb->timestamp_begin, MODEL_OWNED);
+		f(sb->timestamp_end, MODEL_OWNED);
+		f(sb->events_discarded, MODEL_OWNED);
+		f(sb->sequence_number, MODEL_OWNED);
+		f(sb->content_size, MODEL_OWNED);
+		f(sb->packet_size, MODEL_OWNED);
+		f(sb->records, MODEL_OWNED);
+	}
+}
+
+template <typename F>
+void
+model_region::each_word(F f)
+{
+	f(ch.control->state, MODEL_SHARED);
+	f(ch.control->data_seq, MODEL_SHARED);
+	f(ch.control->data_wanted, MODEL_SHARED);
+	for (int i = 0; i < MODEL_PRODUCERS; i++) {
+		struct ringbuf_producer_slot *p = producer(i);
+
+		for (int j = 0; j < RINGBUF_NESTING_MAX; j++) {
+			f(p->ledger[j].word, MODEL_PRIVATE);
+			f(p->ledger[j].timestamp, MODEL_PRIVATE);
+			f(p->ledger[j].size, MODEL_PRIVATE);
+			f(p->ledger[j].record, MODEL_PRIVATE);
+		}
+		f(p->lost_disabled, MODEL_PRIVATE);
+	}
+	for (uint32_t i = 0; i < ch.n_streams; i++)
+		each_stream_word(stream(i), f);
+}
+
+/* n objects at *off of the memory, which moves behind them. */
+template <typename S>
+S *
+model_region::place(uint64_t *off, uint64_t n)
+{
+	S *first = reinterpret_cast<S *>(memory + *off);
+
+	for (uint64_t i = 0; i < n; i++)
+		::new ((void *)(first + i)) S;
+	*off = ringbuf_align_up(*off + n * sizeof(S), RINGBUF_CACHE_LINE);
+	RL_ASSERT(*off <= sizeof(memory));
+	return first;
+}
+
+void
+model_region::build(const struct model_config &cfg)
+{
+	struct ringbuf_superblock *super;
+	uint64_t off = 0, n;
+
+	memset((void *)&ch, 0, sizeof(ch));
+	memset(shadowed, 0, sizeof(shadowed));
+	n_touched = n_owners = 0;
+	granule = cfg.header == RINGBUF_LARGE ? 2 : 4;
+	ch.base = memory;
+	ch.geometry.subbuf_order = MODEL_ORDER;
+	ch.geometry.count_order = cfg.count_order;
+	n = ringbuf_n_subbufs(&ch.geometry);
+	RL_ASSERT(n < MODEL_SUBBUFS_MAX);
+	ch.mode = (uint8_t)cfg.mode;
+	ch.streams = cfg.n_streams > 1 ? RINGBUF_PER_CPU : RINGBUF_GLOBAL;
+	ch.header = (uint8_t)cfg.header;
+	ch.wakeup = (uint8_t)cfg.wakeup;
+	ch.clock = RINGBUF_CLOCK_TSC;
+	ch.n_streams = cfg.n_streams;
+	ch.n_producers = MODEL_PRODUCERS;
+	ch.page_size = 16;
+	ch.packet_header_size = cfg.packet_header_size ? cfg.packet_header_size
+				: cfg.n_streams > 1    ? RINGBUF_CTF_PACKET_HEADER_SIZE
+						       : RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL;
+	ch.client = cfg.client;
+	ch.start_pos = cfg.start_pos;
+	ch.fd = -1;
+
+	ch.super = super = place<struct ringbuf_superblock>(&off, 1);
+	memset(super->uuid, 0xab, sizeof(super->uuid));
+	ch.control = place<struct ringbuf_control>(&off, 1);
+	ch.producers_off = off;
+	place<struct ringbuf_producer_slot>(&off, MODEL_PRODUCERS);
+	ch.streams_off = off;
+	for (uint32_t i = 0; i < ch.n_streams; i++) {
+		uint64_t begin = off;
+
+		place<struct ringbuf_stream>(&off, 1);
+		ch.slots_off = off - begin;
+		place<struct ringbuf_slot>(&off, n);
+		ch.subbufs_off = off - begin;
+		place<struct ringbuf_subbuf>(&off, n + 1);
+		ch.fillers_off = off - begin;
+		place<ringbuf_atomic_u64>(&off, n * ringbuf_filler_map_words(&ch.geometry));
+		ch.data_off = off - begin;
+		off += (n + 1) << MODEL_ORDER;
+		ch.stream_stride = off - begin;
+	}
+	RL_ASSERT(off <= sizeof(memory));
+
+	each_word([this](auto &w, enum model_word_kind kind) {
+		w.kind = kind;
+		w.word.store(0, rl::mo_relaxed, $);
+		if (kind == MODEL_OWNED) {
+			RL_ASSERT(n_owners < sizeof(owners) / sizeof(owners[0]));
+			w.owner = ::new ((void *)owners[n_owners++]) shadow((unsigned char)0);
+		}
+	});
+	for (uint32_t i = 0; i < ch.n_streams; i++)
+		ringbuf_init_stream(&ch, i);
+}
+
+void
+model_region::destroy(void)
+{
+	uint32_t n = ringbuf_n_subbufs(&ch.geometry);
+
+	for (size_t i = 0; i < n_touched; i++)
+		shadow_at(touched[i])->~shadow();
+	for (size_t i = 0; i < n_owners; i++)
+		reinterpret_cast<shadow *>(owners[i])->~shadow();
+	for (uint32_t i = 0; i < ch.n_streams; i++) {
+		struct ringbuf_stream *s = stream(i);
+
+		for (uint32_t j = 0; j < n; j++) {
+			uint64_t pos = (uint64_t)j << MODEL_ORDER;
+
+			ringbuf_slot_at(&ch, s, pos)->~ringbuf_slot();
+			ringbuf_filler_map(&ch, s, pos)->~ringbuf_atomic_u64();
+		}
+		for (uint32_t j = 0; j <= n; j++)
+			ringbuf_subbuf_at(&ch, s, j)->~ringbuf_subbuf();
+		s->~ringbuf_stream();
+	}
+	for (int i = 0; i < MODEL_PRODUCERS; i++)
+		producer(i)->~ringbuf_producer_slot();
+	ch.control->~ringbuf_control();
+	const_cast<struct ringbuf_superblock *>(ch.super)->~ringbuf_superblock();
+}
+
+void
+model_region::touch(const void *p, size_t len, bool write, rl::debug_info_param info)
+{
+	const uint8_t *at = (const uint8_t *)p;
+	uint64_t size = (uint64_t)(ringbuf_n_subbufs(&ch.geometry) + 1) << MODEL_ORDER;
+	uint32_t i = 0;
+
+	if (!len)
+		return;
+	while (i < ch.n_streams && (at < (uint8_t *)stream(i) + ch.data_off ||
+				    at + len > (uint8_t *)stream(i) + ch.data_off + size))
+		i++;
+	if (i == ch.n_streams)
+		rl::ctx().fail_test("bytes of no sub-buffer", rl::test_result_user_assert_failed, info);
+
+	size_t base = i * (n_shadows / MODEL_STREAMS_MAX);
+	size_t off = (size_t)(at - ((uint8_t *)stream(i) + ch.data_off));
+
+	for (size_t g = off / granule; g <= (off + len - 1) / granule; g++) {
+		if (!shadowed[base + g]) {
+			::new ((void *)shadows[base + g]) shadow();
+			shadowed[base + g] = true;
+			touched[n_touched++] = base + g;
+		}
+		if (write)
+			(*shadow_at(base + g))(info).store(0);
+		else
+			(void)(*shadow_at(base + g))(info).load();
+	}
+}
+
+void
+model_touch(const void *p, size_t len, bool write, rl::debug_info_param info)
+{
+	model_region.touch(p, len, write, info);
+}

@@ -1,0 +1,20 @@
+"""What the tests need from outside Python: skipped where it is missing, a failure where CI=true."""
+
+import os
+import shutil
+
+import pytest
+
+IN_CI = os.environ.get("CI") == "true"
+
+
+def missing(what):
+    """Ends the calling test, because `what` is not on this machine."""
+    if IN_CI:
+        pytest.fail(f"{what} is missing, and CI=true allows no skips", pytrace=False)
+    pytest.skip(f"{what} is missing")
+
+
+def command(name):
+    """The path of a command."""
+    return shutil.which(name) or missing(name)
