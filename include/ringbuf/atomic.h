@@ -79,6 +79,22 @@ _Static_assert(sizeof(ringbuf_atomic_u64) == 8 && sizeof(ringbuf_atomic_u32) == 
 
 #endif /* RINGBUF_ATOMIC_HEADER */
 
+/* Order this thread's accesses as its own signal handlers see them. */
+#if !defined(ringbuf_signal_fence)
+#define ringbuf_signal_fence() __asm__ volatile("" ::: "memory")
+#endif
+
+/*
+ * Add to a word that one thread alone writes, its signal handlers included: one
+ * instruction, which a handler cannot split, or else an atomic addition.
+ */
+#if defined(__x86_64__) && !defined(RINGBUF_ATOMIC_HEADER)
+#define ringbuf_add_own(p, v) \
+	__asm__ volatile("addq %1, %0" : "+m"(*(p)) : "er"((uint64_t)(v)) : "cc")
+#elif !defined(ringbuf_add_own)
+#define ringbuf_add_own(p, v) ((void)ringbuf_add((p), (v), RINGBUF_RELAXED))
+#endif
+
 /*
  * A test point marks a step whose effect another thread or a post-mortem
  * reader can observe. Empty in production; a test build defines

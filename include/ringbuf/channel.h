@@ -42,7 +42,7 @@ struct ringbuf_config {
 	const char *contexts;      /* field text of the stream-level contexts, or NULL */
 	const char *path;          /* file to create, or NULL: an anonymous memfd */
 	uint64_t subbuf_size;      /* bytes: a power of two, >= one page, <= 32 MiB */
-	uint64_t n_subbufs;        /* a power of two, >= 2, <= 65536 */
+	uint64_t n_subbufs;        /* a power of two, >= 2, <= 16384 */
 	uint32_t mode, streams, header, clock, wakeup;
 	uint32_t n_streams;        /* 0: one for each possible CPU */
 	uint32_t n_producers;      /* 0: 1024 */
@@ -142,6 +142,7 @@ ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
 	ch->clock = (uint8_t)sb->clock;
 	ch->wakeup = (uint8_t)sb->wakeup;
 	ch->n_streams = sb->n_streams;
+	ch->cpus_share = sb->streams == RINGBUF_PER_CPU && sb->n_streams < ringbuf_cpus_possible();
 	ch->n_producers = sb->n_producers;
 	ch->packet_header_size = sb->packet_header_size;
 	ch->streams_off = sb->streams_off;
@@ -263,7 +264,7 @@ ringbuf_fill_superblock(struct ringbuf_superblock *sb, const struct ringbuf_conf
 	sb->custom_client = cfg->client != NULL;
 	sb->n_streams = cfg->streams == RINGBUF_GLOBAL ? 1
 			: cfg->n_streams	       ? cfg->n_streams
-						       : (uint32_t)sysconf(_SC_NPROCESSORS_CONF);
+						       : ringbuf_cpus_possible();
 	if (ringbuf_order_of(cfg->subbuf_size, &sb->subbuf_order) ||
 	    ringbuf_order_of(cfg->n_subbufs, &sb->count_order))
 		return -EINVAL;
@@ -299,7 +300,7 @@ ringbuf_init_stream(const struct ringbuf_channel *ch, uint32_t idx)
 {
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, idx);
 	uint64_t n = ringbuf_n_subbufs(&ch->geometry), order = ch->geometry.subbuf_order;
-	uint64_t pass = ringbuf_pass_before(&ch->geometry, ringbuf_pass(&ch->geometry, ch->start_pos));
+	uint64_t pass = ringbuf_ref_pass_before(ch, ch->start_pos);
 
 	/* relaxed: nobody else has the region before its magic (O10) */
 	s->index = s->cpu = idx;
@@ -415,8 +416,8 @@ ringbuf_read_superblock(int fd, struct ringbuf_superblock *sb)
 	n = pread(fd, (void *)sb, sizeof(*sb), 0);
 	if (n < 0)
 		return -errno;
-	/* O10 acquire: pairs with ringbuf_create_in; the copy is only for the checks */
-	if (n < 16 || ringbuf_load(&sb->magic, RINGBUF_ACQUIRE) != RINGBUF_MAGIC)
+	/* relaxed: a copy, for the checks; O10 is in ringbuf_attach_fd */
+	if (n < 16 || ringbuf_load(&sb->magic, RINGBUF_RELAXED) != RINGBUF_MAGIC)
 		return -RINGBUF_E_MAGIC;
 	if (sb->byte_order != RINGBUF_BYTE_ORDER)
 		return -RINGBUF_E_BYTE_ORDER;
@@ -456,6 +457,11 @@ ringbuf_attach_fd(int fd, const struct ringbuf_client *client, void *client_data
 	base = mmap(NULL, sb.region_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (base == MAP_FAILED)
 		return -errno;
+	/* O10 acquire: all that the creator wrote before. Pairs with ringbuf_create_in. */
+	if (ringbuf_load(&((struct ringbuf_superblock *)base)->magic, RINGBUF_ACQUIRE) != RINGBUF_MAGIC) {
+		munmap(base, sb.region_size);
+		return -RINGBUF_E_MAGIC;
+	}
 	ch = ringbuf_channel_view(&sb, (uint8_t *)base, fd);
 	ret = -ENOMEM;
 	if (ch) {
@@ -538,9 +544,10 @@ ringbuf_is_finalized(const struct ringbuf_channel *ch)
 
 /*
  * ringbuf_close_stream - end the last packet; no record is accepted after it.
- * Ordering: O9: the state is set before the read-modify-write of `produced`. A
- * producer whose swap opens a sub-buffer after that acquires it, sees the state
- * and backs out (reserve.h); any other swap since would not find a boundary.
+ * Callers:  any thread with a producer slot, once the channel is finalized.
+ * Ordering: O9: the state is set before the swap of `produced` to a new tag at a
+ * boundary. A producer that sampled it before loses its swap; one that samples
+ * it afterwards acquires the state, and refuses (ringbuf_reserve_try).
  */
 RINGBUF_FUNC void
 ringbuf_close_stream(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
@@ -548,9 +555,17 @@ ringbuf_close_stream(const struct ringbuf_channel *ch, struct ringbuf_producer_s
 {
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
 
-	while (ringbuf_subbuf_off(&ch->geometry, ringbuf_add(&s->produced, 0, RINGBUF_ACQ_REL)))
-		if (ringbuf_flush(ch, producer, stream_idx, 0))
+	for (;;) {
+		uint64_t word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+
+		if (ringbuf_subbuf_off(&ch->geometry, word)) {
+			if (ringbuf_flush(ch, producer, stream_idx, 0))
+				return;
+		} else if (ringbuf_cas(&s->produced, &word, ringbuf_word_retagged(word, ringbuf_pos(word)),
+				       RINGBUF_ACQ_REL, RINGBUF_RELAXED)) {
 			return;
+		}
+	}
 }
 
 /*
@@ -563,7 +578,7 @@ ringbuf_finalize(const struct ringbuf_channel *ch, struct ringbuf_producer_slot 
 {
 	int first = !ringbuf_is_finalized(ch);
 
-	if (!ringbuf_ledger_free(producer))
+	if (ringbuf_ledger_is_full(producer))
 		return -EPERM;
 	ringbuf_set_state(ch, RINGBUF_STATE_FINALIZED, 1);
 	for (uint32_t i = 0; i < ch->n_streams; i++) {
@@ -573,6 +588,23 @@ ringbuf_finalize(const struct ringbuf_channel *ch, struct ringbuf_producer_slot 
 	}
 	ringbuf_set_state(ch, RINGBUF_STATE_FINALIZED, 1); /* wakes readers, now that all is delivered */
 	return 0;
+}
+
+/*
+ * ringbuf_is_at_end - finalized, and this stream read to the end, for good?
+ *
+ * That the state is set and all is read is not enough: a producer may have seen
+ * the state before and open a sub-buffer now. So the reader closes the stream
+ * itself (the finalizer may be slow, or dead) before it looks.
+ * Callers:  the stream's reader. Ordering: O9.
+ */
+RINGBUF_FUNC int
+ringbuf_is_at_end(const struct ringbuf_stream_reader *r, struct ringbuf_producer_slot *producer)
+{
+	if (!ringbuf_is_finalized(r->ch) || !ringbuf_is_drained(r))
+		return 0;
+	ringbuf_close_stream(r->ch, producer, r->stream_idx);
+	return ringbuf_is_drained(r);
 }
 
 /* ---- the right to read ---- */
@@ -643,15 +675,18 @@ ringbuf_close_reader(struct ringbuf_right *right)
 	pthread_mutex_unlock(&ringbuf_registry.lock);
 }
 
-/* Has the stream no living reader? (It may get one at any moment.) */
+/* Has the stream no living reader? (It may get one at any moment.) Takes nothing. */
 RINGBUF_FUNC int
 ringbuf_has_no_reader(const struct ringbuf_channel *ch, uint32_t stream_idx)
 {
-	int fd = ringbuf_lock_streams(ch, stream_idx, 1);
+	struct flock lock;
 
-	if (fd >= 0)
-		close(fd);
-	return fd >= 0;
+	memset(&lock, 0, sizeof(lock));
+	lock.l_type = F_WRLCK;
+	lock.l_whence = SEEK_SET;
+	lock.l_start = (off_t)(RINGBUF_READER_LOCK + stream_idx);
+	lock.l_len = 1;
+	return fcntl(ch->fd, 36 /* F_OFD_GETLK */, &lock) == 0 && lock.l_type == F_UNLCK;
 }
 
 /* A file can be cut short under its mapping; a memfd cannot. Look before touching it. */

@@ -10,13 +10,16 @@
  * ringbuf_clock_ordered() is. The slow path, flushes and global streams use it.
  *
  * ringbuf_clock_early() is not: it may be taken before the position arrives.
- * The fast path of a per-CPU stream may use it, because there every record
- * that does not open a sub-buffer is preceded by one whose clock was read on
- * the same CPU: reserve.h reads the CPU number again after the clock, and
+ * The fast path of a per-CPU stream that no other CPU shares may use it,
+ * because there every record that does not open a sub-buffer is preceded by one
+ * whose clock was read on the same CPU: reserve.h reads the CPU number again
+ * after the clock (away and back within an early read is not a thing), and
  * whoever moves the position from another CPU (a flush, a repair) leaves it at
  * a sub-buffer boundary, where the slow path takes over. Two reads on one CPU
  * are ordered by the retirement of the first, or by the context switch or
- * interrupt between them.
+ * interrupt between them. (Not excluded: a thread that is moved to another CPU
+ * after reading the number, and back after reading the clock, within these few
+ * instructions; its time is then early by what one core can look ahead.)
  */
 #ifndef RINGBUF_CLOCK_H
 #define RINGBUF_CLOCK_H
@@ -58,19 +61,20 @@ ringbuf_tsc_ordered(void)
 #elif defined(__aarch64__)
 #define RINGBUF_HAVE_TSC 1
 RINGBUF_INLINE uint64_t
-ringbuf_tsc_early(void)
+ringbuf_tsc_ordered(void)
 {
 	uint64_t t;
 
-	__asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+	/* dsb: earlier loads have their values; isb: the counter is not read ahead of it */
+	__asm__ volatile("dsb ishld\n\tisb\n\tmrs %0, cntvct_el0" : "=r"(t) : : "memory");
 	return t;
 }
 
+/* The architecture does not even order two reads of this counter on one CPU. */
 RINGBUF_INLINE uint64_t
-ringbuf_tsc_ordered(void)
+ringbuf_tsc_early(void)
 {
-	__asm__ volatile("isb" ::: "memory"); /* earlier loads have their values */
-	return ringbuf_tsc_early();
+	return ringbuf_tsc_ordered();
 }
 #else
 #define RINGBUF_HAVE_TSC 0

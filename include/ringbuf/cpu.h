@@ -9,6 +9,10 @@
 #ifndef RINGBUF_CPU_H
 #define RINGBUF_CPU_H
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 #include "layout.h"
 
 #if defined(RINGBUF_CPU_HEADER)
@@ -54,7 +58,26 @@ ringbuf_cpu(void)
 
 #endif /* RINGBUF_CPU_HEADER */
 
-/* The stream for `cpu`. CPUs brought up beyond the possible ones share. */
+/* One more than the highest number that a CPU of this machine can have. */
+RINGBUF_FUNC uint32_t
+ringbuf_cpus_possible(void)
+{
+	char list[256] = "";
+	const char *last = list;
+	FILE *f = fopen("/sys/devices/system/cpu/possible", "re");
+
+	if (f) {
+		last = fgets(list, sizeof(list), f) ? list : "";
+		fclose(f);
+	}
+	for (const char *p = last; *p; p++) /* "0-3,8": the last number */
+		if (*p == '-' || *p == ',')
+			last = p + 1;
+	return (uint32_t)(*last ? strtoul(last, NULL, 10) + 1
+				: (unsigned long)sysconf(_SC_NPROCESSORS_CONF));
+}
+
+/* The stream for `cpu`. If there are fewer streams than CPUs, some share. */
 RINGBUF_INLINE uint32_t
 ringbuf_stream_of_cpu(const struct ringbuf_channel *ch, uint32_t cpu)
 {

@@ -105,7 +105,6 @@ struct ringbuf_control {
 
 	RINGBUF_ALIGNED pthread_mutex_t schema_lock; /* robust */
 	ringbuf_atomic_u64 schema_used;              /* bytes; grows under the lock */
-	ringbuf_atomic_u32 schema_count;             /* events declared */
 
 	/* A reader asleep until a packet is delivered (wait.h). */
 	RINGBUF_ALIGNED ringbuf_atomic_u32 data_seq;
@@ -131,6 +130,7 @@ struct ringbuf_ledger_entry {
 
 enum ringbuf_ledger_state {
 	RINGBUF_LEDGER_IDLE = 0,
+	RINGBUF_LEDGER_TAKEN,    /* nothing claimed yet */
 	RINGBUF_LEDGER_CLAIMING, /* the swap may or may not have happened */
 	RINGBUF_LEDGER_OWNED,    /* it has; the payload is incomplete */
 	RINGBUF_LEDGER_WRITTEN,  /* payload complete; perhaps counted */
@@ -172,7 +172,7 @@ struct ringbuf_stream {
 	ringbuf_atomic_u64 hold;             /* its sub-buffer | RINGBUF_HOLD_VALID */
 
 	RINGBUF_ALIGNED ringbuf_atomic_u64 hold_seq; /* R: read_seq when it was taken */
-	ringbuf_atomic_u64 spare;            /* R: the sub-buffer outside the ring */
+	ringbuf_atomic_u64 spare;            /* R: the sub-buffer outside the ring, to be offered with the next hold */
 	ringbuf_atomic_u64 read_discarded;   /* R: events_discarded of the newest packet consumed */
 	ringbuf_atomic_u64 custom_timestamp; /* P: last time of a user's clock */
 	ringbuf_atomic_u32 space_seq;        /* a producer asleep until there is room */
@@ -186,17 +186,22 @@ struct ringbuf_stream {
 
 /*
  * subbuf_ref: which sub-buffer stands in the slot, and what became of the
- * packet in it: index (20 bits) | HELD | READ | LOST | pass (40).
+ * packet in it: index (15 bits) | spare (15) | HELD | READ | LOST | pass (31).
  *	HELD  the reader has it; a producer that laps it leaves it to the reader
- *	      and puts the spare in its place
+ *	      and puts the sub-buffer named by `spare` in its place. The spare
+ *	      stands in the word itself, so that a producer which slept between
+ *	      its load and its swap cannot bring back an old one
  *	READ  consumed; lapping it loses nothing
  *	LOST  the packet of the pass before was lapped unread
  */
-#define RINGBUF_REF_IDX_MASK UINT64_C(0xfffff)
-#define RINGBUF_REF_HELD (UINT64_C(1) << 20)
-#define RINGBUF_REF_READ (UINT64_C(1) << 21)
-#define RINGBUF_REF_LOST (UINT64_C(1) << 22)
-#define RINGBUF_REF_PASS_SHIFT 24
+#define RINGBUF_REF_IDX_MASK UINT64_C(0x7fff)
+#define RINGBUF_REF_SPARE_SHIFT 15
+#define RINGBUF_REF_SPARE_MASK (RINGBUF_REF_IDX_MASK << RINGBUF_REF_SPARE_SHIFT)
+#define RINGBUF_REF_HELD (UINT64_C(1) << 30)
+#define RINGBUF_REF_READ (UINT64_C(1) << 31)
+#define RINGBUF_REF_LOST (UINT64_C(1) << 32)
+#define RINGBUF_REF_PASS_SHIFT 33
+#define RINGBUF_REF_PASS_MASK (UINT64_MAX >> RINGBUF_REF_PASS_SHIFT)
 
 struct ringbuf_slot {
 	/* P, every record: */
@@ -237,6 +242,7 @@ struct ringbuf_producer;
 struct ringbuf_channel {
 	struct ringbuf_geometry geometry;
 	uint8_t mode, streams, header, clock, wakeup;
+	uint8_t cpus_share;                   /* fewer streams than CPUs: clock.h */
 	uint32_t n_streams;
 	uint32_t packet_header_size;
 	uint8_t *base;                        /* of the mapping */
@@ -318,10 +324,24 @@ ringbuf_producer_slot_at(const struct ringbuf_channel *ch, uint32_t idx)
 	return (struct ringbuf_producer_slot *)(void *)(ch->base + ch->producers_off) + idx;
 }
 
+/* The pass in a slot's word, and the one that stands there while `pos` is written:
+ * the low 31 bits. The slot is on one of two neighbouring passes. */
 RINGBUF_INLINE uint64_t
 ringbuf_ref_pass(uint64_t ref)
 {
 	return ref >> RINGBUF_REF_PASS_SHIFT;
+}
+
+RINGBUF_INLINE uint64_t
+ringbuf_ref_pass_at(const struct ringbuf_channel *ch, uint64_t pos)
+{
+	return ringbuf_pass(&ch->geometry, pos) & RINGBUF_REF_PASS_MASK;
+}
+
+RINGBUF_INLINE uint64_t
+ringbuf_ref_pass_before(const struct ringbuf_channel *ch, uint64_t pos)
+{
+	return ringbuf_pass_before(&ch->geometry, ringbuf_pass(&ch->geometry, pos)) & RINGBUF_REF_PASS_MASK;
 }
 
 /* Has the pass of `pos` through its slot been delivered, and none since? */

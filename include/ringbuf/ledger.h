@@ -37,18 +37,33 @@ ringbuf_ledger_stream(uint64_t word)
 }
 
 /*
- * An idle entry of the calling thread's slot, or NULL: all levels are taken.
- * A signal handler that interrupts between this and the claim takes the same
- * entry, and has it idle again before it returns.
+ * Take an idle entry of the calling thread's slot; NULL: all levels are taken.
+ * From here on a signal handler takes another one. (One that interrupts between
+ * the load and the store takes this one, and has it idle again when it returns.)
  */
 RINGBUF_INLINE struct ringbuf_ledger_entry *
-ringbuf_ledger_free(struct ringbuf_producer_slot *slot)
+ringbuf_ledger_take(struct ringbuf_producer_slot *slot)
+{
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++) {
+		/* relaxed both: only this thread writes it; the dead hold nothing by it */
+		if (RINGBUF_UNLIKELY(ringbuf_load(&slot->ledger[i].word, RINGBUF_RELAXED)))
+			continue;
+		ringbuf_store(&slot->ledger[i].word,
+			      (uint64_t)RINGBUF_LEDGER_TAKEN << RINGBUF_LEDGER_STATE_SHIFT,
+			      RINGBUF_RELAXED);
+		ringbuf_signal_fence();
+		return &slot->ledger[i];
+	}
+	return NULL;
+}
+
+RINGBUF_FUNC int
+ringbuf_ledger_is_full(const struct ringbuf_producer_slot *slot)
 {
 	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
-		/* relaxed: only this thread writes it */
-		if (RINGBUF_LIKELY(!ringbuf_load(&slot->ledger[i].word, RINGBUF_RELAXED)))
-			return &slot->ledger[i];
-	return NULL;
+		if (!ringbuf_load(&slot->ledger[i].word, RINGBUF_RELAXED)) /* this thread's own */
+			return 0;
+	return 1;
 }
 
 /* Before the swap of the position: "I may be about to own `size` bytes at `pos`". */

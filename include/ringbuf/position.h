@@ -26,8 +26,9 @@
 
 /* 32 MiB: a hole's length field has 27 bits, two of them lent to discard.h. */
 #define RINGBUF_SUBBUF_ORDER_MAX 25
-/* 2^16: pass * SB must wrap at a multiple of 2^32 when the position wraps. */
-#define RINGBUF_COUNT_ORDER_MAX 16
+/* 2^14: two sub-buffer indices and a pass share a word (layout.h). And pass * SB must
+ * wrap at a multiple of 2^32 when the position wraps, which 2^16 would allow. */
+#define RINGBUF_COUNT_ORDER_MAX 14
 
 struct ringbuf_geometry {
 	uint32_t subbuf_order; /* log2 of bytes in a sub-buffer */

@@ -39,9 +39,9 @@ struct ringbuf_producer {
 	uint8_t context[RINGBUF_CONTEXT_BLOCK_MAX]; /* allocated as far as it is used */
 };
 
-/* The thread's registrations; the last one used is found by one comparison. */
+/* The thread's registrations; the last one used is found by one comparison. One word says
+ * which that is: a signal handler may use another channel between any two stores. */
 struct ringbuf_thread {
-	uint64_t last_id;
 	struct ringbuf_producer *last;
 	struct ringbuf_producer *producers;
 };
@@ -72,7 +72,7 @@ struct ringbuf_registry {
 
 /* Weak: one of each in an object, however many of its files include this. */
 __attribute__((weak, visibility("hidden"))) RINGBUF_THREAD_LOCAL struct ringbuf_thread
-	ringbuf_thread_self = {0, NULL, NULL};
+	ringbuf_thread_self = {NULL, NULL};
 __attribute__((weak, visibility("hidden"))) struct ringbuf_registry ringbuf_registry = {
 	PTHREAD_MUTEX_INITIALIZER, PTHREAD_ONCE_INIT, 0, 0, 0, 0, NULL, NULL};
 
@@ -113,6 +113,19 @@ ringbuf_ledger_is_idle(const struct ringbuf_producer_slot *slot)
 	return 1;
 }
 
+/* Has the dead owner of the slot left nothing to repair? Then its entries are idle. */
+RINGBUF_FUNC int
+ringbuf_ledger_is_clear(struct ringbuf_producer_slot *slot)
+{
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		if (ringbuf_ledger_state(ringbuf_load(&slot->ledger[i].word, RINGBUF_ACQUIRE)) > /* O7 */
+		    RINGBUF_LEDGER_TAKEN)
+			return 0;
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		ringbuf_ledger_idle(&slot->ledger[i]);
+	return 1;
+}
+
 /* The caller's process start time in clock ticks since boot, 0 if /proc is not there. */
 RINGBUF_FUNC uint64_t
 ringbuf_process_start(void)
@@ -141,7 +154,7 @@ ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
 
 		if (ringbuf_robust_lock(&slot->certificate, 0))
 			continue; /* its owner lives */
-		if (!ringbuf_ledger_is_idle(slot)) {
+		if (!ringbuf_ledger_is_clear(slot)) {
 			pthread_mutex_unlock(&slot->certificate); /* died over a record: a repairer's */
 			continue;
 		}
@@ -190,7 +203,7 @@ ringbuf_release_producers(struct ringbuf_thread *self, const struct ringbuf_chan
 	struct ringbuf_producer **link = &self->producers;
 
 	pthread_mutex_lock(&ringbuf_registry.lock);
-	self->last_id = 0;
+	self->last = NULL;
 	while (*link) {
 		struct ringbuf_producer *p = *link;
 
@@ -222,9 +235,7 @@ RINGBUF_FUNC void
 ringbuf_fork_child(void)
 {
 	struct ringbuf_channel *ch, *next;
-	pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
 
-	memcpy(&ringbuf_registry.lock, &fresh, sizeof(fresh));
 	ringbuf_registry.forks++;
 	memset(&ringbuf_thread_self, 0, sizeof(ringbuf_thread_self));
 	for (struct ringbuf_right *r = ringbuf_registry.rights; r; r = r->next) {
@@ -244,6 +255,7 @@ ringbuf_fork_child(void)
 		}
 		ringbuf_channel_unref(ch);
 	}
+	pthread_mutex_unlock(&ringbuf_registry.lock); /* of ringbuf_fork_prepare */
 }
 
 RINGBUF_FUNC void
@@ -301,7 +313,6 @@ ringbuf_this_producer_slow(struct ringbuf_channel *ch)
 		for (struct ringbuf_producer *p = self->producers; p; p = p->next_of_thread)
 			if (p->channel_id == ch->id) {
 				self->last = p;
-				self->last_id = ch->id;
 				return p;
 			}
 		if (tried++ || ringbuf_register_producer(ch))
@@ -317,30 +328,37 @@ ringbuf_this_producer_slow(struct ringbuf_channel *ch)
 RINGBUF_INLINE struct ringbuf_producer *
 ringbuf_this_producer(struct ringbuf_channel *ch)
 {
-	struct ringbuf_thread *self = &ringbuf_thread_self;
+	struct ringbuf_producer *last = ringbuf_thread_self.last;
 
-	if (RINGBUF_LIKELY(self->last_id == ch->id))
-		return self->last;
+	if (RINGBUF_LIKELY(last && last->channel_id == ch->id))
+		return last;
 	return ringbuf_this_producer_slow(ch);
 }
 
 /* ---- records, for the calling thread ---- */
 
-/* Sleep until there may be room in r's stream. Returns 0, -ETIMEDOUT, -EINTR, -ESHUTDOWN. */
-RINGBUF_FUNC int
-ringbuf_wait_for_space(const struct ringbuf_channel *ch, uint32_t stream_idx, uint64_t deadline_ns)
-{
-	const struct ringbuf_geometry *g = &ch->geometry;
-	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
-	uint32_t seq = ringbuf_wait_prepare(&s->space_seq, &s->space_wanted);
-	uint64_t word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+#define RINGBUF_SPACE_STEP_NS UINT64_C(100000000) /* no sleep for space is longer: who wakes may be killed */
 
-	if (ringbuf_load(&ch->control->state, RINGBUF_SEQ_CST)) /* O8: pairs with ringbuf_set_state */
-		return -ESHUTDOWN;
-	/* Room in the current sub-buffer is as good as in the next: only look there. */
-	if (ringbuf_slot_is_free(ch, s, word, ringbuf_subbuf_ceil(g, ringbuf_pos(word))) == 0)
-		return 0;
-	return ringbuf_futex_wait(&s->space_seq, seq, deadline_ns);
+/* A producer about to wait for room in the stream: announce it, then try once more, then
+ * ringbuf_wait_for_space with the value returned. */
+RINGBUF_INLINE uint32_t
+ringbuf_space_wanted(const struct ringbuf_channel *ch, uint32_t stream_idx)
+{
+	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
+
+	return ringbuf_wait_prepare(&s->space_seq, &s->space_wanted);
+}
+
+/* Sleep until the stream's reader has released a packet, the state has changed, a step or
+ * the deadline is over. Returns as ringbuf_futex_wait. */
+RINGBUF_FUNC int
+ringbuf_wait_for_space(const struct ringbuf_channel *ch, uint32_t stream_idx, uint32_t seq,
+		       uint64_t deadline_ns)
+{
+	uint64_t step = ringbuf_deadline(RINGBUF_SPACE_STEP_NS);
+
+	return ringbuf_futex_wait(&ringbuf_stream_at(ch, stream_idx)->space_seq, seq,
+				  step < deadline_ns ? step : deadline_ns);
 }
 
 /* No other record of this thread is open: it may wait without waiting for itself. */
@@ -350,22 +368,26 @@ ringbuf_may_block(const struct ringbuf_producer_slot *producer)
 	return ringbuf_ledger_is_idle(producer);
 }
 
+/* Try until the deadline, sleeping in between; the last try counts the loss. */
 RINGBUF_SLOW int
 ringbuf_reserve_blocking(struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
 			 struct ringbuf_reservation *r, uint64_t timeout_ns)
 {
-	uint64_t deadline = ringbuf_deadline(timeout_ns);
+	uint64_t deadline = ringbuf_may_block(producer) ? ringbuf_deadline(timeout_ns) : 0;
 	int ret = -EAGAIN;
 
-	if (!ringbuf_may_block(producer))
-		return ringbuf_reserve_as(ch, producer, r);
 	while (ret == -EAGAIN) {
-		int waited = ringbuf_wait_for_space(ch, r->stream_idx, deadline);
+		uint32_t stream_idx = r->stream_idx, seq = ringbuf_space_wanted(ch, stream_idx);
 
-		r->flags |= waited == -ETIMEDOUT ? 0 : RINGBUF_NONBLOCK;
+		if (ringbuf_clock_ns(CLOCK_MONOTONIC) >= deadline)
+			r->flags &= ~RINGBUF_NONBLOCK;
+		else
+			r->flags |= RINGBUF_NONBLOCK;
 		ret = ringbuf_reserve_as(ch, producer, r);
-		r->flags &= ~RINGBUF_NONBLOCK;
+		if (ret == -EAGAIN && r->stream_idx == stream_idx) /* or migrated: announce there */
+			ringbuf_wait_for_space(ch, stream_idx, seq, deadline);
 	}
+	r->flags &= ~RINGBUF_NONBLOCK;
 	return ret;
 }
 

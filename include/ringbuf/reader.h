@@ -97,10 +97,23 @@ ringbuf_release_hold(struct ringbuf_stream *s)
 	ringbuf_store(&s->hold, 0, RINGBUF_RELEASE);
 }
 
+RINGBUF_INLINE uint64_t
+ringbuf_ref_held(uint64_t ref, uint64_t spare)
+{
+	return (ref & ~RINGBUF_REF_SPARE_MASK) | (spare << RINGBUF_REF_SPARE_SHIFT & RINGBUF_REF_SPARE_MASK) |
+	       RINGBUF_REF_HELD;
+}
+
+RINGBUF_INLINE uint64_t
+ringbuf_ref_unheld(uint64_t ref)
+{
+	return ref & ~(RINGBUF_REF_HELD | RINGBUF_REF_SPARE_MASK);
+}
+
 /*
  * Undo HELD, setting `flag` (READ or 0) in its place. Returns 1 if the packet
  * still stood in the ring, 0 if a producer has lapped it, in which case its
- * sub-buffer is the spare now. Ordering: O5, O6.
+ * sub-buffer is the spare now. Ordering: O5.
  */
 RINGBUF_FUNC int
 ringbuf_unhold(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint32_t idx,
@@ -112,13 +125,12 @@ ringbuf_unhold(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint6
 	RINGBUF_TESTPOINT(reader_unholding);
 	/* O5 release: my loads of the packet precede its reuse. Pairs with
 	 * ringbuf_enter_slow. The reader alone clears HELD while the pass stands. */
-	if (ringbuf_ref_pass(ref) == ringbuf_pass(&ch->geometry, pos) &&
-	    ringbuf_cas(&slot->subbuf_ref, &ref, (ref & ~RINGBUF_REF_HELD) | flag, RINGBUF_ACQ_REL,
+	if (ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) &&
+	    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref) | flag, RINGBUF_ACQ_REL,
 			RINGBUF_RELAXED))
 		return 1;
-	/* O6 release: my loads of the packet precede its reuse. Pairs with the load in
-	 * ringbuf_enter_slow, which happens only under a HELD set after this. */
-	ringbuf_store(&s->spare, idx, RINGBUF_RELEASE);
+	/* relaxed: the reader's own, offered to producers by the next hold (O5) */
+	ringbuf_store(&s->spare, idx, RINGBUF_RELAXED);
 	return 0;
 }
 
@@ -137,47 +149,73 @@ ringbuf_advance(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint
 }
 
 /*
- * ringbuf_get_subbuf - hold the packet that begins at `pos`.
- * Callers:  the stream's reader, holding nothing.
- * Progress: wait-free.
- * Ordering: O3, O5, O11.
- * Returns:  0 and r->packet; -EAGAIN not complete yet (or nothing there);
- *           -ESTALE a producer has lapped it; -EINVAL unaligned, or not a place
- *           in the ring; -EBUSY already holding.
+ * Why the slot has no packet that begins at `pos`, `ref` being its word.
+ * A position that is stale here does no harm: -ESTALE moves the reader on, and
+ * -EAGAIN is said again after the slot was looked at.
  */
 RINGBUF_FUNC int
-ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
+ringbuf_why_no_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint64_t ref)
 {
-	const struct ringbuf_channel *ch = r->ch;
-	const struct ringbuf_geometry *g = &ch->geometry;
-	struct ringbuf_stream *s = r->s;
-	struct ringbuf_slot *slot;
-	uint64_t produced, delivered, ref, pass;
-	uint32_t idx;
+	uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	uint64_t pass = ringbuf_ref_pass(ref);
 
-	if (r->holding)
-		return -EBUSY;
-	if (pos & ~RINGBUF_POS_MASK || ringbuf_subbuf_off(g, pos))
+	if (ringbuf_pos_diff(produced, pos) < 0)
 		return -EINVAL;
-	produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
-	if (ringbuf_pos_diff(pos, ringbuf_oldest_begin(g, produced)) < 0)
-		return -ESTALE;
-	if (ringbuf_pos_diff(produced, pos) < (int64_t)ringbuf_subbuf_size(g))
-		return ringbuf_pos_diff(produced, pos) < 0 ? -EINVAL : -EAGAIN;
+	if (pass == ringbuf_ref_pass_before(ch, pos))
+		return -EAGAIN;
+	return pass == ringbuf_ref_pass_at(ch, pos) && !(ref & RINGBUF_REF_READ) ? -EAGAIN : -ESTALE;
+}
 
-	slot = ringbuf_slot_at(ch, s, pos);
-	pass = ringbuf_pass(g, pos);
+/*
+ * ringbuf_find_packet - is there an unread packet that begins at `pos`?
+ * Looks at the slot first: it is what a reader about to sleep must not misread.
+ * Returns:  0 and the slot's word; -EAGAIN not complete yet (or nothing there);
+ *           -ESTALE lapped by a producer, or read already; -EINVAL unaligned, or
+ *           not a place in the ring.
+ * Ordering: O3, O5, O8.
+ */
+RINGBUF_FUNC int
+ringbuf_find_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint64_t *ref)
+{
+	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
+	uint64_t delivered;
+
+	if (pos & ~RINGBUF_POS_MASK || ringbuf_subbuf_off(&ch->geometry, pos))
+		return -EINVAL;
 	/* O3 acquire: the packet. Pairs with ringbuf_deliver. O8 seq_cst: a reader about
 	 * to sleep looks here after setting `data_wanted`. */
 	delivered = ringbuf_load(&slot->delivered, RINGBUF_SEQ_CST);
 	RINGBUF_TESTPOINT(reader_sampled);
 	/* O5 acquire: pairs with ringbuf_enter_slow. Read second: if the pass is
-	 * delivered, its entering is seen, and a later pass can only mean lapped. */
-	ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
-	if (ringbuf_ref_pass(ref) != pass && ringbuf_ref_pass(ref) != ringbuf_pass_before(g, pass))
-		return -ESTALE;
-	if (!ringbuf_is_delivered(ch, delivered, pos) || ringbuf_ref_pass(ref) != pass)
-		return -EAGAIN;
+	 * delivered, its entering is seen, and another pass can only mean lapped. */
+	*ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+	if (RINGBUF_LIKELY(ringbuf_is_delivered(ch, delivered, pos) &&
+			   ringbuf_ref_pass(*ref) == ringbuf_ref_pass_at(ch, pos) && !(*ref & RINGBUF_REF_READ)))
+		return 0;
+	return ringbuf_why_no_packet(ch, s, pos, *ref);
+}
+
+/*
+ * ringbuf_get_subbuf - hold the packet that begins at `pos`.
+ * Callers:  the stream's reader, holding nothing.
+ * Progress: wait-free.
+ * Ordering: O3, O5, O11.
+ * Returns:  0 and r->packet; as ringbuf_find_packet; -EBUSY already holding.
+ */
+RINGBUF_FUNC int
+ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
+{
+	const struct ringbuf_channel *ch = r->ch;
+	struct ringbuf_stream *s = r->s;
+	uint64_t ref, spare;
+	uint32_t idx;
+	int ret;
+
+	if (r->holding)
+		return -EBUSY;
+	ret = ringbuf_find_packet(ch, s, pos, &ref);
+	if (ret)
+		return ret;
 
 	idx = ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
 	/* Say first what is about to be held: ringbuf_take_over tells from the slot
@@ -186,9 +224,11 @@ ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
 	ringbuf_store(&s->hold_seq, ringbuf_load(&s->read_seq, RINGBUF_RELAXED), RINGBUF_RELAXED);
 	ringbuf_store(&s->hold, RINGBUF_HOLD_VALID | idx, RINGBUF_RELEASE);
 	RINGBUF_TESTPOINT(reader_holding);
-	/* O5 acq_rel: acquire as above; release publishes the spare (O6) to whoever laps. */
-	if (!ringbuf_cas(&slot->subbuf_ref, &ref, ref | RINGBUF_REF_HELD, RINGBUF_ACQ_REL,
-			 RINGBUF_RELAXED)) {
+	spare = ringbuf_load(&s->spare, RINGBUF_RELAXED); /* the reader's own */
+	/* O5 acq_rel: acquire as above; release: my loads of the spare precede its use by
+	 * whoever laps. Pairs with ringbuf_enter_slow. */
+	if (!ringbuf_cas(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, &ref, ringbuf_ref_held(ref, spare),
+			 RINGBUF_ACQ_REL, RINGBUF_RELAXED)) {
 		ringbuf_release_hold(s);
 		return -ESTALE; /* only a producer lapping it can have changed the word */
 	}
@@ -207,7 +247,7 @@ enum ringbuf_put { RINGBUF_PUT_READ, RINGBUF_PUT_BACK, RINGBUF_PUT_DROP };
  * ring (a snapshot does this); if a producer has lapped it meanwhile, its
  * records count as overrun. DROP: it is thrown away unread.
  * Callers:  the reader that holds it. Progress: wait-free, but for a wake-up.
- * Ordering: O4, O5, O6, O11.
+ * Ordering: O4, O5, O11.
  */
 RINGBUF_FUNC void
 ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
@@ -221,8 +261,8 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 		uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED);
 
 		/* as in ringbuf_unhold; lapped packets must be counted before they are spare */
-		if (ringbuf_ref_pass(ref) == ringbuf_pass(&r->ch->geometry, p->pos) &&
-		    ringbuf_cas(&slot->subbuf_ref, &ref, ref & ~RINGBUF_REF_HELD, RINGBUF_ACQ_REL,
+		if (ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(r->ch, p->pos) &&
+		    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_ACQ_REL,
 				RINGBUF_RELAXED)) {
 			ringbuf_release_hold(s);
 			return;
@@ -281,18 +321,18 @@ ringbuf_get_next_subbuf(struct ringbuf_stream_reader *r)
 	return ret == -EINVAL ? -EAGAIN : ret;
 }
 
-/* Is a complete packet waiting? For pollers; takes nothing. */
+/* Is a complete packet waiting, or did one just go by? For pollers; takes nothing. */
 RINGBUF_FUNC int
 ringbuf_has_packet(const struct ringbuf_stream_reader *r)
 {
-	uint64_t pos = ringbuf_next_pos(r);
-	struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, r->s, pos);
+	uint64_t ref;
+	int ret = ringbuf_find_packet(r->ch, r->s, ringbuf_next_pos(r), &ref);
 
-	/* O8 seq_cst: a poller about to sleep looks here after setting `data_wanted` */
-	return ringbuf_is_delivered(r->ch, ringbuf_load(&slot->delivered, RINGBUF_SEQ_CST), pos);
+	return ret == 0 || ret == -ESTALE;
 }
 
-/* Has all that was ever reserved been read? Final once the channel is finalized. */
+/* Has all that was ever reserved been read? For the end of a finalized channel, see
+ * ringbuf_is_at_end (channel.h). */
 RINGBUF_FUNC int
 ringbuf_is_drained(const struct ringbuf_stream_reader *r)
 {
@@ -325,7 +365,7 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 	uint64_t pos = ringbuf_subbuf_begin(&ch->geometry, ringbuf_load(&s->hold_pos, RINGBUF_RELAXED));
 	uint32_t idx = ringbuf_checked_idx(ch, hold & ~RINGBUF_HOLD_VALID);
 	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
-	int in_ring = ringbuf_ref_pass(ref) == ringbuf_pass(&ch->geometry, pos);
+	int in_ring = ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos);
 	int counted;
 
 	r->holding = 0;

@@ -44,7 +44,7 @@ ringbuf_begin_record(const struct ringbuf_client *client, const struct ringbuf_c
 	uint8_t *p;
 
 	r->slot = ringbuf_slot_at(ch, r->stream, r->pos);
-	r->data = ringbuf_subbuf_data(ch, r->stream, ringbuf_enter(ch, r->stream, r->slot, r->pos));
+	r->data = ringbuf_subbuf_data(ch, r->stream, ringbuf_enter(ch, r->slot, r->pos));
 	p = r->data + off + r->pre_padding;
 	r->payload = r->data + off + (r->size - r->payload_size);
 	RINGBUF_TESTPOINT(reserve_before_header);
@@ -80,10 +80,7 @@ ringbuf_refuse(struct ringbuf_stream *s, enum ringbuf_cause cause)
 RINGBUF_INLINE int
 ringbuf_refuse_disabled(struct ringbuf_producer_slot *producer)
 {
-	/* relaxed load and store, no RMW: one writer; statistics read it at leisure */
-	uint64_t n = ringbuf_load(&producer->lost_disabled, RINGBUF_RELAXED);
-
-	ringbuf_store(&producer->lost_disabled, n + 1, RINGBUF_RELAXED);
+	ringbuf_add_own(&producer->lost_disabled, 1); /* a statistic */
 	return -ESHUTDOWN;
 }
 
@@ -122,7 +119,8 @@ ringbuf_plan(const struct ringbuf_client *client, const struct ringbuf_channel *
 	return 0;
 }
 
-/* One attempt on one sample of `produced`. Returns as ringbuf_plan; 0: claimed. */
+/* One attempt on one sample of `produced`. Returns as ringbuf_plan, or -ESHUTDOWN:
+ * finalized; 0: claimed. */
 RINGBUF_FUNC int
 ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
 		    struct ringbuf_reservation *r, struct ringbuf_move *m)
@@ -140,6 +138,11 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 	}
 	r->stream = s = ringbuf_stream_at(ch, r->stream_idx);
 	m->word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+	/* relaxed: O9, by the load above. A swap that starts from before the stream was
+	 * closed fails. Pairs with ringbuf_close_stream. */
+	if (RINGBUF_UNLIKELY(ringbuf_load(&ch->control->state, RINGBUF_RELAXED) &
+			     RINGBUF_STATE_FINALIZED))
+		return -ESHUTDOWN;
 	m->pos = ringbuf_pos(m->word);
 	m->timestamp = r->timestamp = ringbuf_timestamp(client, ch, s);
 	if (ch->streams == RINGBUF_PER_CPU && ringbuf_cpu() != cpu)
@@ -163,27 +166,6 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 	return 0;
 }
 
-/* discard.h */
-RINGBUF_FUNC void ringbuf_discard_with(const struct ringbuf_client *client,
-				       const struct ringbuf_channel *ch,
-				       struct ringbuf_reservation *r);
-
-/*
- * Finalized between our look at the state and our claim of a fresh sub-buffer:
- * give the space back and close behind us, so that the reader's end is an end.
- * The caller's entry is idle afterwards.
- */
-RINGBUF_SLOW int
-ringbuf_back_out(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		 struct ringbuf_reservation *r)
-{
-	ringbuf_begin_record(client, ch, r);
-	ringbuf_discard_with(client, ch, r);
-	ringbuf_add(&r->stream->lost[RINGBUF_DISCARDED], UINT64_MAX, RINGBUF_RELAXED); /* not a wish */
-	ringbuf_flush(ch, r->producer, r->stream_idx, 0);
-	return ringbuf_refuse_disabled(r->producer);
-}
-
 /*
  * ringbuf_reserve_slow - the record opens a sub-buffer, ends one, or met company.
  * Progress: lock-free: every retry means that another thread moved on, or that
@@ -201,6 +183,8 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 	} while (ret == -EAGAIN);
 	if (RINGBUF_UNLIKELY(ret)) {
 		ringbuf_ledger_idle(r->entry);
+		if (ret == -ESHUTDOWN)
+			return ringbuf_refuse_disabled(r->producer);
 		if (ret == -ENOSPC)
 			return ringbuf_refuse(r->stream, RINGBUF_LOST_BIG);
 		if (ch->mode == RINGBUF_DISCARD && (r->flags & RINGBUF_NONBLOCK))
@@ -210,11 +194,6 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 	ringbuf_carry_out(client, ch, r->stream, r->stream_idx, &m);
 	ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_OWNED, r->stream_idx, r->pos);
 	RINGBUF_TESTPOINT(reserve_owned_slow);
-	/* O9 acquire: finalize sets the state, then moves or touches `produced`; if that
-	 * came before our swap, our swap acquired it. Pairs with ringbuf_finalize. */
-	if (RINGBUF_UNLIKELY(m.open_new && (ringbuf_load(&ch->control->state, RINGBUF_RELAXED) &
-					    RINGBUF_STATE_FINALIZED)))
-		return ringbuf_back_out(client, ch, r);
 	ringbuf_begin_record(client, ch, r);
 	return 0;
 }
@@ -249,12 +228,12 @@ ringbuf_reserve_with(const struct ringbuf_client *client, const struct ringbuf_c
 	int per_cpu;
 
 	r->producer = producer;
-	r->entry = ringbuf_ledger_free(producer);
-	if (RINGBUF_UNLIKELY(!r->entry))
-		return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING);
 	/* relaxed: disable takes effect soon; finalize has O9 */
 	if (RINGBUF_UNLIKELY(ringbuf_load(&ch->control->state, RINGBUF_RELAXED)))
 		return ringbuf_refuse_disabled(producer);
+	r->entry = ringbuf_ledger_take(producer);
+	if (RINGBUF_UNLIKELY(!r->entry))
+		return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING);
 	if (RINGBUF_UNLIKELY(client && client->clock_read))
 		return ringbuf_reserve_slow(client, ch, r);
 
@@ -265,7 +244,7 @@ ringbuf_reserve_with(const struct ringbuf_client *client, const struct ringbuf_c
 	/* O1 acquire: also keeps the compiler from reading the clock first. */
 	word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE);
 	off = ringbuf_subbuf_off(&ch->geometry, word);
-	r->timestamp = per_cpu ? ringbuf_clock_early(ch) : ringbuf_clock_ordered(ch);
+	r->timestamp = per_cpu && !ch->cpus_share ? ringbuf_clock_early(ch) : ringbuf_clock_ordered(ch);
 	r->header_flags = ringbuf_timestamp_flags(s, r->timestamp);
 	/* `>=`: a record that ends at the very end must note the closing */
 	if (RINGBUF_UNLIKELY(off == 0 || r->payload_size >= ringbuf_subbuf_size(&ch->geometry) ||

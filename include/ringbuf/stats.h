@@ -91,7 +91,7 @@ ringbuf_held_outside(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
 	uint32_t idx = ringbuf_checked_idx(ch, hold & ~RINGBUF_HOLD_VALID);
 
 	if (!(hold & RINGBUF_HOLD_VALID) ||
-	    ringbuf_ref_pass(ref) == ringbuf_pass(&ch->geometry, pos) ||
+	    ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) ||
 	    (ref & RINGBUF_REF_IDX_MASK) == idx ||
 	    ringbuf_load(&s->hold_seq, RINGBUF_RELAXED) != ringbuf_load(&s->read_seq, RINGBUF_RELAXED))
 		return 0;

@@ -82,24 +82,20 @@ ringbuf_slot_is_free(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
  * Callers:  any producer that owns bytes there and finds the slot on the pass
  *           before; the first wins, the others see it done.
  * Progress: lock-free; the reader can change the word twice a pass.
- * Ordering: O5, O6.
+ * Ordering: O5.
  */
 RINGBUF_SLOW uint32_t
-ringbuf_enter_slow(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
-		   struct ringbuf_slot *slot, uint64_t pos)
+ringbuf_enter_slow(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, uint64_t pos)
 {
-	uint64_t pass = ringbuf_pass(&ch->geometry, pos);
-	/* O5 acquire: what the reader did with the packet. Pairs with its swaps. */
-	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE), next;
+	uint64_t pass = ringbuf_ref_pass_at(ch, pos), next;
+	/* O5 acquire: what the reader did with the packet, or with the spare. Pairs with
+	 * its swaps. */
+	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
 
-	do {
-		if (ringbuf_ref_pass(ref) == pass)
-			break;
+	while (ringbuf_ref_pass(ref) != pass) {
 		next = pass << RINGBUF_REF_PASS_SHIFT;
 		if (ref & RINGBUF_REF_HELD)
-			/* O6 acquire: the reader has done with the spare. Pairs with
-			 * ringbuf_put_subbuf; stable while HELD is set. */
-			next |= ringbuf_load(&s->spare, RINGBUF_ACQUIRE) & RINGBUF_REF_IDX_MASK;
+			next |= (ref & RINGBUF_REF_SPARE_MASK) >> RINGBUF_REF_SPARE_SHIFT;
 		else
 			next |= ref & RINGBUF_REF_IDX_MASK;
 		if (!(ref & (RINGBUF_REF_HELD | RINGBUF_REF_READ)))
@@ -109,22 +105,21 @@ ringbuf_enter_slow(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
 		 * the producers that see the new word. */
 		if (ringbuf_cas(&slot->subbuf_ref, &ref, next, RINGBUF_ACQ_REL, RINGBUF_ACQUIRE))
 			ref = next;
-	} while (ringbuf_ref_pass(ref) != pass);
+	}
 	RINGBUF_TESTPOINT(switch_entered);
 	return ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
 }
 
 /* The sub-buffer to write to at `pos`, which the caller owns. Ordering: O5. */
 RINGBUF_INLINE uint32_t
-ringbuf_enter(const struct ringbuf_channel *ch, struct ringbuf_stream *s, struct ringbuf_slot *slot,
-	      uint64_t pos)
+ringbuf_enter(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, uint64_t pos)
 {
 	/* O5 acquire: the sub-buffer is mine to write. Pairs with whoever entered. */
 	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
 
-	if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_pass(&ch->geometry, pos)))
+	if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos)))
 		return ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
-	return ringbuf_enter_slow(ch, s, slot, pos);
+	return ringbuf_enter_slow(ch, slot, pos);
 }
 
 /* What the deliverer will say of a packet that this move ends. Published by the
@@ -135,6 +130,25 @@ ringbuf_note_close(struct ringbuf_slot *slot, const struct ringbuf_move *m, uint
 	ringbuf_store(&slot->close_timestamp, m->timestamp, RINGBUF_RELAXED);
 	ringbuf_store(&slot->close_size, content_size, RINGBUF_RELAXED);
 	ringbuf_store(&slot->close_discarded, m->discarded, RINGBUF_RELAXED);
+}
+
+/*
+ * A flight recorder may run for weeks without a reader. Positions compare right
+ * only within 2^47 bytes, so that consumed_pos must not stay behind that far:
+ * pull it up to what is still in the ring. The reader's own moves are recent,
+ * and make the swap fail.
+ */
+#define RINGBUF_CONSUMED_BEHIND_MAX (INT64_C(1) << 46)
+
+RINGBUF_INLINE void
+ringbuf_keep_consumed_near(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t begin)
+{
+	uint64_t consumed = ringbuf_load(&s->consumed_pos, RINGBUF_RELAXED); /* the swap checks it */
+
+	if (RINGBUF_UNLIKELY(ringbuf_pos_diff(begin, consumed) > RINGBUF_CONSUMED_BEHIND_MAX))
+		/* relaxed: says nothing of any bytes; O4 is for discard mode, where nobody is so far behind */
+		ringbuf_cas(&s->consumed_pos, &consumed, ringbuf_oldest_begin(&ch->geometry, begin),
+			    RINGBUF_RELAXED, RINGBUF_RELAXED);
 }
 
 /*
@@ -154,7 +168,6 @@ ringbuf_carry_out(const struct ringbuf_client *client, const struct ringbuf_chan
 		uint64_t off = ringbuf_subbuf_off(g, m->pos);
 
 		slot = ringbuf_slot_at(ch, s, m->pos);
-		ringbuf_enter(ch, s, slot, m->pos); /* its opener may not have come so far */
 		ringbuf_note_close(slot, m, off);
 		RINGBUF_TESTPOINT(switch_before_padding);
 		ringbuf_count(client, ch, s, stream_idx, slot, m->pos, ringbuf_subbuf_size(g) - off);
@@ -164,7 +177,8 @@ ringbuf_carry_out(const struct ringbuf_client *client, const struct ringbuf_chan
 		uint32_t idx;
 
 		slot = ringbuf_slot_at(ch, s, begin);
-		idx = ringbuf_enter(ch, s, slot, begin);
+		idx = ringbuf_enter(ch, slot, begin);
+		ringbuf_keep_consumed_near(ch, s, begin);
 		RINGBUF_TESTPOINT(switch_before_header);
 		ringbuf_buffer_begin(client, ch, s, stream_idx, idx, m->timestamp);
 		if (m->close_new)
@@ -227,7 +241,9 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 	if (off == 0) {
 		int ret;
 
-		if (!(flags & RINGBUF_FLUSH_EMPTY))
+		/* relaxed: O9, as in ringbuf_reserve_try */
+		if (!(flags & RINGBUF_FLUSH_EMPTY) ||
+		    ringbuf_load(&ch->control->state, RINGBUF_RELAXED) & RINGBUF_STATE_FINALIZED)
 			return 0;
 		ret = ringbuf_slot_is_free(ch, s, m.word, m.pos);
 		if (ret)
@@ -247,7 +263,7 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 	if (m.open_new) {
 		/* Header and padding of one empty packet, in one count. */
 		struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, m.pos);
-		uint32_t idx = ringbuf_enter(ch, s, slot, m.pos);
+		uint32_t idx = ringbuf_enter(ch, slot, m.pos);
 
 		ringbuf_buffer_begin(client, ch, s, stream_idx, idx, m.timestamp);
 		ringbuf_note_close(slot, &m, ch->packet_header_size);
@@ -261,7 +277,8 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 /*
  * ringbuf_flush - end the stream's current packet, so that a reader can have it.
  *
- * Without RINGBUF_FLUSH_EMPTY, does nothing if no packet is begun. The next
+ * Without RINGBUF_FLUSH_EMPTY, and in a finalized channel, does nothing if no
+ * packet is begun. The next
  * packet's header is left to the next record, so flushing in overwrite mode
  * overwrites nothing.
  * Callers:  any thread with a producer slot, also for another CPU's stream.
@@ -274,7 +291,7 @@ ringbuf_flush(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *pr
 	      uint32_t stream_idx, unsigned int flags)
 {
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
-	struct ringbuf_ledger_entry *entry = ringbuf_ledger_free(producer);
+	struct ringbuf_ledger_entry *entry = ringbuf_ledger_take(producer);
 	int ret;
 
 	if (!entry)

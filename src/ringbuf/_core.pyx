@@ -115,6 +115,7 @@ cdef int _raise_lost(int error, size_t size) except -1:
 
 @cython.final
 @cython.internal
+@cython.no_gc_clear
 cdef class _View:
     """Bytes of the mapping, as a buffer that keeps the mapping alive."""
 
@@ -265,7 +266,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     subbuf_size : int
         Bytes of a sub-buffer: a power of two, from one page to 32 MiB.
     n_subbufs : int
-        Sub-buffers of each stream: a power of two, 2 to 65536. One more is kept for the reader.
+        Sub-buffers of each stream: a power of two, 2 to 16384. One more is kept for the reader.
     mode : {"discard", "overwrite"}
         When the ring is full: drop the new record, or the oldest packet.
     client : Client, optional
@@ -329,7 +330,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             cfg.path = path_bytes
             self.path = os.fspath(path)
         cfg.subbuf_size = _client.checked_size("subbuf_size", subbuf_size, os.sysconf("SC_PAGESIZE"), 1 << 25)
-        cfg.n_subbufs = _client.checked_size("n_subbufs", n_subbufs, 2, 1 << 16)
+        cfg.n_subbufs = _client.checked_size("n_subbufs", n_subbufs, 2, 1 << 14)
         cfg.mode = _choice("mode", mode, _MODES)
         cfg.streams = _choice("streams", streams, _STREAMS)
         cfg.wakeup = _choice("wakeup", wakeup, _WAKEUPS)
@@ -564,6 +565,11 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         return ringbuf_n_subbufs(&self.open_ch().geometry)
 
     @property
+    def packet_header_size(self):
+        """int: bytes of a packet before its first record."""
+        return self.open_ch().packet_header_size
+
+    @property
     def max_record_size(self):
         """int: the largest payload, in bytes, that fits a fresh sub-buffer whatever its header.
 
@@ -689,35 +695,34 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     cdef int reserve_into(self, ringbuf_reservation *r) except? -1:
         """ringbuf_reserve, waiting without the GIL and letting signals in. Returns 0 or -errno."""
         cdef ringbuf_channel *ch = self.ch
-        cdef ringbuf_producer *p
-        cdef uint64_t deadline, step
-        cdef int ret, waited = 0
         if not ch.blocking_timeout_ns:
             return ringbuf_reserve(ch, r)
         r.flags |= RINGBUF_NONBLOCK
-        ret = ringbuf_reserve(ch, r)
-        if ret != -EAGAIN:
-            return ret
-        p = ringbuf_this_producer(ch)
-        deadline = ringbuf_deadline(ch.blocking_timeout_ns)
+        cdef int ret = ringbuf_reserve(ch, r)
+        return ret if ret != -EAGAIN else self.reserve_waiting(r)
+
+    cdef int reserve_waiting(self, ringbuf_reservation *r) except? -1:
+        """As ringbuf_reserve_blocking, in steps between which signal handlers run."""
+        cdef ringbuf_channel *ch = self.ch
+        cdef uint64_t deadline = 0
+        cdef uint32_t stream, seq
+        cdef int ret = -EAGAIN
+        if ringbuf_may_block(ringbuf_this_producer(ch).slot):
+            deadline = ringbuf_deadline(ch.blocking_timeout_ns)
         self.enter()
         try:
             while ret == -EAGAIN:
-                if _now_ns() >= deadline or not ringbuf_may_block(p.slot):
-                    waited = -ETIMEDOUT
-                else:
-                    step = min(deadline, _now_ns() + _WAIT_STEP_NS)
-                    with nogil:
-                        ringbuf_wait_for_space(ch, r.stream_idx, step)
-                    PyErr_CheckSignals()
-                if waited:
-                    break
+                stream = r.stream_idx
+                seq = ringbuf_space_wanted(ch, stream)
+                if _now_ns() >= deadline:  # the last try counts the loss
+                    r.flags = (r.flags & ~RINGBUF_NONBLOCK) | RINGBUF_NOWAIT
                 ret = ringbuf_reserve(ch, r)
+                if ret == -EAGAIN and r.stream_idx == stream:
+                    with nogil:
+                        ringbuf_wait_for_space(ch, stream, seq, deadline)
+                    PyErr_CheckSignals()
         finally:
             self.leave()
-        if waited:
-            r.flags = (r.flags & ~RINGBUF_NONBLOCK) | RINGBUF_NOWAIT  # the last try counts the loss
-            return ringbuf_reserve(ch, r)
         return ret
 
     def write(self, payload, align=1):
@@ -955,6 +960,7 @@ cdef class Stream:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Reservation:
     """Space reserved for one record: fill `payload`, then `commit` or `discard`.
 

@@ -110,7 +110,7 @@ cdef enum:
 
 cdef enum:
     MAX_DEPTH = 100
-    MAX_NODES = 1 << 20
+    MAX_NODES = 1 << 19
     MAX_ARRAY = 1 << 16  # elements of a subarray in a row; longer ones are objects
     STACK_SLOTS = 64
 
@@ -895,6 +895,8 @@ cdef class Decoder:
         cdef ctf_stream *s = &self._streams[packet._stream_index]
         context = self._build(s.packet_context, c) if s.packet_context >= 0 else {}
         packet.cpu = context.get("cpu_id")
+        if packet.cpu is not None and packet.cpu >= 2**31:
+            raise _Corrupt(f"its cpu_id is {packet.cpu}")
         packet.sequence_number = context.get("packet_seq_num")
         packet.events_discarded = context.get("events_discarded")
         packet.begin_ticks, packet.end_ticks = context.get("timestamp_begin"), context.get("timestamp_end")

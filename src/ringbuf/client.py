@@ -49,7 +49,10 @@ class Client:
         buffer[:] = bytes(len(buffer))
 
     def packet_header_size(self) -> int:
-        """Bytes of packet header: asked once, when the channel is created."""
+        """Bytes of packet header: asked once, when the channel is created.
+
+        Where it is not overridden, a global channel has 4 bytes less; `Channel.packet_header_size` is exact.
+        """
         return 84
 
     def buffer_begin(self, stream, timestamp: int, subbuf_idx: int, header: memoryview) -> None:

@@ -176,7 +176,8 @@ cdef extern from "ringbuf/producer.h" nogil:
     ringbuf_registry_t ringbuf_registry
 
     ringbuf_producer *ringbuf_this_producer(ringbuf_channel *ch)
-    int ringbuf_wait_for_space(const ringbuf_channel *ch, uint32_t stream_idx, uint64_t deadline_ns)
+    uint32_t ringbuf_space_wanted(const ringbuf_channel *ch, uint32_t stream_idx)
+    int ringbuf_wait_for_space(const ringbuf_channel *ch, uint32_t stream_idx, uint32_t seq, uint64_t deadline_ns)
     bint ringbuf_may_block(const ringbuf_producer_slot *producer)
     int ringbuf_reserve(ringbuf_channel *ch, ringbuf_reservation *r)
 
@@ -250,6 +251,7 @@ cdef extern from "ringbuf/channel.h" nogil:
     void ringbuf_close_reader(ringbuf_right *right)
     bint ringbuf_has_no_reader(const ringbuf_channel *ch, uint32_t stream_idx)
     bint ringbuf_is_whole(const ringbuf_channel *ch)
+    bint ringbuf_is_at_end(const ringbuf_stream_reader *r, ringbuf_producer_slot *producer)
     void ringbuf_clear_stream(ringbuf_stream_reader *r, ringbuf_producer_slot *producer)
 
 cdef extern from "ringbuf/schema.h" nogil:

@@ -6,6 +6,7 @@ from cpython.type cimport type as _type
 
 cdef extern from "Python.h":
     Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+    object PyVectorcall_Call(object callable, object args, object kwargs)
     ctypedef PyObject *(*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *) except NULL
     PyObject *Py_True
     PyObject *Py_False
@@ -207,6 +208,10 @@ cdef class Event:
     def id(self):
         """int: event class id in the channel."""
         return self.event_id
+
+    def __call__(self, *values, **named_values):
+        # For those who look whether there is a __call__; a call itself goes through the slot.
+        return PyVectorcall_Call(self, values, named_values)
 
     def __repr__(self):
         return f"<ringbuf.Event {self.name!r}({self.schema.fields})>"

@@ -12,8 +12,6 @@ from __future__ import annotations
 import heapq
 import time
 
-from .errors import EndOfStream
-
 __all__ = ["merged_records"]
 
 _PATIENCE = 0.1
@@ -67,7 +65,7 @@ def merged_records(reader, timeout):
             yield record
         if found:
             last = time.monotonic()
-        elif final and not any(cursor.is_held_up for cursor in cursors):
+        elif final and reader._is_at_end():
             return
         elif timeout is not None and time.monotonic() - last >= timeout:
             return
@@ -125,7 +123,7 @@ def _custom_records(channel, packet):
     """Walk a packet by the client's `record_get`."""
     records = []
     with memoryview(packet) as view:
-        offset = channel.client.packet_header_size()
+        offset = channel.packet_header_size
         while offset < packet.content_size:
             found = channel.client.record_get(view[: packet.content_size], offset)
             if found is None:

@@ -103,6 +103,7 @@ cdef class Packet:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Reader:
     """The one reader of a channel, or of one stream. From `Channel.reader`.
 
@@ -119,7 +120,7 @@ cdef class Reader:
     cdef uint32_t n_streams
     cdef uint32_t turn               # the stream to look at first
     cdef Packet current
-    cdef uint64_t period_ns
+    cdef uint64_t period_ns, switch_ns, next_switch_ns
     cdef bint is_open, is_reading_records
     cdef object notifier
 
@@ -147,6 +148,8 @@ cdef class Reader:
         self.channel = channel
         self.is_open = True
         self.period_ns = ch.super.read_timer_ns or _DEFAULT_READ_PERIOD_NS
+        self.switch_ns = ch.super.switch_timer_ns
+        self.next_switch_ns = _now_ns() + self.switch_ns
         for i in range(self.n_streams):
             ringbuf_stream_reader_init(ch, first + i, &self.streams[i])
         return self
@@ -209,9 +212,13 @@ cdef class Reader:
                 return self.wrap(r, RINGBUF_PUT_READ)
         return None
 
-    cdef bint is_drained(self):
+    cdef bint is_at_end(self):
+        """Finalized, and everything read, for good."""
+        cdef ringbuf_producer *producer = ringbuf_this_producer(self.channel.ch)
+        if producer is NULL:
+            return False  # no slot to close the streams with; another look comes
         for i in range(self.n_streams):
-            if not ringbuf_is_drained(&self.streams[i]):
+            if not ringbuf_is_at_end(&self.streams[i], producer.slot):
                 return False
         return True
 
@@ -221,10 +228,21 @@ cdef class Reader:
                 return True
         return False
 
+    cdef run_switch_timer(self):
+        """Flush when the channel's switch timer says so: a waiting reader is who wants it."""
+        cdef uint64_t now
+        if self.switch_ns:
+            now = _now_ns()
+            if now >= self.next_switch_ns:
+                self.flush()
+                self.next_switch_ns = max(self.next_switch_ns + self.switch_ns, now)
+
     cdef sleep(self, uint32_t seq, uint64_t deadline):
         cdef ringbuf_channel *ch = self.channel.ch
         cdef uint64_t now = _now_ns(), until
         until = min(deadline, now + (_WAIT_STEP_NS if ch.wakeup == RINGBUF_WAKEUP_WRITER else self.period_ns))
+        if self.switch_ns:
+            until = min(until, max(self.next_switch_ns, now))
         with nogil:
             ringbuf_wait_for_data(ch, seq, until)
         PyErr_CheckSignals()
@@ -260,10 +278,11 @@ cdef class Reader:
         while True:
             seq = ringbuf_data_wanted(self.channel.ch)
             final = ringbuf_is_finalized(self.channel.ch)  # before the look: what was recorded is seen
+            self.run_switch_timer()
             packet = self.poll()
             if packet is not None:
                 return packet
-            if final and self.is_drained():
+            if final and self.is_at_end():
                 raise EndOfStream("the channel is finalized and read to the end")
             if _now_ns() >= deadline:
                 return None
@@ -283,6 +302,7 @@ cdef class Reader:
         self.check()
         while True:
             seq = ringbuf_data_wanted(self.channel.ch)
+            self.run_switch_timer()
             if self.has_packet() or ringbuf_is_finalized(self.channel.ch):
                 return True
             if _now_ns() >= deadline:
@@ -386,6 +406,9 @@ cdef class Reader:
 
     def _is_stream_drained(self, uint32_t i):
         return ringbuf_is_drained(&self.streams[i])
+
+    def _is_at_end(self):
+        return self.is_at_end()
 
     @property
     def stream_indices(self):

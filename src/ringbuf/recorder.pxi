@@ -56,6 +56,7 @@ cdef int _check_consumer(int ret, object directory) except -1:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Consumer:
     """The native thread that writes packets to files; `ringbuf.Recorder` is the thing to use.
 

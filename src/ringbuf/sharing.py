@@ -56,8 +56,11 @@ def attach(target, *, client=None, clock=None) -> Channel:
 
 def _attach_number(number: int, client, clock) -> Channel:
     """A descriptor of this process if it is a channel; else a pid."""
-    if _is_channel(f"/proc/self/fd/{number}"):
+    own = f"/proc/self/fd/{number}"
+    if _is_channel(own):
         return _attach_descriptor(number, client, clock)
+    if os.path.exists(own) and not os.path.exists(f"/proc/{number}"):
+        return _attach_descriptor(number, client, clock)  # says what is wrong with it
     paths = channels_of(number)
     if not paths:
         raise RegionError(f"process {number} has no ringbuf channel open, and {number} is no descriptor of one")

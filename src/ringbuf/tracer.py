@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from . import sharing as _sharing
+from typing import TYPE_CHECKING
+
 from . import contexts as _contexts
 from . import schema as _schema
+from . import sharing as _sharing
 from ._core import Channel, ContextBlock, Event
+from .stats import Stats
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
 
 __all__ = ["Tracer"]
 
@@ -132,11 +138,11 @@ class Tracer:
             [context.enum_class for context in contexts],
         )
 
-    def stats(self):
+    def stats(self) -> Stats:
         """Counters of the channel (`Stats`)."""
         return self.channel.stats()
 
-    def record(self, directory, **options):
+    def record(self, directory, **options) -> Recorder:
         """Stream packets to a CTF trace directory from now on; a context manager.
 
         See `ringbuf.Recorder`.
@@ -145,7 +151,7 @@ class Tracer:
 
         return Recorder(self.channel, directory, **options)
 
-    def snapshot(self, directory, *, last: float | None = None):
+    def snapshot(self, directory, *, last: float | None = None) -> dict:
         """Write what the buffers hold now to a new CTF trace directory; nothing is consumed.
 
         See `ringbuf.snapshot`.

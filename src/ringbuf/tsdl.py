@@ -375,7 +375,7 @@ class _Parser:
         }
         while self._peek().kind != "end":
             word = self._peek().text
-            if word in blocks and self._tokens[self._next + 1].kind == "{":
+            if word in blocks and self._peek_after().kind == "{":
                 self._take()
                 blocks[word]()
                 self._expect(";")
@@ -398,6 +398,9 @@ class _Parser:
 
     def _peek(self) -> _Token:
         return self._tokens[self._next]
+
+    def _peek_after(self) -> _Token:
+        return self._tokens[min(self._next + 1, len(self._tokens) - 1)]
 
     def _take(self) -> _Token:
         token = self._tokens[self._next]
@@ -436,8 +439,7 @@ class _Parser:
 
     def _is_entry(self) -> bool:
         # No type is followed by these where a name is: `string = ...` is an entry too.
-        after = self._tokens[min(self._next + 1, len(self._tokens) - 1)].kind
-        return self._peek().kind == "name" and after in ("=", ":=", ".") or self._peek().kind == "string"
+        return self._peek().kind == "name" and self._peek_after().kind in ("=", ":=", ".") or self._peek().kind == "string"
 
     def _entry(self, entries: dict) -> None:
         key = self._take().text
@@ -618,8 +620,6 @@ class _Parser:
             base = self._alias_before_name()
         declared = []
         while True:
-            if self._peek().kind == "*":
-                raise self._error("pointers are not supported")
             name = self._expect("name").text
             declared.append((name, self._suffixed(base)))
             if not self._accept(","):
@@ -628,8 +628,10 @@ class _Parser:
     def _alias_before_name(self) -> Type:
         line = self._peek().line
         words = []
-        while self._peek().kind == "name" and self._tokens[self._next + 1].kind == "name":
+        while self._peek().kind == "name" and self._peek_after().kind == "name":
             words.append(self._take().text)
+        if self._peek_after().kind == "*":
+            raise self._error("pointers are not supported")
         if not words:
             raise self._error(f"expected a type and a name at {self._peek().text!r}", line)
         return self._alias(" ".join(word for word in words if word != "const"), line)

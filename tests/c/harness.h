@@ -80,6 +80,7 @@ struct test_case {
 /* Shared by a case's processes and the one that reports. */
 struct test_verdict {
 	atomic_int state; /* 0 nothing yet, 1 being written, 2 failed, 3 skipped */
+	unsigned long long run; /* which one of many random runs: RINGBUF_RUN repeats it alone */
 	char reason[1000];
 };
 
@@ -169,6 +170,15 @@ rnd_below(uint64_t n)
 	return rnd() % n;
 }
 
+/*
+ * Random runs one after another, for `seconds` or RINGBUF_SOAK, each with its
+ * own numbers:  for (struct runs r = runs(1); next_run(&r);) ... r.n ...
+ */
+struct runs {
+	uint64_t n, end_ns;
+	int only;
+};
+
 /* ---- time ---- */
 
 static UNUSED uint64_t
@@ -196,6 +206,33 @@ soak_ns(double seconds)
 	const char *env = getenv("RINGBUF_SOAK");
 
 	return (uint64_t)((env && *env ? atof(env) : seconds) * 1e9);
+}
+
+static UNUSED struct runs
+runs(double seconds)
+{
+	const char *only = getenv("RINGBUF_RUN");
+	struct runs r = {(uint64_t)-1, now_ns() + soak_ns(seconds), 0};
+
+	if (only && *only) {
+		r.n = strtoull(only, NULL, 0) - 1;
+		r.only = 1;
+	}
+	return r;
+}
+
+/* At least one; returns 0 when it is time to stop. */
+static UNUSED int
+next_run(struct runs *r)
+{
+	if (r->only == 2 || (!r->only && r->n != (uint64_t)-1 && now_ns() > r->end_ns))
+		return 0;
+	if (r->only)
+		r->only = 2;
+	r->n++;
+	rnd_seed(r->n);
+	test_verdict->run = r->n;
+	return 1;
 }
 
 /* ---- threads and processes ---- */
@@ -791,8 +828,9 @@ test_report(const struct test_case *c, int status, int timed_out)
 	else if (WEXITSTATUS(status))
 		snprintf(why, sizeof(why), "exit status %d", WEXITSTATUS(status));
 	if (state == 2 || *why)
-		printf("not ok %s: %s (RINGBUF_SEED=%llu)\n", c->name,
-		       state == 2 ? test_verdict->reason : why, (unsigned long long)test_seed);
+		printf("not ok %s: %s (RINGBUF_SEED=%llu RINGBUF_RUN=%llu)\n", c->name,
+		       state == 2 ? test_verdict->reason : why, (unsigned long long)test_seed,
+		       test_verdict->run);
 	else if (state == 3)
 		printf("ok %s # SKIP %s\n", c->name, test_verdict->reason);
 	else

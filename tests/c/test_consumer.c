@@ -113,7 +113,7 @@ found_one(struct found *found, const struct record *rec)
 	LT(rec->stamp.seq, SEQ_MAX);
 	times = &found->times[rec->stamp.producer];
 	if (!*times)
-		*times = calloc(1, SEQ_MAX);
+		*times = shared_memory(SEQ_MAX);
 	found->records++;
 	found->repeated += (*times)[rec->stamp.seq] != 0;
 	(*times)[rec->stamp.seq]++;
@@ -182,13 +182,8 @@ read_file(struct trace *tr, const char *path, uint32_t stream_idx)
 		read_packet(tr, &p);
 		GE(p.timestamp_begin, end);
 		if (off == 0) {
-			tr->unknown += p.events_discarded != 0 && p.content_size != tr->ch->packet_header_size;
-			/* an empty first packet is there to say what is known */
-			if (p.content_size == tr->ch->packet_header_size)
-				discarded = p.events_discarded;
-			else
-				tr->first_seq = p.sequence_number;
-			tr->unknown += tr->ch->mode == RINGBUF_DISCARD ? 0 : 0;
+			tr->unknown += p.events_discarded != 0;
+			tr->first_seq = p.sequence_number;
 		} else {
 			GE(p.events_discarded, discarded);
 			tr->told += p.events_discarded - discarded;
@@ -348,6 +343,24 @@ record_n(struct ringbuf_channel *ch, uint64_t first, uint64_t n)
 {
 	for (uint64_t i = 0; i < n; i++)
 		EQ(record(ch, 100, first + i), 0);
+}
+
+/*
+ * A child whose threads record, so that this process may fork with a single thread.
+ * When it ends, the number of records that each tried is in its struct producer.
+ */
+static pid_t
+spawn_producers(struct producer **p, int n, struct ringbuf_channel *ch, uint64_t records, atomic_int *stop)
+{
+	pid_t child;
+
+	*p = shared_memory((size_t)n * sizeof(**p));
+	child = spawn();
+	if (child)
+		return child;
+	start_producers(*p, n, ch, records, stop);
+	join_producers(*p, n);
+	_exit(0);
 }
 
 /* Losses that a trace tells: not those of a channel that was off. */
@@ -866,7 +879,7 @@ record_packets(struct ringbuf_channel *ch, uint64_t first, uint64_t n)
 TEST(a_full_disk_is_reported_and_heals)
 {
 	struct ringbuf_channel *ch = create(CONFIG(.n_subbufs = 16, .wakeup = RINGBUF_WAKEUP_WRITER));
-	const char *disk = in_work_dir("disk"), *dir = in_work_dir("disk/trace");
+	const char *disk, *dir;
 	struct ringbuf_consumer *c;
 	struct found found = {{0}, 0, 0};
 	struct ringbuf_consumer_stats st;
@@ -876,6 +889,8 @@ TEST(a_full_disk_is_reported_and_heals)
 
 	if (geteuid() != 0)
 		SKIP("mounting a small tmpfs needs root");
+	disk = in_work_dir("disk");
+	dir = in_work_dir("disk/trace");
 	EQ(mkdir(disk, 0700), 0);
 	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mount("tmpfs", disk, "tmpfs", 0, "size=40960"))
@@ -894,7 +909,7 @@ TEST(a_full_disk_is_reported_and_heals)
 	LT(st.packets, 8);
 	EQ(file_size(in_work_dir("disk/trace/stream")), st.packets * 4096); /* whole ones */
 	EQ(stats_of(ch).written, n);
-	EQ(lost_total(&(struct ringbuf_stats){0}) + losses(ch), 0);
+	EQ(losses(ch), 0);
 
 	EQ(ftruncate(fd, 0), 0); /* room */
 	WAIT_UNTIL(consumed(c).packets == 8);
@@ -953,10 +968,10 @@ TEST(a_directory_that_disappears_is_reported_and_not_made_again)
 	uint64_t n = record_packets(ch, 0, 3), first_left;
 
 	WAIT_UNTIL(consumed(c).packets == 3);
-	sleep_ms(150); /* so that the next write is preceded by a look */
 	remove_tree(dir);
+	WAIT_UNTIL(consumed(c).streams_failed == 1); /* also when there is nothing to write */
 	n = record_packets(ch, n, 4);
-	WAIT_UNTIL(consumed(c).streams_failed == 1);
+	sleep_ms(50);
 	EQ(consumed(c).last_error, ENOENT);
 	EQ(consumed(c).packets, 3);
 	n = record_packets(ch, n, 2); /* producers go on */
@@ -1091,7 +1106,7 @@ TEST(a_damaged_packet_is_left_out_and_counted)
 		switch (where) {
 		case 0: memcpy(data, &nonsense, 4); break;
 		case 1: memcpy(data + 56, &nonsense, 8); break;
-		case 2: ringbuf_store(&sb->packet_size, nonsense, RINGBUF_RELAXED); break;
+		case 2: ringbuf_store(&sb->packet_size, 0, RINGBUF_RELAXED); break;
 		case 3: ringbuf_store(&sb->content_size, 0, RINGBUF_RELAXED); break;
 		}
 		ringbuf_consumer_poke(c);
@@ -1114,6 +1129,7 @@ TEST(losses_at_the_end_are_in_the_trace)
 
 	while (record(ch, 100, n) == 0)
 		n++;
+	flush(ch); /* so that no packet is open, which would tell what follows */
 	for (lost_n = 1; lost_n < 1000; lost_n++)
 		EQ(record(ch, 100, n), -ENOBUFS);
 	EQ(losses(ch), 1000);
@@ -1199,6 +1215,63 @@ TEST(losses_between_two_consumers_are_in_the_second_trace)
 	ringbuf_close(ch);
 }
 
+/* Packets overwritten before the consumer came to them: their losses are told, older ones not. */
+TEST(losses_before_the_consumer_began_are_not_its_own)
+{
+	struct ringbuf_channel *ch = create(CONFIG(.mode = RINGBUF_OVERWRITE, .wakeup = RINGBUF_WAKEUP_NONE));
+	struct ringbuf_consumer *c;
+	struct trace tr;
+
+	EQ(record(ch, 5000, 0), -ENOSPC);
+	record_packets(ch, 0, 10);
+	c = consume(ch, in_work_dir("trace"));
+	EQ(record(ch, 5000, 0), -ENOSPC);
+	EQ(record(ch, 5000, 0), -ENOSPC);
+	record_packets(ch, 1000, 10);
+	stop_consumer(c);
+	tr = read_trace(ch, in_work_dir("trace"), NULL, 0);
+	EQ(tr.told, 2);
+	EQ(tr.unknown, 0);
+	ringbuf_close(ch);
+}
+
+/* A client's own packets are none of our business: its bytes, and an empty packet of its making. */
+static void
+own_begin(const struct ringbuf_channel *ch UNUSED, struct ringbuf_stream *s UNUSED, uint32_t stream_idx UNUSED,
+	  uint32_t subbuf_idx UNUSED, uint64_t timestamp UNUSED, uint8_t *header)
+{
+	memset(header, 0xab, 32);
+}
+
+static void
+own_end(const struct ringbuf_channel *ch UNUSED, struct ringbuf_stream *s UNUSED, uint32_t stream_idx UNUSED,
+	uint32_t subbuf_idx UNUSED, uint64_t timestamp UNUSED, uint64_t data_size, uint8_t *header)
+{
+	memcpy(header + 8, &data_size, 8);
+}
+
+TEST(a_clients_own_packets_are_written_as_they_are)
+{
+	static const struct ringbuf_client client = {.buffer_begin = own_begin, .buffer_end = own_end};
+	struct ringbuf_channel *ch = create(CONFIG(.client = &client, .packet_header_size = 32));
+	struct ringbuf_consumer *c = consume(ch, in_work_dir("trace"));
+	uint8_t data[3 * 4096];
+	int fd;
+
+	record_n(ch, 0, 3);
+	flush(ch);
+	EQ(record(ch, 5000, 0), -ENOSPC);
+	EQ(stop_consumer(c).records, 3);
+	fd = open(in_work_dir("trace/stream"), O_RDONLY);
+	EQ(read(fd, data, sizeof(data)), 2 * 4096);
+	close(fd);
+	EQ(data[0], 0xab);
+	EQ(data[31], 0xab);
+	EQ(data[4096], 0xab);
+	EQ(get_le(data + 4096 + 8, 8), 32);
+	ringbuf_close(ch);
+}
+
 /* ---- processes that end ---- */
 
 static void
@@ -1231,11 +1304,11 @@ TEST(the_next_consumer_goes_on_after_a_kill_anywhere)
 	struct ringbuf_channel *ch = create(CONFIG(.wakeup = RINGBUF_WAKEUP_WRITER, .n_subbufs = 8,
 						   .blocking_timeout_ns = FOR_EVER));
 	struct found found = {{0}, 0, 0};
-	struct producer p[2];
+	struct producer *p;
 	uint64_t n = 100000, kills = 0, records_max = 4096 / (16 + 8);
+	pid_t producers = spawn_producers(&p, 2, ch, n, NULL);
 	int status;
 
-	start_producers(p, 2, ch, n, NULL);
 	for (unsigned int round = 0; round < 2; round++)
 		for (unsigned int i = 0; i < ARRAY_SIZE(points); i++) {
 			const char *dir = in_work_dir("%llu", (unsigned long long)kills);
@@ -1248,9 +1321,10 @@ TEST(the_next_consumer_goes_on_after_a_kill_anywhere)
 	{
 		struct ringbuf_consumer *c = consume(ch, in_work_dir("last"));
 
-		EQ(join_producers(p, 2), 2 * n);
+		reap(producers);
 		stop_consumer(c);
 	}
+	EQ(p[0].written + p[1].written, 2 * n);
 	for (uint64_t i = 0; i < kills; i++) {
 		struct trace tr = read_trace(ch, in_work_dir("%llu", (unsigned long long)i), &found, 1);
 
@@ -1268,13 +1342,13 @@ TEST(the_next_consumer_goes_on_after_a_kill_anywhere)
 TEST(in_overwrite_mode_too_with_what_was_lapped_counted)
 {
 	struct ringbuf_channel *ch = create(CONFIG(.mode = RINGBUF_OVERWRITE, .wakeup = RINGBUF_WAKEUP_WRITER));
-	struct producer p[2];
-	atomic_int stop = 0;
+	atomic_int *stop = shared_memory(sizeof(*stop));
+	struct producer *p;
+	pid_t producers = spawn_producers(&p, 2, ch, SEQ_MAX, stop);
 	struct ringbuf_stats rs;
 	struct ringbuf_consumer *c;
 	int status;
 
-	start_producers(p, 2, ch, SEQ_MAX, &stop);
 	for (unsigned int i = 0; i < 10; i++) {
 		pid_t child = consume_until_killed_at(ch, in_work_dir("%u", i),
 						      i % 2 ? "consumer_written" : "reader_accounted", i);
@@ -1284,8 +1358,8 @@ TEST(in_overwrite_mode_too_with_what_was_lapped_counted)
 		read_trace(ch, in_work_dir("%u", i), NULL, 1);
 	}
 	c = consume(ch, in_work_dir("last"));
-	atomic_store(&stop, 1);
-	join_producers(p, 2);
+	atomic_store(stop, 1);
+	reap(producers);
 	stop_consumer(c);
 	read_trace(ch, in_work_dir("last"), NULL, 0);
 	rs = stats_of(ch);
@@ -1340,7 +1414,9 @@ TEST(a_forked_child_has_no_consumer_and_does_no_harm)
 			ringbuf_consumer_poke(c);
 			ringbuf_consumer_stats(c, &st);
 			EQ(ringbuf_consumer_stop(c, NS_PER_S), -ECHILD);
-			EQ(record_event(ch, 1, 50, 1, 2, (uint64_t)i), 0); /* it may record */
+			/* it may record; but ThreadSanitizer does not see what orders two processes */
+			if (!SANITIZED)
+				EQ(record_event(ch, 1, 50, 1, 2, (uint64_t)i), 0);
 			ringbuf_consumer_destroy(c);
 			ringbuf_close(ch);
 			_exit(0);
@@ -1348,11 +1424,11 @@ TEST(a_forked_child_has_no_consumer_and_does_no_harm)
 		reap(child);
 	}
 	EQ(join_producers(p, 2), 100000);
-	EQ(stop_consumer(c).records, 100005);
+	EQ(stop_consumer(c).records, 100000 + (SANITIZED ? 0 : 5));
 	read_trace(ch, dir, &found, 0);
 	check_found_all(&found, 0, 50000);
 	check_found_all(&found, 1, 50000);
-	check_found_all(&found, 2, 5);
+	check_found_all(&found, 2, SANITIZED ? 0 : 5);
 	EQ(found.repeated, 0);
 	ringbuf_close(ch);
 }
@@ -1435,7 +1511,8 @@ TEST(snapshots_under_overwriting_producers_are_well_formed)
 		LE(tr.gaps, st.lapped + st.incomplete);
 		lapped += st.lapped;
 		for (int j = 0; j < PRODUCERS_MAX; j++)
-			free(found.times[j]);
+			if (found.times[j])
+				munmap(found.times[j], SEQ_MAX);
 		remove_tree(dir);
 		if (atomic_load(&stop))
 			break;
@@ -1460,6 +1537,7 @@ TEST(a_snapshot_tells_the_losses)
 
 	while (record(ch, 100, n) == 0)
 		n++;
+	flush(ch);
 	for (int i = 1; i < 100; i++)
 		EQ(record(ch, 100, n), -ENOBUFS);
 	st = snapshot(ch, in_work_dir("full"), 0);

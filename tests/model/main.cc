@@ -44,7 +44,7 @@ struct model_suite : rl::test_suite<model_suite<N>, N> {
 		model_machine.quiet = model_limits.search == MODEL_TREE && !loud;
 		model_orders.strong = current->strong;
 		model_walk = NULL;
-		model_region.build(current->config);
+		model_region.build(current->config, N + 1); /* one more for the end */
 		if (current->begin)
 			current->begin();
 	}
@@ -157,7 +157,7 @@ describe_bounds(char *text, size_t size)
 static int
 run_tree(double seconds)
 {
-	static const unsigned bounds[][2] = {{0, 0}, {1, 0}, {1, 1}, {2, 0}, {2, 1}, {2, 2}, {3, 1}, {3, 2}, {4, 2},
+	static const unsigned bounds[][2] = {{0, 0}, {1, 0}, {1, 1}, {2, 0}, {1, 2}, {2, 1}, {2, 2}, {3, 1}, {3, 2}, {4, 2},
 					     {5, 3}, {6, 4}, {MODEL_UNBOUNDED, MODEL_UNBOUNDED}};
 	char how[32] = "tree", done[32] = "tree (none)";
 	double start = model_seconds();

@@ -2,7 +2,7 @@
 #include "model.h"
 
 struct model_log model_log;
-void (*model_walk)(struct ringbuf_stream_reader *r);
+uint64_t (*model_walk)(struct ringbuf_stream_reader *r);
 
 static const uint32_t payload_sizes[MODEL_EVENTS] = {4, 52, 84, 172, 173};
 
@@ -46,6 +46,18 @@ cause_of(int ret)
 	}
 }
 
+/* What ringbuf_reserve() does once it knows the thread's slot. */
+static int
+reserve_blocking(struct ringbuf_producer_slot *producer, struct ringbuf_reservation *r)
+{
+	int ret;
+
+	r->flags |= RINGBUF_NONBLOCK;
+	ret = ringbuf_reserve_as(&model_region.ch, producer, r);
+	r->flags &= ~RINGBUF_NONBLOCK;
+	return ret == -EAGAIN ? ringbuf_reserve_blocking(&model_region.ch, producer, r, UINT64_MAX) : ret;
+}
+
 int
 model_reserve(enum model_event event, struct ringbuf_reservation *r, uint32_t flags)
 {
@@ -58,10 +70,13 @@ model_reserve(enum model_event event, struct ringbuf_reservation *r, uint32_t fl
 	memset(r, 0, sizeof(*r));
 	r->event_id = event;
 	r->payload_size = payload_sizes[event];
-	r->flags = flags;
+	r->flags = flags & ~MODEL_BLOCK;
 	record->state = MODEL_TRYING;
 	record->event = event;
-	ret = ringbuf_reserve_as(&model_region.ch, model_region.producer(me), r);
+	if (flags & MODEL_BLOCK)
+		ret = reserve_blocking(model_region.producer(me), r);
+	else
+		ret = ringbuf_reserve_as(&model_region.ch, model_region.producer(me), r);
 	if (ret) {
 		enum ringbuf_cause cause = cause_of(ret);
 
@@ -135,7 +150,8 @@ model_found(struct ringbuf_stream_reader *r, uint32_t word, uint32_t last_word, 
 	RL_ASSERT((word & 0xff) == record->event);
 	RL_ASSERT(timestamp == record->timestamp);
 	RL_ASSERT(timestamp >= r->packet.timestamp_begin && timestamp <= r->packet.timestamp_end);
-	record->looks++;
+	RL_ASSERT(!record->found);
+	record->found = true;
 }
 
 /* What stands at `off` of a packet. */
@@ -231,10 +247,10 @@ model_check_packet(struct ringbuf_stream_reader *r)
 	RL_ASSERT(ringbuf_pos_sub(p->pos, model_region.ch.start_pos) >> MODEL_ORDER == p->sequence_number);
 	RL_ASSERT(p->content_size >= model_region.ch.packet_header_size);
 	RL_ASSERT(p->timestamp_begin <= p->timestamp_end);
-	if (model_walk)
-		model_walk(r);
-	else
-		RL_ASSERT(walk_ctf(r) == p->records);
+	for (int i = 0; i < MODEL_THREADS_MAX; i++)
+		for (unsigned j = 0; j < model_log.n[i]; j++)
+			model_log.records[i][j].found = false;
+	RL_ASSERT((model_walk ? model_walk(r) : walk_ctf(r)) == p->records);
 	if (packet->seen++) /* again: nothing may have changed */
 		RL_ASSERT(packet->begin == p->timestamp_begin && packet->end == p->timestamp_end &&
 			  packet->discarded == p->events_discarded && packet->records == p->records);
@@ -244,34 +260,63 @@ model_check_packet(struct ringbuf_stream_reader *r)
 	packet->records = p->records;
 }
 
+/* Count the packet checked last as read, or take that back. */
+static void
+note(struct ringbuf_stream_reader *r, int times)
+{
+	for (int i = 0; i < MODEL_THREADS_MAX; i++)
+		for (unsigned j = 0; j < model_log.n[i]; j++)
+			if (model_log.records[i][j].found)
+				model_log.records[i][j].reads += (unsigned)times;
+	model_log.read += (uint64_t)times * r->packet.records;
+}
+
 void
 model_note_read(struct ringbuf_stream_reader *r)
 {
-	for (int i = 0; i < MODEL_THREADS_MAX; i++)
-		for (unsigned j = 0; j < model_log.n[i]; j++) {
-			struct model_record *record = &model_log.records[i][j];
+	note(r, 1);
+}
 
-			record->reads += record->looks;
-			record->looks = 0;
-		}
-	model_log.read += r->packet.records;
+void
+model_unnote_read(struct ringbuf_stream_reader *r)
+{
+	note(r, -1);
+}
+
+int
+model_hold(struct ringbuf_stream_reader *r)
+{
+	int ret = ringbuf_get_next_subbuf(r);
+
+	if (!ret)
+		model_check_packet(r);
+	return ret;
 }
 
 int
 model_read(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 {
-	int ret = ringbuf_get_next_subbuf(r);
+	int ret = model_hold(r);
 
 	if (ret)
 		return ret;
-	for (int i = 0; i < MODEL_THREADS_MAX; i++)
-		for (unsigned j = 0; j < model_log.n[i]; j++)
-			model_log.records[i][j].looks = 0;
-	model_check_packet(r);
 	if (how == RINGBUF_PUT_READ)
 		model_note_read(r);
 	ringbuf_put_subbuf(r, how);
 	return 0;
+}
+
+void
+model_snapshot(struct ringbuf_stream_reader *r)
+{
+	uint64_t pos, to;
+
+	for (ringbuf_snapshot_range(r, &pos, &to); ringbuf_pos_diff(to, pos) > 0;
+	     pos = ringbuf_pos_add(pos, MODEL_SUBBUF_SIZE))
+		if (ringbuf_get_subbuf(r, pos) == 0) {
+			model_check_packet(r);
+			ringbuf_put_subbuf(r, RINGBUF_PUT_BACK);
+		}
 }
 
 /* ---- the end of each execution ---- */
@@ -328,7 +373,7 @@ void
 model_finish(void)
 {
 	struct ringbuf_channel *ch = &model_region.ch;
-	struct ringbuf_producer_slot *producer = model_region.producer(MODEL_PRODUCERS - 1);
+	struct ringbuf_producer_slot *producer = model_region.producer((int)ch->n_producers - 1);
 	struct ringbuf_stats st;
 	uint64_t committed = 0, unread = 0, lost = 0;
 
@@ -373,5 +418,5 @@ model_finish(void)
 			unread += !record->reads;
 		}
 	RL_ASSERT(unread == st.overrun);
-	RL_ASSERT(ch->mode == RINGBUF_OVERWRITE || !unread);
+	RL_ASSERT(ch->mode == RINGBUF_OVERWRITE || st.overrun == st.cleared);
 }

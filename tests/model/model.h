@@ -40,7 +40,7 @@ struct model_record {
 	uint32_t event;
 	uint64_t timestamp;
 	unsigned reads; /* in packets that were then released as read */
-	unsigned looks; /* in any packet */
+	bool found;     /* in the packet checked last */
 };
 
 #define MODEL_RECORDS_MAX 16 /* of one thread */
@@ -69,6 +69,8 @@ model_me(void)
 	return (int)rl::ctx().threadx_->index_;
 }
 
+#define MODEL_BLOCK (UINT32_C(1) << 31) /* wait for room, as in a blocking channel */
+
 /* One attempt at a record by the calling thread. Returns what ringbuf_reserve_as did. */
 int model_write(enum model_event event, enum model_fate fate = MODEL_COMMIT, uint32_t flags = 0);
 
@@ -82,13 +84,20 @@ void model_flush(unsigned int flags = 0, uint32_t stream_idx = 0);
 
 /* Check the packet that r holds, against the log and against itself. */
 void model_check_packet(struct ringbuf_stream_reader *r);
-/* Its records have now been read: before it is put as READ. */
+/* Its records have now been read: called before it is put as READ. And taken back, when
+ * the reader died over the put and the packet is held again. */
 void model_note_read(struct ringbuf_stream_reader *r);
+void model_unnote_read(struct ringbuf_stream_reader *r);
 /* Hold the next packet, check it, give it back. Returns what ringbuf_get_next_subbuf did. */
 int model_read(struct ringbuf_stream_reader *r, enum ringbuf_put how = RINGBUF_PUT_READ);
 
-/* A custom client's own idea of a packet (packets.cc); NULL: CTF. */
-extern void (*model_walk)(struct ringbuf_stream_reader *r);
+/* Hold what the reader finds next, check it, and leave it held. */
+int model_hold(struct ringbuf_stream_reader *r);
+/* All packets of a snapshot taken now: look at each, put it back. */
+void model_snapshot(struct ringbuf_stream_reader *r);
+
+/* A custom client's own walk over a packet, which returns its records; NULL: CTF's. */
+extern uint64_t (*model_walk)(struct ringbuf_stream_reader *r);
 
 /* Note a record found at `word` of a packet; what a walk calls for each. */
 void model_found(struct ringbuf_stream_reader *r, uint32_t word, uint32_t last_word, uint64_t timestamp);
@@ -115,8 +124,10 @@ struct model_table {
 
 #define MODEL_TABLE(models) static struct model_table table((models), sizeof(models) / sizeof((models)[0]))
 
-/* Geometries most models use: two sub-buffers, one global stream, below the wrap. */
+/* The configurations that most models use: two sub-buffers, one global stream, just
+ * below the wrap of positions. */
 #define MODEL_DISCARD_2 {RINGBUF_DISCARD, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP, NULL, 0}
 #define MODEL_OVERWRITE_2 {RINGBUF_OVERWRITE, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP, NULL, 0}
+#define MODEL_OVERWRITE_4 {RINGBUF_OVERWRITE, 2, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP, NULL, 0}
 
 #endif /* MODEL_MODEL_H */

@@ -8,11 +8,23 @@ static void full(void) { model_write(MODEL_FULL); }
 static void full_twice(void) { model_write(MODEL_FULL); model_write(MODEL_FULL); }
 static void full_thrice(void) { model_write(MODEL_FULL); model_write(MODEL_FULL); model_write(MODEL_FULL); }
 
+static void tiny(void) { model_write(MODEL_TINY); }
+static void big_then_half(void) { model_write(MODEL_BIG); model_write(MODEL_HALF); }
+static void full_6(void) { full_thrice(); full_thrice(); }
+
+/* Sequentially consistent, so that no load is old: the slot that this record needs was
+ * always delivered, or `produced` had moved. */
+static void full_not_wrapped(void) { RL_ASSERT(model_write(MODEL_FULL) == 0); }
+
 static const struct model models[] = {
 	{"producers_half_discard", MODEL_DISCARD_2, {half_twice, half}, NULL, NULL, false},
 	{"producers_third_discard", MODEL_DISCARD_2, {third_twice, third_twice}, NULL, NULL, false},
 	{"producers_full_overwrite", MODEL_OVERWRITE_2, {full_thrice, full}, NULL, NULL, false},
 	{"producers_mixed_overwrite", MODEL_OVERWRITE_2, {full_twice, third_twice}, NULL, NULL, false},
 	{"producers_three_overwrite", MODEL_OVERWRITE_2, {full_twice, half_twice, full}, NULL, NULL, false},
+	{"producers_tiny", MODEL_DISCARD_2, {tiny, tiny}, NULL, NULL, false},
+	{"producers_three_tiny", MODEL_DISCARD_2, {tiny, tiny, tiny}, NULL, NULL, false},
+	{"producers_big", MODEL_DISCARD_2, {big_then_half, big_then_half}, NULL, NULL, false},
+	{"producers_false_wrap", MODEL_OVERWRITE_4, {full_6, full_not_wrapped}, NULL, NULL, true},
 };
 MODEL_TABLE(models);

@@ -24,6 +24,7 @@ model_region::each_stream_word(struct ringbuf_stream *s, F f)
 		f(s->dropped_total[i], MODEL_OWNED);
 	}
 	f(s->hold_pos, MODEL_OWNED);
+	f(s->read_discarded, MODEL_OWNED);
 	f(s->hold, MODEL_PRIVATE);
 	f(s->hold_seq, MODEL_OWNED);
 	f(s->spare, MODEL_SHARED);
@@ -69,7 +70,7 @@ model_region::each_word(F f)
 	f(ch.control->state, MODEL_SHARED);
 	f(ch.control->data_seq, MODEL_SHARED);
 	f(ch.control->data_wanted, MODEL_SHARED);
-	for (int i = 0; i < MODEL_PRODUCERS; i++) {
+	for (int i = 0; i < (int)ch.n_producers; i++) {
 		struct ringbuf_producer_slot *p = producer(i);
 
 		for (int j = 0; j < RINGBUF_NESTING_MAX; j++) {
@@ -99,7 +100,7 @@ model_region::place(uint64_t *off, uint64_t n)
 }
 
 void
-model_region::build(const struct model_config &cfg)
+model_region::build(const struct model_config &cfg, uint32_t n_producers)
 {
 	struct ringbuf_superblock *super;
 	uint64_t off = 0, n;
@@ -119,7 +120,7 @@ model_region::build(const struct model_config &cfg)
 	ch.wakeup = (uint8_t)cfg.wakeup;
 	ch.clock = RINGBUF_CLOCK_TSC;
 	ch.n_streams = cfg.n_streams;
-	ch.n_producers = MODEL_PRODUCERS;
+	ch.n_producers = n_producers;
 	ch.page_size = 16;
 	ch.packet_header_size = cfg.packet_header_size ? cfg.packet_header_size
 				: cfg.n_streams > 1    ? RINGBUF_CTF_PACKET_HEADER_SIZE
@@ -132,7 +133,7 @@ model_region::build(const struct model_config &cfg)
 	memset(super->uuid, 0xab, sizeof(super->uuid));
 	ch.control = place<struct ringbuf_control>(&off, 1);
 	ch.producers_off = off;
-	place<struct ringbuf_producer_slot>(&off, MODEL_PRODUCERS);
+	place<struct ringbuf_producer_slot>(&off, n_producers);
 	ch.streams_off = off;
 	for (uint32_t i = 0; i < ch.n_streams; i++) {
 		uint64_t begin = off;
@@ -155,7 +156,7 @@ model_region::build(const struct model_config &cfg)
 		w.word.store(0, rl::mo_relaxed, $);
 		if (kind == MODEL_OWNED) {
 			RL_ASSERT(n_owners < sizeof(owners) / sizeof(owners[0]));
-			w.owner = ::new ((void *)owners[n_owners++]) shadow((unsigned char)0);
+			w.owner = ::new ((void *)owners[n_owners++]) shadow(0);
 		}
 	});
 	for (uint32_t i = 0; i < ch.n_streams; i++)
@@ -184,7 +185,7 @@ model_region::destroy(void)
 			ringbuf_subbuf_at(&ch, s, j)->~ringbuf_subbuf();
 		s->~ringbuf_stream();
 	}
-	for (int i = 0; i < MODEL_PRODUCERS; i++)
+	for (int i = 0; i < (int)ch.n_producers; i++)
 		producer(i)->~ringbuf_producer_slot();
 	ch.control->~ringbuf_control();
 	const_cast<struct ringbuf_superblock *>(ch.super)->~ringbuf_superblock();

@@ -13,13 +13,15 @@
 #define RINGBUF_CLOCK_HEADER "seam.h"
 #define RINGBUF_CPU_HEADER "seam.h"
 #define RINGBUF_WAIT_HEADER "seam.h"
-#include <ringbuf/ringbuf.h>
+#include <ringbuf/channel.h>
+#include <ringbuf/discard.h>
+#include <ringbuf/reader.h>
+#include <ringbuf/stats.h>
 
 #define MODEL_ORDER 8 /* log2 of bytes in a sub-buffer: the smallest that has a filler map */
 #define MODEL_SUBBUF_SIZE (1 << MODEL_ORDER)
 #define MODEL_SUBBUFS_MAX 5
 #define MODEL_STREAMS_MAX 2
-#define MODEL_PRODUCERS (MODEL_THREADS_MAX + 1) /* the last one for the end of the model */
 
 struct model_config {
 	int mode;
@@ -38,7 +40,7 @@ struct model_config {
 struct model_region {
 	struct ringbuf_channel ch;
 
-	void build(const struct model_config &cfg);
+	void build(const struct model_config &cfg, uint32_t n_producers);
 	void destroy(void);
 	void touch(const void *p, size_t len, bool write, rl::debug_info_param info);
 
@@ -46,7 +48,7 @@ struct model_region {
 	struct ringbuf_producer_slot *producer(int i) { return ringbuf_producer_slot_at(&ch, (uint32_t)i); }
 
 private:
-	typedef rl::var<unsigned char> shadow;
+	typedef rl::var<int> shadow;
 	static const size_t n_shadows = MODEL_STREAMS_MAX * MODEL_SUBBUFS_MAX * MODEL_SUBBUF_SIZE / 2;
 
 	RINGBUF_ALIGNED uint8_t memory[128 * 1024];

@@ -159,7 +159,7 @@ public:
 	}
 
 	unsigned char kind;
-	rl::var<unsigned char> *owner; /* shadow of a MODEL_OWNED word: finds races on it */
+	rl::var<int> *owner; /* shadow of a MODEL_OWNED word: finds races on it */
 	mutable rl::atomic<T> word;
 
 private:

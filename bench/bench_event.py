@@ -1,0 +1,64 @@
+"""One record from Python: src/ringbuf/event.pxi and encode.h."""
+
+import time
+import timeit
+
+import pytest
+from conftest import note_ratio
+
+import ringbuf
+
+CALLS = 20_000
+ROUNDS = 50
+
+
+def calls(statement, names):
+    """A function that makes CALLS calls and returns nanoseconds for each."""
+    timer = timeit.Timer(statement, globals=names)
+    return lambda: timer.timeit(CALLS) / CALLS * 1e9
+
+
+@pytest.fixture(params=["discard", "overwrite"])
+def tracer(request):
+    with ringbuf.Tracer("bench", mode=request.param, subbuf_size=1 << 20, n_subbufs=4) as tracer:
+        yield tracer
+
+
+def compare(benchmark, channel, statement, names):
+    """Time `statement` beside time.perf_counter_ns(), in turns."""
+    run = calls(statement, names)
+    clock = calls("clock()", {"clock": time.perf_counter_ns})
+    times, clocks = [], []
+
+    def round_():
+        clocks.append(clock())
+        times.append(run())
+
+    benchmark.pedantic(round_, setup=channel.clear, rounds=ROUNDS, warmup_rounds=3)
+    note_ratio(benchmark, "call", times, "perf_counter_ns", clocks)
+    assert channel.stats().records_lost == 0
+
+
+def bench_event_with_one_integer(benchmark, one_cpu, tracer):
+    event = tracer.event("one", n="u64")
+    compare(benchmark, tracer.channel, "event(12345)", {"event": event})
+
+
+def bench_event_with_integer_text_and_float(benchmark, one_cpu, tracer):
+    event = tracer.event("three", n="u64", path="str", ms="f64")
+    compare(benchmark, tracer.channel, "event(12345, '/pay', 3.25)", {"event": event})
+
+
+def bench_disabled_event(benchmark, one_cpu, tracer):
+    event = tracer.event("one", n="u64")
+    event.enabled = False
+    compare(benchmark, tracer.channel, "event(12345)", {"event": event})
+
+
+def bench_channel_write(benchmark, one_cpu, tracer):
+    compare(benchmark, tracer.channel, "write(data)", {"write": tracer.channel.write, "data": b"12345678"})
+
+
+def bench_channel_reserve(benchmark, one_cpu, tracer):
+    statement = "slot = reserve(8); slot.payload[:] = data; slot.commit()"
+    compare(benchmark, tracer.channel, statement, {"reserve": tracer.channel.reserve, "data": b"12345678"})

@@ -1,0 +1,46 @@
+"""One record from C: include/ringbuf/reserve.h and commit.h."""
+
+import ctypes
+
+import pytest
+from conftest import note_ratio
+
+import ringbuf
+
+RECORDS = 20_000  # a round: fits the ring, so that discard mode loses nothing
+ROUNDS = 100
+
+
+@pytest.mark.parametrize("header", ["compact", "large"])
+@pytest.mark.parametrize("streams", ["per-cpu", "global"])
+@pytest.mark.parametrize("mode", ["discard", "overwrite"])
+def bench_c_record(benchmark, loops, one_cpu, mode, streams, header):
+    """An 8-byte payload, ledger on, beside the floor: clock, CPU number and two atomic operations."""
+    channel = ringbuf.Channel(
+        "bench", mode=mode, streams=streams, client=ringbuf.CtfClient(header), subbuf_size=1 << 18, n_subbufs=4
+    )
+    handle = loops.attach(f"/proc/self/fd/{channel.fileno()}".encode())
+    lost = ctypes.c_uint64()
+    records, floors = [], []
+
+    def round_():
+        floors.append(loops.loop_floor(RECORDS))
+        records.append(loops.loop_record(handle, RECORDS, ctypes.byref(lost)))
+        assert lost.value == 0
+
+    benchmark.pedantic(round_, setup=lambda: loops.drain(handle), rounds=ROUNDS, warmup_rounds=5)
+    note_ratio(benchmark, "record", records, "floor", floors)
+    loops.detach(handle)
+    channel.close()
+
+
+def bench_clock(benchmark, loops, one_cpu):
+    """Reading the clock alone, for scale."""
+    clocks, floors = [], []
+
+    def round_():
+        clocks.append(loops.loop_clock(RECORDS))
+        floors.append(loops.loop_floor(RECORDS))
+
+    benchmark.pedantic(round_, rounds=ROUNDS, warmup_rounds=5)
+    note_ratio(benchmark, "clock", clocks, "floor", floors)

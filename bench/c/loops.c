@@ -1,0 +1,91 @@
+/*
+ * loops.c - the timed loops of the benchmarks, as a shared library for ctypes.
+ *
+ * Each runs n times what its name says and returns nanoseconds per turn.
+ */
+#include <ringbuf/ringbuf.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+static volatile uint64_t sink;
+
+static double
+per_turn(uint64_t began, uint64_t n)
+{
+	return (double)(ringbuf_clock_ns(CLOCK_MONOTONIC) - began) / (double)n;
+}
+
+/* What any per-CPU, time-stamped, lock-free record must do at least. */
+EXPORT double
+loop_floor(uint64_t n)
+{
+	static _Atomic uint64_t position __attribute__((aligned(64))), count __attribute__((aligned(64)));
+	uint64_t began = ringbuf_clock_ns(CLOCK_MONOTONIC), sum = 0;
+
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t pos = atomic_load_explicit(&position, memory_order_relaxed);
+
+		sum += ringbuf_cpu() + ringbuf_tsc_early();
+		atomic_compare_exchange_strong(&position, &pos, pos + 16);
+		atomic_fetch_add(&count, 16);
+	}
+	sink = sum;
+	return per_turn(began, n);
+}
+
+EXPORT double
+loop_clock(uint64_t n)
+{
+	uint64_t began = ringbuf_clock_ns(CLOCK_MONOTONIC), sum = 0;
+
+	for (uint64_t i = 0; i < n; i++)
+		sum += ringbuf_tsc_early();
+	sink = sum;
+	return per_turn(began, n);
+}
+
+/* Records with an 8-byte payload; what is lost is counted by the channel, and told in *lost. */
+EXPORT double
+loop_record(struct ringbuf_channel *ch, uint64_t n, uint64_t *lost)
+{
+	uint64_t began = ringbuf_clock_ns(CLOCK_MONOTONIC);
+
+	*lost = 0;
+	for (uint64_t i = 0; i < n; i++) {
+		struct ringbuf_reservation r = {.event_id = 1, .payload_size = 8};
+
+		if (RINGBUF_UNLIKELY(ringbuf_reserve(ch, &r))) {
+			++*lost;
+			continue;
+		}
+		memcpy(r.payload, &i, 8);
+		ringbuf_commit(ch, &r);
+	}
+	return per_turn(began, n);
+}
+
+/* Throw away what is unread: between rounds, so that discard mode never fills. */
+EXPORT void
+drain(struct ringbuf_channel *ch)
+{
+	for (uint32_t i = 0; i < ch->n_streams; i++) {
+		struct ringbuf_stream_reader r;
+
+		ringbuf_stream_reader_init(ch, i, &r);
+		ringbuf_clear_stream(&r, ringbuf_this_producer(ch)->slot);
+	}
+}
+
+EXPORT struct ringbuf_channel *
+attach(const char *path)
+{
+	struct ringbuf_channel *ch;
+
+	return ringbuf_attach(path, &ch) ? NULL : ch;
+}
+
+EXPORT void
+detach(struct ringbuf_channel *ch)
+{
+	ringbuf_close(ch);
+}

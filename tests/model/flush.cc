@@ -1,0 +1,43 @@
+/* tests/model/flush.cc - packets that another thread ends. */
+#include "model.h"
+
+static void third_twice(void) { model_write(MODEL_THIRD); model_write(MODEL_THIRD); }
+static void half_twice(void) { model_write(MODEL_HALF); model_write(MODEL_HALF); }
+static void half(void) { model_write(MODEL_HALF); }
+static void flush(void) { model_flush(); }
+static void flush_twice(void) { model_flush(); model_flush(); }
+static void flush_empty(void) { model_flush(RINGBUF_FLUSH_EMPTY); }
+static void flush_empty_twice(void) { flush_empty(); flush_empty(); }
+
+static void
+read_twice(void)
+{
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(&model_region.ch, 0, &r);
+	model_read(&r);
+	model_read(&r);
+}
+
+/* What `ch.clear()` does, with its own flush. */
+static void
+clear(void)
+{
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(&model_region.ch, 0, &r);
+	ringbuf_clear_stream(&r, model_region.producer(model_me()));
+}
+
+static const struct model models[] = {
+	{"flush_discard", MODEL_DISCARD_2, {third_twice, flush_twice}, NULL, NULL, false},
+	{"flush_overwrite", MODEL_OVERWRITE_2, {third_twice, flush_twice}, NULL, NULL, false},
+	{"flush_empty_discard", MODEL_DISCARD_2, {half_twice, flush_empty_twice}, NULL, NULL, false},
+	{"flush_empty_overwrite", MODEL_OVERWRITE_2, {half_twice, flush_empty_twice}, NULL, NULL, false},
+	{"flush_flush_overwrite", MODEL_OVERWRITE_2, {half, flush_empty, flush}, NULL, NULL, false},
+	{"flush_reader_discard", MODEL_DISCARD_2, {third_twice, flush_twice, read_twice}, NULL, NULL, false},
+	{"flush_reader_overwrite", MODEL_OVERWRITE_2, {half_twice, flush_empty_twice, read_twice}, NULL, NULL, false},
+	{"clear_discard", MODEL_DISCARD_2, {half_twice, clear}, NULL, NULL, false},
+	{"clear_overwrite", MODEL_OVERWRITE_2, {half_twice, half_twice, clear}, NULL, NULL, false},
+};
+MODEL_TABLE(models);

@@ -1,0 +1,37 @@
+/*
+ * tests/model/percpu.cc - a stream for each CPU, threads that migrate, and clocks
+ * that may be read ahead of time.
+ */
+#include "model.h"
+
+static void third_twice(void) { model_write(MODEL_THIRD); model_write(MODEL_THIRD); }
+static void half_twice(void) { model_write(MODEL_HALF); model_write(MODEL_HALF); }
+static void third(void) { model_write(MODEL_THIRD); }
+static void flush_both(void) { model_flush(0, 0); model_flush(0, 1); }
+static void discard_third(void) { model_write(MODEL_THIRD, MODEL_DISCARD); third(); }
+
+static void
+cpus(uint32_t cpu0, int migrations0, uint32_t cpu1, int migrations1)
+{
+	model_machine.early = true;
+	model_machine.threads[0].cpu = cpu0;
+	model_machine.threads[0].migrations = migrations0;
+	model_machine.threads[1].cpu = cpu1;
+	model_machine.threads[1].migrations = migrations1;
+	model_machine.threads[2].cpu = 1;
+}
+
+static void same_cpu(void) { cpus(0, 0, 0, 0); }
+static void one_migrates(void) { cpus(0, 0, 1, 1); }
+static void both_migrate(void) { cpus(0, 1, 1, 1); }
+
+#define PER_CPU(mode) {mode, 1, 2, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, 0, NULL, 0}
+
+static const struct model models[] = {
+	{"percpu_preempted", PER_CPU(RINGBUF_OVERWRITE), {third_twice, third_twice}, same_cpu, NULL, false},
+	{"percpu_migrating", PER_CPU(RINGBUF_DISCARD), {third_twice, third_twice}, one_migrates, NULL, false},
+	{"percpu_both_migrating", PER_CPU(RINGBUF_OVERWRITE), {half_twice, half_twice}, both_migrate, NULL, false},
+	{"percpu_flushed", PER_CPU(RINGBUF_OVERWRITE), {third_twice, third, flush_both}, one_migrates, NULL, false},
+	{"percpu_discard", PER_CPU(RINGBUF_OVERWRITE), {discard_third, third_twice}, one_migrates, NULL, false},
+};
+MODEL_TABLE(models);

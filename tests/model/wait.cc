@@ -1,0 +1,88 @@
+/*
+ * tests/model/wait.cc - sleeping readers and producers.
+ *
+ * A wake-up that is lost leaves a thread asleep when all others have ended, which
+ * Relacy reports as a deadlock. Nobody sleeps with a deadline here.
+ */
+#include "model.h"
+
+static void half(void) { model_write(MODEL_HALF); }
+static void half_twice(void) { half(); half(); }
+static void full(void) { model_write(MODEL_FULL); }
+static void full_twice(void) { full(); full(); }
+
+/* Sleep until so many packets were read. */
+static void
+read_sleeping(int n)
+{
+	struct ringbuf_channel *ch = &model_region.ch;
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(ch, 0, &r);
+	while (n) {
+		uint32_t seq = ringbuf_wait_prepare(&ch->control->data_seq, &ch->control->data_wanted);
+
+		if (model_read(&r) == 0)
+			n--;
+		else
+			ringbuf_futex_wait(&ch->control->data_seq, seq, UINT64_MAX);
+	}
+}
+
+static void read_1(void) { read_sleeping(1); }
+static void read_2(void) { read_sleeping(2); }
+static void read_3(void) { read_sleeping(3); }
+
+static void full_3_blocking(void) { for (int i = 0; i < 3; i++) RL_ASSERT(model_write(MODEL_FULL, MODEL_COMMIT, MODEL_BLOCK) == 0); }
+static void half_3_blocking(void) { for (int i = 0; i < 3; i++) RL_ASSERT(model_write(MODEL_HALF, MODEL_COMMIT, MODEL_BLOCK) == 0); }
+
+/* A blocked producer comes back when the channel is finalized. */
+static void
+blocked_or_refused(void)
+{
+	for (int i = 0; i < 3; i++) {
+		int ret = model_write(MODEL_FULL, MODEL_COMMIT, MODEL_BLOCK);
+
+		RL_ASSERT(ret == 0 || ret == -ESHUTDOWN);
+	}
+}
+
+static void
+finalize(void)
+{
+	ringbuf_finalize(&model_region.ch, model_region.producer(model_me()));
+}
+
+/* Sleeps until the channel is finalized and all was read. */
+static void
+read_to_the_end(void)
+{
+	struct ringbuf_channel *ch = &model_region.ch;
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(ch, 0, &r);
+	for (;;) {
+		uint32_t seq = ringbuf_wait_prepare(&ch->control->data_seq, &ch->control->data_wanted);
+		int finalized = ringbuf_is_finalized(ch);
+
+		if (model_read(&r) == 0)
+			continue;
+		if (finalized)
+			break;
+		ringbuf_futex_wait(&ch->control->data_seq, seq, UINT64_MAX);
+	}
+}
+
+#define WAKING(mode) {mode, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_WRITER, 0, NULL, 0}
+
+static const struct model models[] = {
+	{"wait_reader", WAKING(RINGBUF_DISCARD), {full_twice, read_2}, NULL, NULL, false},
+	{"wait_reader_overwrite", WAKING(RINGBUF_OVERWRITE), {full, full, read_1}, NULL, NULL, false},
+	{"wait_reader_two_producers", WAKING(RINGBUF_DISCARD), {half_twice, half_twice, read_2}, NULL, NULL, false},
+	{"wait_reader_halves", WAKING(RINGBUF_DISCARD), {half, half, read_1}, NULL, NULL, false},
+	{"wait_producer", WAKING(RINGBUF_DISCARD), {full_3_blocking, read_3}, NULL, NULL, false},
+	{"wait_two_producers", WAKING(RINGBUF_DISCARD), {half_3_blocking, half_3_blocking, read_3}, NULL, NULL, false},
+	{"wait_finalize", WAKING(RINGBUF_DISCARD), {blocked_or_refused, finalize}, NULL, NULL, false},
+	{"wait_reader_finalize", WAKING(RINGBUF_DISCARD), {full, finalize, read_to_the_end}, NULL, NULL, false},
+};
+MODEL_TABLE(models);
