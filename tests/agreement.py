@@ -14,7 +14,8 @@ def assert_agrees(directory, **options):
     for record, event in zip(records, judged.events):
         contexts = {**event["contexts"]["stream"], **event["contexts"]["event"]}
         assert plain(record.fields) == shown(event["fields"], event["labels"])
-        assert plain(record.contexts) == shown(contexts, {})
+        labels = labels_of(opened.events[record.name].contexts, contexts)
+        assert plain(record.contexts) == shown(contexts, labels)
     packets = sorted((packet.begin, packet.end, packet.cpu) for packet in opened.packets)
     assert packets == sorted((packet["begin_ns"], packet["end_ns"], packet["cpu"]) for packet in judged.packets)
     assert opened.lost.events == total(judged.discarded_events)
@@ -22,6 +23,15 @@ def assert_agrees(directory, **options):
     assert bool(opened.lost.events_before) == any(loss["count"] is None for loss in judged.discarded_events)
     assert judged.warnings == ""
     return records
+
+
+def labels_of(fields, values):
+    """Labels that fit the values; the judge gives them for fields, but not for contexts."""
+    return {
+        field.name: [label for label, (low, high) in field.labels.items() if low <= values[field.name] <= high]
+        for field in fields
+        if field.labels
+    }
 
 
 def head(record):

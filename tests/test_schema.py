@@ -158,3 +158,10 @@ def test_an_event_keeps_canonical_text():
 def test_events_need_an_id_of_32_bits_and_a_name(id_, name):
     with pytest.raises(ValueError):
         EventSchema(id_, name)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bytes@8", "u8[]", "bool[]"])
+def test_an_event_has_no_sequences_of_its_own_as_contexts(kind):
+    EventSchema(0, "x", fields=f"a:{kind}")
+    with pytest.raises(ValueError, match="'x': a context cannot be"):
+        EventSchema(0, "x", contexts=f"n:u8,a:{kind}")

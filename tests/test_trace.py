@@ -8,7 +8,7 @@ import judge
 import numpy
 import pytest
 from agreement import assert_agrees
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from test_decode import channels
 from test_tsdl import packetized
 
@@ -44,8 +44,9 @@ def write(tmp_path, **files):
 # ---- records ----
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(channels())
+@settings(max_examples=15, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+# The bindings of babeltrace2 2.0 fail on an enumeration whose first value has no label.
+@given(channels(only_labelled=True))
 def test_babeltrace2_agrees_on_whatever_was_written(tmp_path_factory, written):
     channel, packets, events = written
     directory = tmp_path_factory.mktemp("trace")
@@ -266,7 +267,7 @@ def three_packets(tmp_path):
         (4096, b"\0", "magic number"),
         (4096 + 4, b"\0", "UUID"),
         (4096 + 48, b"\xff" * 8, "are impossible"),
-        (4096 + 56, b"\xff" * 7 + b"\0", "but the file ends"),
+        (4096 + 56, b"\xf8" + b"\xff" * 6, "but the file ends"),
         (4096 + 84, b"\x1d", "an id that the metadata lacks"),
         (4096 + 48, struct.pack("<Q", 8 * 90), "content ends too early"),
     ],
@@ -402,6 +403,7 @@ class Foreign:
 
     def align(self, align):
         self.data += b"\xee" * (-len(self.data) % align)
+        return self
 
     def text(self, data):
         self.data += data
@@ -492,12 +494,13 @@ def foreign_events(made, order, header):
             made.put("I", id_ | now % 2**27 << 5 if order == "<" else id_ << 27 | now % 2**27)
         elif header == "compact":
             made.align(4)
-            made.put("B", 31 if order == "<" else 31 << 3).put("I", id_).put("Q", now)
+            made.put("B", 31 if order == "<" else 31 << 3).align(8)
+            made.put("I", id_).put("Q", now)
         elif id_ < 65535:
             made.put("H", id_).put("I", now % 2**32)
         else:
-            made.align(2)
-            made.put("H", 65535).put("I", id_).put("Q", now)
+            made.put("H", 65535).align(8)
+            made.put("I", id_).put("Q", now)
 
     for n in range(3):
         begin(0)

@@ -67,6 +67,8 @@ typedef _Atomic uint32_t ringbuf_atomic_u32;
 #define ringbuf_cas(p, expected, desired, success, failure) \
 	atomic_compare_exchange_strong_explicit((p), (expected), (desired), (success), (failure))
 
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
+	       "ringbuf needs lock-free 64-bit atomics");
 _Static_assert(sizeof(ringbuf_atomic_u64) == 8 && sizeof(ringbuf_atomic_u32) == 4,
 	       "atomics must have no hidden lock: they live in shared memory");
 

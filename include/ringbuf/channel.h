@@ -532,7 +532,7 @@ ringbuf_set_state(const struct ringbuf_channel *ch, uint32_t bit, int on)
 RINGBUF_INLINE int
 ringbuf_is_disabled(const struct ringbuf_channel *ch)
 {
-	return ringbuf_load(&ch->control->state, RINGBUF_RELAXED) != 0;
+	return ringbuf_load(&ch->control->state, RINGBUF_RELAXED) != 0; /* relaxed: told to people */
 }
 
 RINGBUF_INLINE int
@@ -558,6 +558,8 @@ ringbuf_close_stream(const struct ringbuf_channel *ch, struct ringbuf_producer_s
 	for (;;) {
 		uint64_t word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
 
+		/* O9 release, in the swap: the state. Pairs with the loads of `produced` in
+		 * ringbuf_reserve_try and ringbuf_flush_try. */
 		if (ringbuf_subbuf_off(&ch->geometry, word)) {
 			if (ringbuf_flush(ch, producer, stream_idx, 0))
 				return;

@@ -402,7 +402,7 @@ ringbuf_consumer_start(struct ringbuf_channel *ch, const struct ringbuf_consumer
 }
 
 /* Make the thread look at its flags, however deep it sleeps. Ordering: the flag was set
- * before the add, whose value the thread acquires before it looks (O13). */
+ * before the add, whose value the thread acquires before it looks (O14). */
 RINGBUF_FUNC void
 ringbuf_consumer_wake(struct ringbuf_consumer *c)
 {
@@ -410,7 +410,8 @@ ringbuf_consumer_wake(struct ringbuf_consumer *c)
 
 	if (!ringbuf_trace_is_whole(&c->trace))
 		return; /* it will find out by itself, within RINGBUF_IDLE_NS */
-	ringbuf_add(&control->data_seq, 1, RINGBUF_RELEASE); /* pairs with ringbuf_wait_prepare */
+	/* O14 release: the flag. Pairs with ringbuf_wait_prepare. */
+	ringbuf_add(&control->data_seq, 1, RINGBUF_RELEASE);
 	ringbuf_futex_wake_all(&control->data_seq);
 }
 

@@ -148,6 +148,7 @@ ringbuf_ctf_buffer_begin(const struct ringbuf_channel *ch, uint32_t stream_idx, 
 RINGBUF_FUNC void
 ringbuf_ctf_buffer_end(const struct ringbuf_subbuf *sb, uint8_t *header)
 {
+	/* all relaxed: the deliverer's own, who has just stored them */
 	ringbuf_ctf_put_u64(header, 40, ringbuf_load(&sb->timestamp_end, RINGBUF_RELAXED));
 	ringbuf_ctf_put_u64(header, 48, ringbuf_load(&sb->content_size, RINGBUF_RELAXED) * 8);
 	ringbuf_ctf_put_u64(header, 56, ringbuf_load(&sb->packet_size, RINGBUF_RELAXED) * 8);
@@ -201,6 +202,7 @@ ringbuf_buffer_end(const struct ringbuf_client *client, const struct ringbuf_cha
 	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, subbuf_idx);
 	uint8_t *header = ringbuf_subbuf_data(ch, s, subbuf_idx);
 
+	/* relaxed: the deliverer's own */
 	if (client && client->buffer_end)
 		client->buffer_end(ch, s, stream_idx, subbuf_idx,
 				   ringbuf_load(&sb->timestamp_end, RINGBUF_RELAXED),

@@ -61,7 +61,7 @@ enum ringbuf_cause {
 /* ---- superblock ---- */
 
 struct ringbuf_superblock {
-	ringbuf_atomic_u64 magic; /* C: last; O1 below */
+	ringbuf_atomic_u64 magic; /* C: last; O10 (channel.h) */
 	uint32_t layout_version;
 	uint32_t byte_order;
 	uint64_t region_size;
@@ -150,7 +150,7 @@ struct ringbuf_producer_slot {
 	ringbuf_atomic_u32 pid, tid;        /* P, at registration: as the producer sees them */
 	ringbuf_atomic_u64 start;           /* P: process start, clock ticks since boot */
 	char name[16];                      /* P: thread name */
-	ringbuf_atomic_u64 lost_disabled;   /* P: this thread alone, hence no RMW */
+	ringbuf_atomic_u64 lost_disabled;   /* P: this thread and its signal handlers alone */
 };
 
 /* ---- stream ---- */
@@ -163,7 +163,7 @@ struct ringbuf_stream {
 	/* P, slow path: */
 	RINGBUF_ALIGNED ringbuf_atomic_u64 lost[RINGBUF_N_CAUSES];
 
-	/* R; producers in discard mode read consumed_pos on their slow path: */
+	/* R; producers read consumed_pos on their slow path, and pull it along if it is far behind: */
 	RINGBUF_ALIGNED ringbuf_atomic_u64 consumed_pos;
 	ringbuf_atomic_u64 read_seq;         /* packets consumed; parity selects the totals */
 	ringbuf_atomic_u64 read_total[2];    /* records read */

@@ -335,6 +335,16 @@ ringbuf_this_producer(struct ringbuf_channel *ch)
 	return ringbuf_this_producer_slow(ch);
 }
 
+/* Is this slot of the channel's table the calling thread's? Thread ids would not tell: they are used again. */
+RINGBUF_FUNC int
+ringbuf_is_own_slot(const struct ringbuf_channel *ch, const struct ringbuf_producer_slot *slot)
+{
+	for (struct ringbuf_producer *p = ringbuf_thread_self.producers; p; p = p->next_of_thread)
+		if (p->channel_id == ch->id)
+			return p->slot == slot;
+	return 0;
+}
+
 /* ---- records, for the calling thread ---- */
 
 #define RINGBUF_SPACE_STEP_NS UINT64_C(100000000) /* no sleep for space is longer: who wakes may be killed */
@@ -345,8 +355,11 @@ RINGBUF_INLINE uint32_t
 ringbuf_space_wanted(const struct ringbuf_channel *ch, uint32_t stream_idx)
 {
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
+	uint32_t seq = ringbuf_wait_prepare(&s->space_seq, &s->space_wanted);
 
-	return ringbuf_wait_prepare(&s->space_seq, &s->space_wanted);
+	/* O8 seq_cst: the next try sees a state set before. Pairs with ringbuf_set_state. */
+	(void)ringbuf_load(&ch->control->state, RINGBUF_SEQ_CST);
+	return seq;
 }
 
 /* Sleep until the stream's reader has released a packet, the state has changed, a step or
@@ -357,6 +370,9 @@ ringbuf_wait_for_space(const struct ringbuf_channel *ch, uint32_t stream_idx, ui
 {
 	uint64_t step = ringbuf_deadline(RINGBUF_SPACE_STEP_NS);
 
+	/* O8 seq_cst: the tries before may have seen an old state. Pairs with ringbuf_set_state. */
+	if (ringbuf_load(&ch->control->state, RINGBUF_SEQ_CST))
+		return 0;
 	return ringbuf_futex_wait(&ringbuf_stream_at(ch, stream_idx)->space_seq, seq,
 				  step < deadline_ns ? step : deadline_ns);
 }

@@ -190,8 +190,15 @@ ringbuf_find_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, 
 	 * delivered, its entering is seen, and another pass can only mean lapped. */
 	*ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
 	if (RINGBUF_LIKELY(ringbuf_is_delivered(ch, delivered, pos) &&
-			   ringbuf_ref_pass(*ref) == ringbuf_ref_pass_at(ch, pos) && !(*ref & RINGBUF_REF_READ)))
-		return 0;
+			   ringbuf_ref_pass(*ref) == ringbuf_ref_pass_at(ch, pos) && !(*ref & RINGBUF_REF_READ))) {
+		uint32_t idx = ringbuf_checked_idx(ch, *ref & RINGBUF_REF_IDX_MASK);
+
+		/* relaxed, by O3. The count and the pass above are less than a position: it may
+		 * be one of 2^44 bytes earlier or later, or the packet may have been lapped. */
+		if (RINGBUF_LIKELY(ringbuf_load(&ringbuf_subbuf_at(ch, s, idx)->pos, RINGBUF_RELAXED) == pos))
+			return 0;
+		return ringbuf_why_no_packet(ch, s, pos, *ref | RINGBUF_REF_READ);
+	}
 	return ringbuf_why_no_packet(ch, s, pos, *ref);
 }
 
@@ -260,7 +267,8 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 		struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, s, p->pos);
 		uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED);
 
-		/* as in ringbuf_unhold; lapped packets must be counted before they are spare */
+		/* O5 acq_rel: as in ringbuf_unhold; lapped packets must be counted before they
+		 * are spare. relaxed load: the swap checks it */
 		if (ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(r->ch, p->pos) &&
 		    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_ACQ_REL,
 				RINGBUF_RELAXED)) {

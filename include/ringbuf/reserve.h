@@ -21,6 +21,10 @@ ringbuf_layout_record(const struct ringbuf_client *client, const struct ringbuf_
 	if (r->flags & RINGBUF_LENGTH_PREFIX)
 		end += 4;
 	r->size = ringbuf_align_up(end, align) + r->payload_size - off;
+	/* A record of no bytes would not keep its sub-buffer from being delivered. The
+	 * built-in client has none. */
+	if (RINGBUF_UNLIKELY(client && !r->size))
+		r->size = 1;
 	return r->size;
 }
 
@@ -137,7 +141,7 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 		r->stream_idx = ringbuf_stream_of_cpu(ch, cpu);
 	}
 	r->stream = s = ringbuf_stream_at(ch, r->stream_idx);
-	m->word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+	m->word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1, O9 */
 	/* relaxed: O9, by the load above. A swap that starts from before the stream was
 	 * closed fails. Pairs with ringbuf_close_stream. */
 	if (RINGBUF_UNLIKELY(ringbuf_load(&ch->control->state, RINGBUF_RELAXED) &
@@ -150,6 +154,9 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 	r->header_flags = ringbuf_timestamp_flags(s, r->timestamp);
 	m->discarded = ringbuf_events_discarded(s);
 	ret = ringbuf_plan(client, ch, s, r, m);
+	/* A plan on an old position may have assumed too long a header. */
+	if (ret == -ENOSPC && ringbuf_load(&s->produced, RINGBUF_RELAXED) != m->word)
+		return -EAGAIN;
 	if (ret)
 		return ret;
 
@@ -169,7 +176,7 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 /*
  * ringbuf_reserve_slow - the record opens a sub-buffer, ends one, or met company.
  * Progress: lock-free: every retry means that another thread moved on, or that
- *           this one was migrated. Ordering: O1, O3-O6, O9.
+ *           this one was migrated. Ordering: O1-O5, O9.
  */
 RINGBUF_SLOW int
 ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_channel *ch,

@@ -36,5 +36,8 @@
 #include "channel.h"
 #include "schema.h"
 #include "stats.h"
+#include "trace.h"
+#include "consumer.h"
+#include "snapshot.h"
 
 #endif /* RINGBUF_RINGBUF_H */

@@ -36,7 +36,10 @@ struct ringbuf_slot_sample {
 
 #define RINGBUF_SAMPLE_TRIES 16
 
-/* Ordering: O3, O5; bounded tries, then the last sample, torn as it may be. */
+/*
+ * ringbuf_sample_slot - the words of a slot, if they can be had without a delivery between.
+ * Progress: bounded tries, then the last sample, torn as it may be. Ordering: O2, O3, O5.
+ */
 RINGBUF_FUNC void
 ringbuf_sample_slot(const struct ringbuf_slot *slot, struct ringbuf_slot_sample *v)
 {
@@ -44,12 +47,14 @@ ringbuf_sample_slot(const struct ringbuf_slot *slot, struct ringbuf_slot_sample 
 		v->delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
 		v->ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
 		for (int i = 0; i < 2; i++) {
-			/* acquires, so that the re-read below is not older */
+			/* O3 acquire: not for these words, which are stored relaxed, but so that
+			 * the re-read below is done after them. C11 alone does not promise
+			 * that it is newer; if not, a running statistic is off. */
 			v->records[i] = ringbuf_load(&slot->records[i], RINGBUF_ACQUIRE);
 			v->total[i] = ringbuf_load(&slot->total[i], RINGBUF_ACQUIRE);
 			v->overrun[i] = ringbuf_load(&slot->overrun[i], RINGBUF_ACQUIRE);
 		}
-		v->committed = ringbuf_load(&slot->committed, RINGBUF_ACQUIRE);
+		v->committed = ringbuf_load(&slot->committed, RINGBUF_ACQUIRE); /* O2 */
 		if (ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE) == v->delivered &&
 		    ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED) == v->ref)
 			return;
@@ -81,21 +86,26 @@ ringbuf_add_slot_stats(const struct ringbuf_channel *ch, const struct ringbuf_sl
 		st->overrun += v.records[last];
 }
 
-/* Records in a packet that the reader holds after a producer has lapped it. */
-RINGBUF_FUNC uint64_t
-ringbuf_held_outside(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
+/*
+ * What the reader's hold changes in the unread records that the slots show: a
+ * packet that a producer has lapped is still in its hands, and one that it has
+ * counted may still stand in the ring (for ever, if it died there).
+ */
+RINGBUF_FUNC int64_t
+ringbuf_held_unread(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
 {
 	uint64_t hold = ringbuf_load(&s->hold, RINGBUF_ACQUIRE); /* O11 */
 	uint64_t pos = ringbuf_load(&s->hold_pos, RINGBUF_RELAXED);
 	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
 	uint32_t idx = ringbuf_checked_idx(ch, hold & ~RINGBUF_HOLD_VALID);
+	int counted = ringbuf_load(&s->hold_seq, RINGBUF_RELAXED) != ringbuf_load(&s->read_seq, RINGBUF_RELAXED);
+	int64_t records = (int64_t)ringbuf_load(&ringbuf_subbuf_at(ch, s, idx)->records, RINGBUF_RELAXED);
 
-	if (!(hold & RINGBUF_HOLD_VALID) ||
-	    ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) ||
-	    (ref & RINGBUF_REF_IDX_MASK) == idx ||
-	    ringbuf_load(&s->hold_seq, RINGBUF_RELAXED) != ringbuf_load(&s->read_seq, RINGBUF_RELAXED))
+	if (!(hold & RINGBUF_HOLD_VALID))
 		return 0;
-	return ringbuf_load(&ringbuf_subbuf_at(ch, s, idx)->records, RINGBUF_RELAXED);
+	if (ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos))
+		return counted && !(ref & RINGBUF_REF_READ) ? -records : 0;
+	return counted || (ref & RINGBUF_REF_IDX_MASK) == idx ? 0 : records;
 }
 
 /* Add one stream's numbers to *st. Callers: anybody. Ordering: O3, O5, O11. */
@@ -106,11 +116,14 @@ ringbuf_add_stream_stats(const struct ringbuf_channel *ch, uint32_t stream_idx,
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
 	/* O11 acquire: the totals of that parity. Pairs with ringbuf_account_packet. */
 	uint64_t seq = ringbuf_load(&s->read_seq, RINGBUF_ACQUIRE), dropped;
+	int64_t held;
 
 	for (uint32_t i = 0; i < ringbuf_n_subbufs(&ch->geometry); i++)
 		ringbuf_add_slot_stats(
 			ch, ringbuf_slot_at(ch, s, (uint64_t)i << ch->geometry.subbuf_order), st);
-	st->unread += ringbuf_held_outside(ch, s);
+	held = ringbuf_held_unread(ch, s);
+	/* sampled after the slots: what moved meanwhile must not make it negative */
+	st->unread = held < 0 && st->unread < (uint64_t)-held ? 0 : st->unread + (uint64_t)held;
 	for (int cause = 0; cause < RINGBUF_N_CAUSES; cause++)
 		st->lost[cause] += ringbuf_load(&s->lost[cause], RINGBUF_RELAXED);
 	st->discarded += ringbuf_load(&s->lost[RINGBUF_DISCARDED], RINGBUF_RELAXED);
@@ -122,7 +135,8 @@ ringbuf_add_stream_stats(const struct ringbuf_channel *ch, uint32_t stream_idx,
 	st->packets_read += seq;
 }
 
-/* The channel's numbers: all streams, and what the producers counted themselves. */
+/* The channel's numbers: all streams, and what the producers counted themselves (relaxed:
+ * statistics). */
 RINGBUF_FUNC void
 ringbuf_channel_stats(const struct ringbuf_channel *ch, struct ringbuf_stats *st)
 {

@@ -57,12 +57,13 @@ ringbuf_slot_is_free(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
 {
 	const struct ringbuf_geometry *g = &ch->geometry;
 	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, begin);
+	/* O4 acquire: the reader's loads are done. Pairs with ringbuf_advance.
+	 * O8 seq_cst: a producer about to sleep looks here after setting `space_wanted`.
+	 * Read first: then what the reader has released is seen delivered below. */
+	uint64_t consumed = ringbuf_load(&s->consumed_pos, RINGBUF_SEQ_CST);
 	/* O3 acquire: the delivered packet's bookkeeping, about to be reused. Pairs with
 	 * ringbuf_deliver. And before the re-read of `produced` below. */
 	uint64_t delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
-	/* O4 acquire: the reader's loads are done. Pairs with ringbuf_put_subbuf.
-	 * O8 seq_cst: a producer about to sleep looks here after setting `space_wanted`. */
-	uint64_t consumed = ringbuf_load(&s->consumed_pos, RINGBUF_SEQ_CST);
 
 	RINGBUF_TESTPOINT(switch_slot_sampled);
 	/* relaxed: both loads above are acquires, so this one is not older. If the
@@ -190,8 +191,8 @@ ringbuf_carry_out(const struct ringbuf_client *client, const struct ringbuf_chan
 	}
 }
 
-/* A user's clock may step back; time along a stream may not. Ordering: none, the
- * maximum is kept by the swap. */
+/* A user's clock may step back; time along a stream may not. All relaxed: the swap
+ * keeps the maximum, and O1 orders one record's before the next one's. */
 RINGBUF_FUNC uint64_t
 ringbuf_clock_custom(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
 		     struct ringbuf_stream *s)
@@ -233,7 +234,7 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 	uint64_t off;
 
 	memset(&m, 0, sizeof(m));
-	m.word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+	m.word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1, O9 */
 	m.pos = ringbuf_pos(m.word);
 	m.timestamp = ringbuf_timestamp(client, ch, s);
 	m.discarded = ringbuf_events_discarded(s);

@@ -345,8 +345,9 @@ ringbuf_file_failed(struct ringbuf_trace *t, struct ringbuf_stream_file *f, int 
 	f->error = error;
 	f->retry_ns = now_ns + RINGBUF_RETRY_NS;
 	ringbuf_bump(&t->write_errors, 1);
+	/* relaxed: a statistic; one word, so that no error comes with another stream's number */
 	ringbuf_store(&t->last_error, (uint64_t)f->reader.stream_idx << 32 | (uint32_t)error,
-		      RINGBUF_RELAXED); /* one word: no error of one stream with the number of another */
+		      RINGBUF_RELAXED);
 }
 
 RINGBUF_FUNC void
@@ -614,6 +615,7 @@ ringbuf_trace_add_fill(const struct ringbuf_trace *t, struct ringbuf_consumer_st
 RINGBUF_FUNC void
 ringbuf_trace_stats(const struct ringbuf_trace *t, struct ringbuf_consumer_stats *st)
 {
+	/* relaxed all: statistics */
 	uint64_t last_error = ringbuf_load(&t->last_error, RINGBUF_RELAXED);
 
 	memset(st, 0, sizeof(*st));

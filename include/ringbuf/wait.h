@@ -8,7 +8,9 @@
  * Ordering O8 (a Dekker pair, hence seq_cst on all four): the sleeper stores
  * `wanted`, then looks at the ring again; the waker changes the ring, then
  * looks at `wanted`. At least one sees the other. The waker clears `wanted`, so
- * a sleeper that was killed costs one needless wake-up and no more.
+ * a sleeper that was killed costs one needless wake-up and no more. Ordering O14:
+ * the clearing of `wanted` comes before the change of `seq` that ends a sleep, so it
+ * cannot wipe out the announcement of the next one.
  */
 #ifndef RINGBUF_WAIT_H
 #define RINGBUF_WAIT_H
@@ -63,7 +65,8 @@ ringbuf_deadline(uint64_t timeout_ns)
 RINGBUF_INLINE uint32_t
 ringbuf_wait_prepare(ringbuf_atomic_u32 *seq, ringbuf_atomic_u32 *wanted)
 {
-	/* acquire: not older than the wake-up that the last sleep ended by */
+	/* O14 acquire: `wanted` was cleared before I set it again; and what a flag-setter
+	 * (consumer.h) had set. Pairs with wait_wake and ringbuf_consumer_wake. */
 	uint32_t expected = ringbuf_load(seq, RINGBUF_ACQUIRE);
 
 	/* O8 seq_cst: before my next look at the ring. Pairs with wait_wake. */
@@ -79,7 +82,8 @@ ringbuf_wait_wake(ringbuf_atomic_u32 *seq, ringbuf_atomic_u32 *wanted)
 	if (RINGBUF_LIKELY(!ringbuf_load(wanted, RINGBUF_SEQ_CST)))
 		return;
 	ringbuf_store(wanted, 0, RINGBUF_SEQ_CST);
-	ringbuf_add(seq, 1, RINGBUF_RELEASE); /* pairs with the load in wait_prepare */
+	/* O14 release: that clearing. Pairs with the load in wait_prepare. */
+	ringbuf_add(seq, 1, RINGBUF_RELEASE);
 	ringbuf_futex_wake_all(seq);
 }
 

@@ -20,7 +20,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from ringbuf.cringbuf cimport *
 
 import os
-import threading
+from operator import index
 
 from . import client as _client
 from .errors import (
@@ -96,7 +96,24 @@ cdef object _region_error(int error, object what):
     return OSError(-error, message, what)
 
 
-cdef int _raise_lost(int error, size_t size) except -1:
+cdef extern from "Python.h":
+    void PyErr_Restore(PyObject *, PyObject *, PyObject *)
+    void Py_XINCREF(PyObject *)
+
+
+cdef int _report(object error, object where) except -1:
+    """Tell sys.unraisablehook of an exception that was caught. Within `except`, it is no longer set."""
+    cdef object kind = type(error), traceback = error.__traceback__
+    cdef PyObject *tb = NULL if traceback is None else <PyObject *>traceback
+    Py_INCREF(kind)
+    Py_INCREF(error)
+    Py_XINCREF(tb)
+    PyErr_Restore(<PyObject *>kind, <PyObject *>error, tb)
+    PyErr_WriteUnraisable(where)
+    return 0
+
+
+cdef int _raise_lost(int error, object size) except -1:
     """Raise what a refused reservation of `size` payload bytes means."""
     if error == -ENOBUFS:
         raise BufferFullError("the buffer is full: its reader is behind")
@@ -105,7 +122,8 @@ cdef int _raise_lost(int error, size_t size) except -1:
     if error == -ENOSPC:
         raise RecordTooLargeError(f"a record of {size} bytes does not fit a sub-buffer; see max_record_size")
     if error == -EPERM:
-        raise NestingError(f"{RINGBUF_NESTING_MAX} records of this thread are open already")
+        raise NestingError(f"{RINGBUF_NESTING_MAX} records of this thread are open already, "
+                           "or this is called by what the channel itself calls for a record")
     if error == -ESHUTDOWN:
         raise ChannelDisabledError("the channel is disabled or finalized")
     if error == -EUSERS:
@@ -151,29 +169,79 @@ cdef _View _view(Channel channel, const void *data, size_t size, bint readonly):
 #
 # They may run on a thread without the GIL. An exception is reported and the
 # native behaviour takes the callback's place, so that the ring goes on.
+#
+# The clock and the header size are asked for before a record has its place. A
+# record made there would take the place away, again and again: it is refused,
+# and counted as nested too deep. The others run once the record has its place,
+# and may record: the ring counts their levels.
+
+cdef extern from *:
+    """
+    /* The calls of this thread, innermost first, in which a channel refuses records. */
+    struct ringbuf_refusal {
+        const void *channel;
+        struct ringbuf_refusal *outer;
+    };
+    static _Thread_local struct ringbuf_refusal *ringbuf_refusals;
+    """
+    cdef struct ringbuf_refusal:
+        const void *channel
+        ringbuf_refusal *outer
+    ringbuf_refusal *ringbuf_refusals
+
+
+cdef inline void _refuse_begin(ringbuf_refusal *refusal, const ringbuf_channel *ch) noexcept:
+    global ringbuf_refusals
+    refusal.channel = ch
+    refusal.outer = ringbuf_refusals
+    ringbuf_refusals = refusal
+
+
+cdef inline void _refuse_end(const ringbuf_refusal *refusal) noexcept:
+    global ringbuf_refusals
+    ringbuf_refusals = refusal.outer
+
+
+cdef inline bint _is_refusing(const ringbuf_channel *ch) noexcept:
+    """Is this thread inside a call that `ch` makes before a record has its place?"""
+    cdef const ringbuf_refusal *refusal = ringbuf_refusals
+    while refusal is not NULL:
+        if refusal.channel == ch:
+            return True
+        refusal = refusal.outer
+    return False
+
 
 cdef uint64_t _clock_read(const ringbuf_channel *ch) noexcept with gil:
     cdef Channel channel = <Channel>ch.client_data
+    cdef ringbuf_refusal refusal
+    _refuse_begin(&refusal, ch)
     try:
         return channel.clock()
-    except BaseException:
-        PyErr_WriteUnraisable(channel.clock)
+    except BaseException as error:
+        _report(error, channel.clock)
         return 0  # raised to the last time by the caller
+    finally:
+        _refuse_end(&refusal)
 
 
 cdef size_t _record_header_size(const ringbuf_channel *ch, size_t offset, size_t *pre_padding,
                                 const ringbuf_reservation *r) noexcept with gil:
     cdef Channel channel = <Channel>ch.client_data
     cdef size_t size, padding, limit = ringbuf_subbuf_size(&ch.geometry)
+    cdef ringbuf_refusal refusal
+    _refuse_begin(&refusal, ch)
     try:
         size, padding = channel.client.record_header_size(offset, r.event_id, r.header_flags)
         if size > limit or padding > limit:
             raise ValueError(f"record_header_size returned {(size, padding)} for a sub-buffer of {limit} bytes")
         pre_padding[0] = padding
         return size
-    except BaseException:
-        PyErr_WriteUnraisable(channel.client.record_header_size)
+    except BaseException as error:
+        _report(error, channel.client.record_header_size)
         return ringbuf_record_header_size(NULL, ch, offset, pre_padding, r)
+    finally:
+        _refuse_end(&refusal)
 
 
 cdef void _write_record_header(const ringbuf_channel *ch, uint8_t *header, const ringbuf_reservation *r) noexcept with gil:
@@ -181,16 +249,16 @@ cdef void _write_record_header(const ringbuf_channel *ch, uint8_t *header, const
     try:
         _call_with_buffer(channel, channel.client.write_record_header, (), header, r.header_size,
                           (r.event_id, r.timestamp, r.header_flags))
-    except BaseException:
-        PyErr_WriteUnraisable(channel.client.write_record_header)
+    except BaseException as error:
+        _report(error, channel.client.write_record_header)
 
 
 cdef void _write_filler(const ringbuf_channel *ch, uint8_t *at, size_t size) noexcept with gil:
     cdef Channel channel = <Channel>ch.client_data
     try:
         _call_with_buffer(channel, channel.client.write_filler, (), at, size, ())
-    except BaseException:
-        PyErr_WriteUnraisable(channel.client.write_filler)
+    except BaseException as error:
+        _report(error, channel.client.write_filler)
 
 
 cdef void _buffer_begin(const ringbuf_channel *ch, ringbuf_stream *s, uint32_t stream_idx, uint32_t subbuf_idx,
@@ -199,8 +267,10 @@ cdef void _buffer_begin(const ringbuf_channel *ch, ringbuf_stream *s, uint32_t s
     try:
         _call_with_buffer(channel, channel.client.buffer_begin, (Stream(channel, stream_idx), timestamp, subbuf_idx),
                           header, ch.packet_header_size, ())
-    except BaseException:
-        PyErr_WriteUnraisable(channel.client.buffer_begin)
+    except BaseException as error:
+        _report(error, channel.client.buffer_begin)
+        if channel.has_native_packets():
+            ringbuf_buffer_begin(NULL, ch, s, stream_idx, subbuf_idx, timestamp)
 
 
 cdef void _buffer_end(const ringbuf_channel *ch, ringbuf_stream *s, uint32_t stream_idx, uint32_t subbuf_idx,
@@ -210,16 +280,18 @@ cdef void _buffer_end(const ringbuf_channel *ch, ringbuf_stream *s, uint32_t str
         _call_with_buffer(channel, channel.client.buffer_end,
                           (Stream(channel, stream_idx), timestamp, subbuf_idx, data_size),
                           header, ch.packet_header_size, ())
-    except BaseException:
-        PyErr_WriteUnraisable(channel.client.buffer_end)
+    except BaseException as error:
+        _report(error, channel.client.buffer_end)
+        if channel.has_native_packets():
+            ringbuf_buffer_end(NULL, ch, s, stream_idx, subbuf_idx)
 
 
 cdef int _buffer_create(const ringbuf_channel *ch, uint32_t stream_idx, uint32_t cpu, const char *name) noexcept with gil:
     cdef Channel channel = <Channel>ch.client_data
     try:
         channel.client.buffer_create(Stream(channel, stream_idx), cpu, name.decode())
-    except BaseException:
-        PyErr_WriteUnraisable(channel.client.buffer_create)
+    except BaseException as error:
+        _report(error, channel.client.buffer_create)
     return 0
 
 
@@ -227,8 +299,8 @@ cdef void _buffer_finalize(const ringbuf_channel *ch, uint32_t stream_idx, uint3
     cdef Channel channel = <Channel>ch.client_data
     try:
         channel.client.buffer_finalize(Stream(channel, stream_idx), cpu)
-    except BaseException:
-        PyErr_WriteUnraisable(channel.client.buffer_finalize)
+    except BaseException as error:
+        _report(error, channel.client.buffer_finalize)
 
 
 cdef object _call_with_buffer(Channel channel, object method, tuple before, uint8_t *data, size_t size, tuple after):
@@ -305,6 +377,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     cdef readonly object path           # str or None
     cdef object clock                   # a user's callable, or None
     cdef bint is_closed                 # to callers; the mapping may outlive it
+    cdef bint is_guarded                # a record may run Python code or wait, and meet a close()
     cdef int users                      # views, reservations and readers that need the mapping
     cdef int64_t payload_ids[13]        # event id of raw payloads aligned to 1 << i, -1: not declared
     cdef object __weakref__
@@ -318,13 +391,16 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
                  blocking_timeout=0.0, contexts="", n_producers=1024, n_streams=None, preallocate=False,
                  schema_size=1 << 20, start_position=0):
         cdef ringbuf_config cfg
-        cdef bytes name_bytes = _client.checked_name(name), contexts_bytes = contexts.encode(), path_bytes = None
+        cdef bytes name_bytes = _client.checked_name(name), path_bytes = None
+        cdef bytes contexts_bytes = _client.checked_contexts(contexts)
         cdef int ret
         if self.ch is not NULL:
             raise RuntimeError("the channel exists already")
         memset(&cfg, 0, sizeof(cfg))
         cfg.name = name_bytes
         cfg.contexts = contexts_bytes
+        if ringbuf_encode_contexts(cfg.contexts, NULL, 0) > RINGBUF_CONTEXT_BLOCK_MAX:
+            raise ValueError(f"contexts take more than {RINGBUF_CONTEXT_BLOCK_MAX} bytes of every record")
         if path is not None:
             path_bytes = os.fsencode(path)
             cfg.path = path_bytes
@@ -353,6 +429,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         ret = ringbuf_create(&cfg, &self.ch)
         if ret:
             raise self._creation_error(ret, &cfg)
+        self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
         self._call_buffer_create()
 
     @staticmethod
@@ -365,6 +442,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         ret = ringbuf_attach_fd(fd, &self.callbacks if self._has_callbacks() else NULL, <void *>self, &self.ch)
         if ret:
             raise _region_error(ret, path if path is not None else f"descriptor {fd}")
+        self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
         if client is None:
             self.client = _client.CtfClient(header="large" if self.ch.header == RINGBUF_LARGE else "compact")
         return self
@@ -396,6 +474,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             self.callbacks.buffer_finalize = _buffer_finalize
         if (self.callbacks.record_header_size is NULL) != (self.callbacks.write_record_header is NULL):
             raise TypeError("a client overrides record_header_size and write_record_header together, or neither")
+        if self.callbacks.write_filler is not NULL and self.callbacks.write_record_header is NULL:
+            raise TypeError("a client overrides write_filler for record headers of its own; the built-in have fillers")
 
     cdef bint _has_callbacks(self):
         cdef ringbuf_client *c = &self.callbacks
@@ -450,6 +530,10 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cdef uint32_t native = (RINGBUF_CTF_PACKET_HEADER_SIZE if self.per_cpu
                                 else RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL)
         return not self.has_custom_records and self.ch.packet_header_size == native
+
+    cdef bint has_native_packets(self):
+        return self.ch.packet_header_size >= (RINGBUF_CTF_PACKET_HEADER_SIZE if self.ch.streams == RINGBUF_PER_CPU
+                                              else RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL)
 
     @property
     def _needs_client(self):
@@ -641,14 +725,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     def schemas(self):
         """Declared events: list of (id, name, contexts text, fields text), in order of id."""
-        cdef ringbuf_channel *ch = self.open_ch()
-        cdef ringbuf_schema s
-        cdef uint64_t off = 0
-        found = []
-        while ringbuf_next_schema(ch, &off, &s):
-            found.append((s.id, _text(s.name, s.name_size), _text(s.contexts, s.contexts_size),
-                          _text(s.fields, s.fields_size)))
-        return found
+        return _schemas(self.open_ch())
 
     def declare_event(self, str name, str contexts, str fields):
         """The id of an event (int), declared now if no process has declared it.
@@ -661,8 +738,10 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cdef const char *pc = c
         cdef const char *pf = f
         cdef ringbuf_channel *ch = self.open_ch()
+        self.enter()
         with nogil:
             ret = ringbuf_declare_event(ch, pn, pc, pf)
+        self.leave()
         if ret == -ENOSPC:
             raise OSError(ENOSPC, f"no room for event {name!r}: make the channel's schema_size larger")
         if ret < 0:
@@ -693,8 +772,13 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         return 0
 
     cdef int reserve_into(self, ringbuf_reservation *r) except? -1:
-        """ringbuf_reserve, waiting without the GIL and letting signals in. Returns 0 or -errno."""
-        cdef ringbuf_channel *ch = self.ch
+        """ringbuf_reserve, waiting without the GIL and letting signals in. Returns 0 or -errno.
+
+        Where `is_guarded`, the caller has entered, and leaves after its commit.
+        """
+        cdef ringbuf_channel *ch = self.open_ch()  # what came before may have run any code
+        if ringbuf_refusals is not NULL and _is_refusing(ch):
+            return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING)
         if not ch.blocking_timeout_ns:
             return ringbuf_reserve(ch, r)
         r.flags |= RINGBUF_NONBLOCK
@@ -709,20 +793,17 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cdef int ret = -EAGAIN
         if ringbuf_may_block(ringbuf_this_producer(ch).slot):
             deadline = ringbuf_deadline(ch.blocking_timeout_ns)
-        self.enter()
-        try:
-            while ret == -EAGAIN:
-                stream = r.stream_idx
-                seq = ringbuf_space_wanted(ch, stream)
-                if _now_ns() >= deadline:  # the last try counts the loss
-                    r.flags = (r.flags & ~RINGBUF_NONBLOCK) | RINGBUF_NOWAIT
-                ret = ringbuf_reserve(ch, r)
-                if ret == -EAGAIN and r.stream_idx == stream:
-                    with nogil:
-                        ringbuf_wait_for_space(ch, stream, seq, deadline)
-                    PyErr_CheckSignals()
-        finally:
-            self.leave()
+        while ret == -EAGAIN:
+            stream = r.stream_idx
+            seq = ringbuf_space_wanted(ch, stream)
+            if _now_ns() >= deadline:  # the last try counts the loss
+                r.flags = (r.flags & ~RINGBUF_NONBLOCK) | RINGBUF_NOWAIT
+            ret = ringbuf_reserve(ch, r)
+            if ret == -EAGAIN and r.stream_idx == stream:
+                with nogil:
+                    ringbuf_wait_for_space(ch, stream, seq, deadline)
+                PyErr_CheckSignals()
+                self.open_ch()
         return ret
 
     def write(self, payload, align=1):
@@ -742,10 +823,19 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         Thread safety: any thread. Blocks only with a ``blocking_timeout``.
         Source: include/ringbuf/reserve.h, commit.h.
         """
+        self.open_ch()
+        if not self.is_guarded:
+            return self.write_now(payload, align)
+        self.enter()
+        try:
+            return self.write_now(payload, align)
+        finally:
+            self.leave()
+
+    cdef bint write_now(self, payload, align) except? True:
         cdef ringbuf_reservation r
         cdef const uint8_t[::1] data
         cdef Py_ssize_t size
-        self.open_ch()
         if type(payload) is bytes:
             size = len(<bytes>payload)
             self.prepare_payload(&r, size, align)
@@ -811,6 +901,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cdef ringbuf_producer *p = ringbuf_this_producer(self.open_ch())
         if p is NULL:
             _raise_lost(-EUSERS, 0)
+        if _is_refusing(self.ch):
+            _raise_lost(-EPERM, 0)
         return p.slot
 
     def flush(self, empty=False):
@@ -822,8 +914,13 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         """
         cdef ringbuf_producer_slot *producer = self.producer()
         cdef unsigned int flags = RINGBUF_FLUSH_EMPTY if empty else 0
-        for i in range(self.ch.n_streams):
-            _flush(self.ch, producer, i, flags)
+        cdef uint32_t i
+        self.enter()
+        try:
+            for i in range(self.ch.n_streams):
+                _flush(self.ch, producer, i, flags)
+        finally:
+            self.leave()
 
     def clear(self):
         """Throw away everything recorded and not yet read; it counts as overrun, and as cleared.
@@ -846,7 +943,11 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
         When this returns, no further record is accepted. Twice is harmless.
         """
-        cdef int ret = ringbuf_finalize(self.open_ch(), self.producer())
+        cdef ringbuf_producer_slot *producer = self.producer()
+        cdef int ret
+        self.enter()
+        ret = ringbuf_finalize(self.ch, producer)
+        self.leave()
         if ret:
             _raise_lost(ret, 0)
 
@@ -895,6 +996,16 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             ringbuf_buffer_begin(NULL, self.ch, ringbuf_stream_at(self.ch, s), s, idx, timestamp)
 
 
+cdef list _schemas(const ringbuf_channel *ch):
+    cdef ringbuf_schema s
+    cdef uint64_t off = 0
+    found = []
+    while ringbuf_next_schema(ch, &off, &s):
+        found.append((s.id, _text(s.name, s.name_size), _text(s.contexts, s.contexts_size),
+                      _text(s.fields, s.fields_size)))
+    return found
+
+
 cdef extern from "ringbuf/layout.h" nogil:
     uint32_t ringbuf_checked "ringbuf_checked_idx"(const ringbuf_channel *ch, uint64_t idx)
 
@@ -923,7 +1034,7 @@ cdef class Stream:
     cdef readonly Channel channel
     cdef readonly uint32_t index
 
-    def __init__(self, Channel channel, index):
+    def __cinit__(self, Channel channel not None, index):
         self.channel = channel
         self.index = index
 
@@ -948,8 +1059,12 @@ cdef class Stream:
     def flush(self, empty=False):
         """End this stream's current packet; see `Channel.flush`."""
         cdef ringbuf_producer_slot *producer = self.channel.producer()
-        _flush(self.channel.ch, producer, self.channel._checked_stream(self.index),
-               RINGBUF_FLUSH_EMPTY if empty else 0)
+        cdef uint32_t index = self.channel._checked_stream(self.index)
+        self.channel.enter()
+        try:
+            _flush(self.channel.ch, producer, index, RINGBUF_FLUSH_EMPTY if empty else 0)
+        finally:
+            self.channel.leave()
 
     def reader(self):
         """The right to read this stream alone."""
@@ -972,25 +1087,33 @@ cdef class Reservation:
     cdef ringbuf_reservation r
     cdef _View view
     cdef object data
-    cdef unsigned long thread
     cdef uint64_t forks
     cdef bint is_open
 
     cdef int begin(self, Channel channel, nbytes, align) except? -1:
         cdef int ret
+        nbytes = index(nbytes)
         if nbytes < 0:
             raise ValueError(f"nbytes must be >= 0, not {nbytes}")
         channel.open_ch()
         channel.prepare_payload(&self.r, min(nbytes, INT64_MAX), align)
-        ret = channel.reserve_into(&self.r)
-        if ret:
-            return ret
         channel.enter()
+        try:
+            ret = channel.reserve_into(&self.r)
+        except:
+            channel.leave()
+            raise
+        if ret:
+            channel.leave()
+            return ret
         self.channel = channel
-        self.thread = threading.get_ident()
         self.forks = ringbuf_registry.forks
         self.is_open = True
         return 0
+
+    cdef bint is_mine(self):
+        """Was it made by this very thread? A number of the thread's would not tell: they are used again."""
+        return ringbuf_is_own_slot(self.channel.ch, self.r.producer)
 
     @property
     def payload(self):
@@ -1017,7 +1140,7 @@ cdef class Reservation:
             raise ValueError(f"cannot {what}: the reservation is committed or discarded")
         if self.forks != ringbuf_registry.forks:
             raise RuntimeError(f"cannot {what}: the reservation was made before this process was forked")
-        if self.thread != threading.get_ident():
+        if not self.is_mine():
             raise RuntimeError(f"cannot {what}: the reservation belongs to another thread")
         self.is_open = False
         if self.data is not None:
@@ -1058,13 +1181,9 @@ cdef class Reservation:
             return
         # Forgotten. In its own thread it can still be discarded; elsewhere it stays open
         # until that thread exits, and is then torn.
-        if self.forks == ringbuf_registry.forks and self.thread == _thread_ident():
+        if self.forks == ringbuf_registry.forks and self.is_mine():
             ringbuf_discard(self.channel.ch, &self.r)
         self.channel.leave()
-
-
-cdef extern from "pythread.h":
-    unsigned long _thread_ident "PyThread_get_thread_ident"()
 
 
 include "reading.pxi"

@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, nonecheck=True
 """Reads packets of a CTF trace: as records, and as NumPy columns.
 
 `Decoder` compiles the types of a trace to a plan (decode.h) once. Then packets
@@ -59,7 +59,7 @@ cdef extern from "decode.h" nogil:
 
     struct ctf_stream:
         uint64_t id
-        int32_t packet_context, event_header, event_context
+        int32_t packet_context, event_context, event_header
         uint8_t header_kind, has_holes
         uint32_t header_align
         ctf_clock clock
@@ -146,19 +146,19 @@ class _Compiler:
         self.nodes = []
         self.n_slots = self.max_slots = 0
         self._big_endian = byte_order == "be"
-        self._scopes = {}  # root path -> node
+        self._roots = {}  # dynamic scope -> node
+        self._visible = ()  # dynamic scopes that the type being compiled may refer to
         self._frames = []  # the structures around the type being compiled, as {name: node}
         self._in_header = False
 
-    def root(self, path, kind, visible):
-        """Compile the structure at the dynamic scope `path`; it may refer to those in `visible`. Its node or None."""
-        self._scopes = {scope: node for scope, node in self._scopes.items() if scope in visible}
+    def root(self, scope, kind, visible=()):
+        """Compile the structure at a dynamic scope; it may refer to those in `visible`. Its node or None."""
+        self._roots.pop(scope, None)
         if kind is None:
             return None
-        self._in_header = path == "stream.event.header"
-        self._frames = []
-        self._root_path = path
-        self._scopes[path] = node = self._compile(kind, 0)
+        self._in_header = scope == "stream.event.header"
+        self._scope, self._visible, self._frames = scope, visible, []
+        self._roots[scope] = node = self._compile(kind, 0)
         return node
 
     def finish(self):
@@ -265,16 +265,13 @@ class _Compiler:
         return node
 
     def _find(self, path):
-        for scope, node in self._scopes.items():
+        if path.startswith(self._scope + "."):
+            return _descend(self._frames[0], path[len(self._scope) + 1:])
+        for scope in self._visible:
             if path.startswith(scope + "."):
-                return _descend(node.known, path[len(scope) + 1:])
-        if path.startswith(self._root_path + "."):
-            return _descend(self._frames[0], path[len(self._root_path) + 1:])
-        for frame in reversed(self._frames):
-            node = _descend(frame, path)
-            if node is not None:
-                return node
-        return None
+                return _descend(self._roots[scope].known, path[len(scope) + 1:]) if scope in self._roots else None
+        found = (_descend(frame, path) for frame in reversed(self._frames))
+        return next((node for node in found if node is not None), None)
 
 
 def _descend(members, path):
@@ -700,15 +697,9 @@ cdef class Decoder:
     cdef list _infos  # by node: names of a structure's members, labels of an enumeration
     cdef list _events  # of _EventInfo, by index
     cdef dict _stream_indexes  # stream id -> index
-    cdef list _clocks  # by stream: (freq, base)
-    cdef bytes _uuid
 
     def __cinit__(self, source):
-        self._packet_header = -1
-
-    def __init__(self, source):
         self.model = tsdl.parse(ctf.metadata(source)) if isinstance(source, ctf.ChannelLayout) else source
-        self._uuid = self.model.uuid
         self._compile()
 
     def __dealloc__(self):
@@ -725,7 +716,7 @@ cdef class Decoder:
 
     cdef _compile(self):
         compiler = _Compiler(self.model.byte_order)
-        header = compiler.root("trace.packet.header", self.model.packet_header, ())
+        header = compiler.root("trace.packet.header", self.model.packet_header)
         streams = [self._compile_stream(compiler, stream) for stream in self.model.streams.values()]
         compiler.finish()
         self._plan.n_slots = compiler.max_slots
@@ -735,15 +726,13 @@ cdef class Decoder:
 
     cdef _compile_stream(self, compiler, stream):
         context = compiler.root("stream.packet.context", stream.packet_context, ("trace.packet.header",))
-        header = compiler.root("stream.event.header", stream.event_header, ())
-        common = compiler.root("stream.event.context", stream.event_context, ())
+        header = compiler.root("stream.event.header", stream.event_header)
+        common = compiler.root("stream.event.context", stream.event_context)
         first_slot = compiler.n_slots
-        scopes = dict(compiler._scopes)
         events = []
         for event in sorted(stream.events.values(), key=lambda one: one.id):
             # Only one event is decoded at a time: all of them share the slots that follow.
             compiler.n_slots = first_slot
-            compiler._scopes = dict(scopes)
             own = compiler.root("event.context", event.context, ("stream.event.context",))
             fields = compiler.root("event.fields", event.fields, ("stream.event.context", "event.context"))
             events.append((event, own, fields))
@@ -883,31 +872,30 @@ cdef class Decoder:
 
     cdef _read_header(self, Packet packet, ctf_cursor *c, available):
         header = self._build(self._packet_header, c) if self._packet_header >= 0 else {}
-        if header.get("magic", tsdl.PACKET_MAGIC) != tsdl.PACKET_MAGIC:
-            raise _Corrupt(f"its magic number is {header['magic']:#x}, not {tsdl.PACKET_MAGIC:#x}")
-        if self._uuid is not None and "uuid" in header and bytes(header["uuid"]) != self._uuid:
+        magic, uuid = _unsigned(header, "magic", tsdl.PACKET_MAGIC), header.get("uuid")
+        if magic != tsdl.PACKET_MAGIC:
+            raise _Corrupt(f"its magic number is {magic:#x}, not {tsdl.PACKET_MAGIC:#x}")
+        if self.model.uuid is not None and uuid is not None and uuid != list(self.model.uuid):
             raise _Corrupt("its UUID is not the trace's")
-        packet.stream_id = header.get("stream_id", 0)
-        packet.stream_instance_id = header.get("stream_instance_id")
+        packet.stream_id = _unsigned(header, "stream_id", 0)
+        packet.stream_instance_id = _unsigned(header, "stream_instance_id")
         if packet.stream_id not in self._stream_indexes:
             raise _Corrupt(f"it belongs to stream {packet.stream_id}, which the metadata lacks")
         packet._stream_index = self._stream_indexes[packet.stream_id]
-        cdef ctf_stream *s = &self._streams[packet._stream_index]
+        cdef const ctf_stream *s = self._stream_of(packet)
         context = self._build(s.packet_context, c) if s.packet_context >= 0 else {}
-        packet.cpu = context.get("cpu_id")
-        if packet.cpu is not None and packet.cpu >= 2**31:
-            raise _Corrupt(f"its cpu_id is {packet.cpu}")
-        packet.sequence_number = context.get("packet_seq_num")
-        packet.events_discarded = context.get("events_discarded")
-        packet.begin_ticks, packet.end_ticks = context.get("timestamp_begin"), context.get("timestamp_end")
+        packet.cpu = _unsigned(context, "cpu_id", limit=2**31)
+        packet.sequence_number = _unsigned(context, "packet_seq_num")
+        packet.events_discarded = _unsigned(context, "events_discarded")
+        packet.begin_ticks, packet.end_ticks = _unsigned(context, "timestamp_begin"), _unsigned(context, "timestamp_end")
         packet.begin, packet.end = self._time(s, packet.begin_ticks), self._time(s, packet.end_ticks)
         packet._first_ticks = packet.begin_ticks or 0
         packet._first_event = c.pos
         self._set_sizes(packet, context, available)
 
     cdef _set_sizes(self, Packet packet, context, available):
-        size = context.get("packet_size", context.get("content_size", 8 * available))
-        content = context.get("content_size", size)
+        size = _unsigned(context, "packet_size", _unsigned(context, "content_size", 8 * available))
+        content = _unsigned(context, "content_size", size)
         if size % 8 or size == 0 or not packet._first_event <= content <= size:
             raise _Corrupt(f"its content_size {content} and packet_size {size} (bits) are impossible")
         if size > 8 * available:
@@ -915,7 +903,12 @@ cdef class Decoder:
         packet.size, packet.content_size = size // 8, (content + 7) // 8
         packet._content_bits = content
 
-    cdef _time(self, ctf_stream *s, ticks):
+    cdef const ctf_stream *_stream_of(self, Packet packet) except NULL:
+        if packet._stream_index >= self._n_streams:
+            raise ValueError("the packet is not of this decoder's trace")
+        return &self._streams[packet._stream_index]
+
+    cdef _time(self, const ctf_stream *s, ticks):
         if ticks is None:
             return None
         if ticks > s.clock.max_ticks:
@@ -1034,7 +1027,7 @@ cdef class Decoder:
         """
         cdef const uint8_t[::1] view = buffer
         cdef unsigned long long[::1] totals = counts
-        cdef ctf_stream *s = &self._streams[packet._stream_index]
+        cdef const ctf_stream *s = self._stream_of(packet)
         cdef ctf_cursor c
         cdef int failed
         cdef uint32_t i
@@ -1277,7 +1270,7 @@ cdef class Decoder:
 
     cdef _fill_plain(self, const uint8_t[::1] view, Packet packet, offset, list tables, int32_t cpu):
         """All wanted events of fixed size, in one pass without the GIL."""
-        cdef ctf_stream *s = &self._streams[packet._stream_index]
+        cdef const ctf_stream *s = self._stream_of(packet)
         cdef ctf_cursor c
         cdef _Table table
         cdef int failed
@@ -1299,10 +1292,10 @@ cdef class Decoder:
 
     cdef _fill_other(self, const uint8_t[::1] view, Packet packet, offset, list tables, int32_t cpu):
         """Events whose size varies, or whose values are not on bytes."""
-        cdef ctf_stream *s = &self._streams[packet._stream_index]
+        cdef const ctf_stream *s = self._stream_of(packet)
         cdef ctf_cursor c
         cdef ctf_record r
-        cdef uint64_t end
+        cdef uint64_t end, ticks
         cdef list by_index = [None] * len(self._events)
         cdef uint64_t *slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
         for table in tables:
@@ -1314,9 +1307,9 @@ cdef class Decoder:
                     raise self._event_error(packet, &c)
                 table = by_index[r.event.index]
                 if table is not None:
-                    end, c.pos = c.pos, r.begin
+                    end, ticks, c.pos = c.pos, c.ticks, r.begin
                     self._add_row(<_Table>table, &c, ctf_time_ns(&s.clock, r.ticks), cpu)
-                    c.pos = end
+                    c.pos, c.ticks = end, ticks
         except _Corrupt as error:
             raise self._packet_error(packet, str(error)) from None
         finally:
@@ -1405,7 +1398,7 @@ cdef class _Records:
 
     def __next__(self):
         cdef Decoder decoder = self._decoder
-        cdef const ctf_stream *s = &decoder._streams[self._packet._stream_index]
+        cdef const ctf_stream *s = decoder._stream_of(self._packet)
         cdef ctf_record r
         cdef Record record
         with cython.critical_section(self):
@@ -1499,6 +1492,13 @@ cdef class _Table:
 
 
 # ---- small things ----
+
+
+def _unsigned(values, name, default=None, limit=2**64):
+    value = values.get(name, default)
+    if value is not default and not (isinstance(value, int) and 0 <= value < limit):
+        raise _Corrupt(f"its {name} is {value!r}")
+    return value
 
 
 cdef void *_calloc(size_t count, size_t size) except NULL:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from . import schema
+
 __all__ = ["Client", "CtfClient"]
 
 
@@ -99,6 +101,20 @@ def checked_name(name: object) -> bytes:
     if not 1 <= len(data) <= 63 or "/" in name or "\0" in name or name in (".", ".."):
         raise ValueError(f"name must be 1 to 63 bytes of UTF-8, without '/' and U+0000, not {name!r}")
     return data
+
+
+def checked_contexts(contexts: object) -> bytes:
+    """Canonical text of a channel's contexts, as UTF-8."""
+    if not isinstance(contexts, str):
+        raise TypeError(f"contexts must be a str, schema text, not {type(contexts).__name__}")
+    fields = schema.parse(contexts)
+    for field in fields:
+        if field.align != 1:
+            raise ValueError(f"context {field.name!r}: records are packed, no context can be aligned")
+    text = schema.to_text(fields).encode()
+    if len(text) > 1023:
+        raise ValueError(f"contexts take {len(text)} bytes as schema text; 1023 is the most")
+    return text
 
 
 def checked_size(what: str, value: object, low: int, high: int) -> int:

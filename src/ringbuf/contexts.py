@@ -20,14 +20,14 @@ class Context:
     Parameters
     ----------
     field : schema.Field
-    provider : callable
-        Its value for a record, from the recording thread.
+    provider : callable or None
+        Its value for a record, from the recording thread; None: 0 or empty.
     per_thread : bool
         Constant for the thread: the core encodes it once (include/ringbuf/context.h).
     """
 
     field: schema.Field
-    provider: Callable[[], object]
+    provider: Callable[[], object] | None
     per_thread: bool = False
     enum_class: type | None = None
 

@@ -91,6 +91,11 @@ cdef extern from "ringbuf/clock.h" nogil:
     bint ringbuf_tsc_is_usable()
     uint64_t ringbuf_tsc_measure_freq()
 
+cdef extern from "ringbuf/context.h" nogil:
+    const int RINGBUF_CONTEXT_BLOCK_MAX
+
+    size_t ringbuf_encode_contexts(const char *contexts, uint8_t *block, size_t size)
+
 cdef extern from "ringbuf/client.h" nogil:
     const uint32_t RINGBUF_LENGTH_PREFIX
     const uint32_t RINGBUF_NONBLOCK
@@ -109,6 +114,7 @@ cdef extern from "ringbuf/client.h" nogil:
         uint32_t stream_idx
         uint32_t header_flags
         uint32_t header_size
+        ringbuf_producer_slot *producer
 
     cdef struct ringbuf_client:
         uint64_t (*clock_read)(const ringbuf_channel *ch) noexcept nogil
@@ -176,6 +182,7 @@ cdef extern from "ringbuf/producer.h" nogil:
     ringbuf_registry_t ringbuf_registry
 
     ringbuf_producer *ringbuf_this_producer(ringbuf_channel *ch)
+    bint ringbuf_is_own_slot(const ringbuf_channel *ch, const ringbuf_producer_slot *slot)
     uint32_t ringbuf_space_wanted(const ringbuf_channel *ch, uint32_t stream_idx)
     int ringbuf_wait_for_space(const ringbuf_channel *ch, uint32_t stream_idx, uint32_t seq, uint64_t deadline_ns)
     bint ringbuf_may_block(const ringbuf_producer_slot *producer)
@@ -203,6 +210,7 @@ cdef extern from "ringbuf/reader.h" nogil:
     cdef enum ringbuf_put:
         RINGBUF_PUT_READ, RINGBUF_PUT_BACK, RINGBUF_PUT_DROP
 
+    uint64_t ringbuf_next_pos(const ringbuf_stream_reader *r)
     int ringbuf_get_subbuf(ringbuf_stream_reader *r, uint64_t pos)
     void ringbuf_put_subbuf(ringbuf_stream_reader *r, ringbuf_put how)
     int ringbuf_get_next_subbuf(ringbuf_stream_reader *r)

@@ -78,7 +78,8 @@ struct ctf_clock {
 
 struct ctf_stream {
 	uint64_t id;
-	int32_t packet_context, event_header, event_context; /* nodes, or -1 */
+	int32_t packet_context, event_context; /* nodes, or -1 */
+	int32_t event_header;                  /* node */
 	uint8_t header_kind;
 	uint8_t has_holes;
 	uint32_t header_align;
@@ -409,8 +410,8 @@ ctf_event_header(const struct ctf_plan *p, const struct ctf_stream *s, struct ct
 	/* Plain kinds exist on little-endian hosts only. */
 	if (s->header_kind != CTF_HEADER_ANY && CTF_LIKELY(ctf_plain_header(s, c)))
 		return 0;
-	c->event_id = 0;
-	return s->event_header < 0 ? 0 : ctf_walk(p, s->event_header, c);
+	c->event_id = 0; /* if the header has none */
+	return ctf_walk(p, s->event_header, c);
 }
 
 static int

@@ -118,9 +118,9 @@ cdef class ContextBlock:
     Parameters
     ----------
     fields : sequence of schema.Field
-    providers : sequence of callable
+    providers : sequence of (callable or None)
         One for each field, called without arguments for every record. One that raises is
-        reported through `sys.unraisablehook`, and its field is 0 or empty.
+        reported through `sys.unraisablehook`, and its field is 0 or empty; so is that of None.
     enum_classes : sequence of (enum.Enum class or None)
     """
 
@@ -133,30 +133,36 @@ cdef class ContextBlock:
 
     cdef bytes encode(self):
         cdef ringbuf_value *values = <ringbuf_value *>PyMem_Malloc(max(self.fields.n, 1) * sizeof(ringbuf_value))
-        cdef Py_ssize_t i, total = 0
+        cdef Py_ssize_t n = 0, total = 0
         cdef bytes block
         if values is NULL:
             raise MemoryError()
         kept = []
         try:
-            for i in range(self.fields.n):
-                self._measure(i, &values[i], kept)
-                total += values[i].size
+            for n in range(self.fields.n):
+                self._measure(n, &values[n], kept)
+                total += values[n].size
+            n = self.fields.n
             block = PyBytes_FromStringAndSize(NULL, total)
             self.fields.write(values, <uint8_t *>PyBytes_AS_STRING(block))
-            self.fields.release(values, self.fields.n)
         finally:
+            self.fields.release(values, n)  # those that were measured
             PyMem_Free(values)
         return block
 
     cdef _measure(self, Py_ssize_t i, ringbuf_value *value, list kept):
         provider = self.providers[i]
+        if provider is None:
+            ringbuf_default_value(&self.fields.fields[i], value)
+            return
+        value.has_view = value.has_memory = 0
         try:
             result = provider()
             kept.append(result)  # its memory is read when the block is written
             ringbuf_measure(&self.fields.fields[i], <PyObject *>result, value)
-        except Exception:
-            PyErr_WriteUnraisable(provider)
+        except Exception as error:
+            ringbuf_value_release(value)
+            _report(error, provider)
             ringbuf_default_value(&self.fields.fields[i], value)
 
 
@@ -194,7 +200,7 @@ cdef class Event:
     def __cinit__(self):
         self.vectorcall = <vectorcallfunc>_call_event
 
-    def __init__(self, Channel channel, schema, fields, enum_classes, contexts):
+    def __init__(self, Channel channel not None, schema, fields, enum_classes, contexts):
         """`schema`: schema.EventSchema with the declared id; `contexts`: ContextBlock or None."""
         self.channel = channel
         self.schema = schema
@@ -281,14 +287,33 @@ cdef bint _record_event(Event event, PyObject *const *args) except? True:
 
 
 cdef bint _record_values(Event event, PyObject *const *args, ringbuf_value *values) except? True:
-    cdef ringbuf_reservation r
     cdef Channel channel = event.channel
+    if not channel.is_guarded:
+        return _record_now(event, channel, args, values)
+    channel.enter()
+    try:
+        return _record_now(event, channel, args, values)
+    finally:
+        channel.leave()
+
+
+cdef bytes _encode_contexts(Event event, Channel channel):
+    cdef ringbuf_refusal refusal
+    _refuse_begin(&refusal, channel.ch)  # a provider that records would be called for that record, and so on
+    try:
+        return event.contexts.encode()
+    finally:
+        _refuse_end(&refusal)
+
+
+cdef bint _record_now(Event event, Channel channel, PyObject *const *args, ringbuf_value *values) except? True:
+    cdef ringbuf_reservation r
     cdef bytes block = None
     cdef int ret
     if channel.is_closed:
         raise ValueError("the channel is closed")
-    if event.contexts is not None:
-        block = event.contexts.encode()
+    if event.contexts is not None and not (ringbuf_refusals is not NULL and _is_refusing(channel.ch)):
+        block = _encode_contexts(event, channel)
     r.payload_size = <uint64_t>event.fields.measure(args, values)
     r.event_id = event.event_id
     r.align = 1

@@ -12,6 +12,8 @@ from __future__ import annotations
 import heapq
 import time
 
+from .client import Client
+
 __all__ = ["merged_records"]
 
 _PATIENCE = 0.1
@@ -51,7 +53,10 @@ class _StreamCursor:
 
 def merged_records(reader, timeout):
     """See `Reader.records`."""
-    decode = packet_decoder(reader.channel)
+    return _merged(reader, packet_decoder(reader.channel), timeout)
+
+
+def _merged(reader, decode, timeout):
     cursors = [_StreamCursor(reader, i, decode) for i in range(len(reader.stream_indices))]
     last = time.monotonic()
     while True:
@@ -94,9 +99,11 @@ def _round(cursors, until):
 
 def packet_decoder(channel):
     """A function from a held packet to the list of its records."""
-    if channel.has_custom_records:
-        return lambda packet: _custom_records(channel, packet)
-    return _CtfDecoder(channel)
+    if channel.is_ctf:
+        return _CtfDecoder(channel)
+    if type(channel.client).record_get is Client.record_get:
+        raise TypeError("records of a client with headers of its own need its record_get")
+    return lambda packet: _custom_records(channel, packet)
 
 
 class _CtfDecoder:

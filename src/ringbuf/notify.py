@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 
 __all__ = ["Notifier", "readable"]
 
@@ -15,51 +16,82 @@ class Notifier:
     """An eventfd for one reader, raised by a thread while a packet waits.
 
     The thread sleeps without the GIL. Once raised, it rests until somebody has lowered
-    the descriptor, so a slow consumer costs nothing.
+    the descriptor, so a slow consumer costs nothing. It ends when the reader does.
     """
 
     def __init__(self, reader) -> None:
-        self._reader = reader
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lowered = threading.Event()
-        self._lowered.set()
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, name="ringbuf-notify", daemon=True)
+        self._bell = _Bell()
+        # Neither the thread nor the bell owns the reader: it may go without being closed.
+        self._thread = threading.Thread(
+            target=_ring, args=(weakref.ref(reader), self._bell), name="ringbuf-notify", daemon=True
+        )
         self._thread.start()
 
     def fileno(self) -> int:
-        return self._fd
+        return self._bell.fd
 
     def lower(self) -> None:
         """Make the descriptor unreadable until the next packet."""
-        try:
-            os.eventfd_read(self._fd)
-        except BlockingIOError:
-            pass
-        self._lowered.set()
+        self._bell.lower()
 
     def close(self) -> None:
-        self._stop = True
-        self._lowered.set()
+        self._bell.stopped = True
+        self._bell.lowered.set()
         if self._thread is not threading.current_thread():
             self._thread.join()
-        os.close(self._fd)
+        self._bell.close()  # in a forked child there is no thread that would have
 
-    def _run(self) -> None:
-        while not self._stop:
-            if not self._lowered.wait(_STEP):
-                self._raise_again()
-            elif self._reader.wait(_STEP):
-                self._lowered.clear()
-                os.eventfd_write(self._fd, 1)
 
-    def _raise_again(self) -> None:
+class _Bell:
+    """What the thread and the reader share."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.lowered = threading.Event()
+        self.lowered.set()
+        self.stopped = False
+
+    def lower(self) -> None:
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            pass
+        self.lowered.set()
+
+    def ring(self) -> None:
+        self.lowered.clear()
+        os.eventfd_write(self.fd, 1)
+
+    def ring_again(self) -> None:
         """Whoever read the descriptor directly, without `lower`, gets the next packet all the same."""
         try:
-            if os.eventfd_read(self._fd):
-                os.eventfd_write(self._fd, 1)
+            if os.eventfd_read(self.fd):
+                os.eventfd_write(self.fd, 1)
         except BlockingIOError:
-            self._lowered.set()
+            self.lowered.set()
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _ring(get_reader, bell: _Bell) -> None:
+    try:
+        while not bell.stopped and get_reader() is not None:
+            if not bell.lowered.wait(_STEP):
+                bell.ring_again()
+            elif _has_packet(get_reader()):
+                bell.ring()
+    finally:
+        bell.close()
+
+
+def _has_packet(reader) -> bool:
+    try:
+        return reader is not None and reader.wait(_STEP)
+    except Exception:
+        return True  # whoever takes the packet gets the exception
 
 
 async def readable(reader) -> None:

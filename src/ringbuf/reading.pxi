@@ -38,6 +38,8 @@ cdef class Packet:
     @property
     def cpu(self):
         """int, or None in a global channel."""
+        if self.reader is None:
+            raise TypeError("a Packet comes from a Reader")
         return self.p.stream_idx if self.reader.channel.per_cpu else None
 
     @property
@@ -123,6 +125,7 @@ cdef class Reader:
     cdef uint64_t period_ns, switch_ns, next_switch_ns
     cdef bint is_open, is_reading_records
     cdef object notifier
+    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("a Reader comes from Channel.reader() or Stream.reader()")
@@ -151,8 +154,14 @@ cdef class Reader:
         self.switch_ns = ch.super.switch_timer_ns
         self.next_switch_ns = _now_ns() + self.switch_ns
         for i in range(self.n_streams):
-            ringbuf_stream_reader_init(ch, first + i, &self.streams[i])
+            self.open_stream(&self.streams[i], first + i)
         return self
+
+    cdef open_stream(self, ringbuf_stream_reader *r, uint32_t index):
+        ringbuf_stream_reader_init(self.channel.ch, index, r)
+        # A snapshot died over a packet that is not the oldest: that one has its turn in order.
+        if r.holding and ringbuf_pos_diff(r.packet.pos, ringbuf_next_pos(r)) > 0:
+            ringbuf_put_subbuf(r, RINGBUF_PUT_BACK)
 
     def __dealloc__(self):
         if self.is_open:
@@ -164,7 +173,7 @@ cdef class Reader:
         self.is_open = False
         if self.right.fd >= 0:  # not in a forked child
             for i in range(self.n_streams):
-                if self.streams[i].holding:
+                if self.streams[i].holding and ringbuf_is_whole(self.channel.ch):
                     ringbuf_put_subbuf(&self.streams[i], RINGBUF_PUT_BACK)
             ringbuf_close_reader(&self.right)
         self.channel.leave()
@@ -174,7 +183,8 @@ cdef class Reader:
 
     def _put(self, Packet packet):
         packet.is_held = False
-        if self.is_open:
+        # In a forked child it is the parent's; of a truncated file, nothing may be touched.
+        if self.is_open and self.right.fd >= 0 and ringbuf_is_whole(self.channel.ch):
             ringbuf_put_subbuf(self.stream_of(packet), packet.how)
         if self.current is packet:
             self.current = None
@@ -383,6 +393,12 @@ cdef class Reader:
 
     def _snapshot(self, ranges):
         for i, pos, last in ranges:
+            packet, at = self._taken_over(i)
+            if packet is not None:
+                if at == pos:
+                    pos = (pos + self.channel.subbuf_size) & RINGBUF_POS_MASK
+                yield packet
+                packet.release()
             while pos != last:
                 packet = self._get_at(i, pos)
                 if packet is not None:
@@ -390,21 +406,36 @@ cdef class Reader:
                     packet.release()
                 pos = (pos + self.channel.subbuf_size) & RINGBUF_POS_MASK
 
-    def _get_at(self, uint32_t i, uint64_t pos):
+    cdef tuple _taken_over(self, uint32_t i):
+        """The packet that a reader which died had in its hands, and its position; or None."""
+        self.check_stream(i)
+        self._release_current()
+        if not self.streams[i].holding:
+            return None, 0
+        return self.wrap(&self.streams[i], RINGBUF_PUT_BACK), self.streams[i].packet.pos
+
+    cdef int check_stream(self, uint32_t i) except -1:
         self.check()
+        if i >= self.n_streams:
+            raise IndexError(f"stream {i} of {self.n_streams}")
+        return 0
+
+    def _get_at(self, uint32_t i, uint64_t pos):
+        self.check_stream(i)
         if self.streams[i].holding or ringbuf_get_subbuf(&self.streams[i], pos):
             return None
         return self.wrap(&self.streams[i], RINGBUF_PUT_BACK)
 
     def _next_of_stream(self, uint32_t i):
         """The next packet of one stream, or None."""
-        self.check()
+        self.check_stream(i)
         self._release_current()
         if self.streams[i].holding or ringbuf_get_next_subbuf(&self.streams[i]) == 0:
             return self.wrap(&self.streams[i], RINGBUF_PUT_READ)
         return None
 
     def _is_stream_drained(self, uint32_t i):
+        self.check_stream(i)
         return ringbuf_is_drained(&self.streams[i])
 
     def _is_at_end(self):
@@ -413,19 +444,22 @@ cdef class Reader:
     @property
     def stream_indices(self):
         """range: the streams that this reader reads."""
-        cdef uint32_t first = self.streams[0].stream_idx
+        cdef uint32_t first = self.streams[0].stream_idx if self.n_streams else 0
         return range(first, first + self.n_streams)
 
     def flush(self, empty=False):
         """End the current packets of the reader's streams; see `Channel.flush`."""
-        cdef ringbuf_producer_slot *producer = self.channel.producer()
+        cdef ringbuf_producer_slot *producer
+        self.check()
+        producer = self.channel.producer()
         for i in range(self.n_streams):
             _flush(self.channel.ch, producer, self.streams[i].stream_idx, RINGBUF_FLUSH_EMPTY if empty else 0)
 
     def clear(self):
         """Throw away everything recorded and not yet read; it counts as overrun, and as cleared."""
-        cdef ringbuf_producer_slot *producer = self.channel.producer()
+        cdef ringbuf_producer_slot *producer
         self.check()
+        producer = self.channel.producer()
         self._release_current()
         for i in range(self.n_streams):
             if self.streams[i].holding:

@@ -66,7 +66,7 @@ cdef class Consumer:
     cdef Channel channel
     cdef ringbuf_consumer *c
 
-    def __init__(self, Channel channel, directory, str name, read_period, switch_period):
+    def __init__(self, Channel channel not None, directory, str name, read_period, switch_period):
         cdef ringbuf_consumer_options options
         cdef bytes directory_bytes = os.fsencode(directory), name_bytes = name.encode()
         cdef ringbuf_channel *ch = channel.open_ch()
@@ -78,10 +78,12 @@ cdef class Consumer:
         options.stream_name = name_bytes
         options.read_period_ns = _nanoseconds("read_timer", read_period or 0)
         options.switch_period_ns = _nanoseconds("switch_timer", switch_period or 0)
+        channel.enter()
         with nogil:
             ret = ringbuf_consumer_start(ch, &options, &self.c)
+        if ret:
+            channel.leave()
         _check_consumer(ret, directory)
-        channel.enter()
         self.channel = channel
 
     def __dealloc__(self):
@@ -101,6 +103,21 @@ cdef class Consumer:
     def poke(self):
         """Read now, whatever the channel's wakeup."""
         ringbuf_consumer_poke(self.c)
+
+    def schemas(self):
+        """As `Channel.schemas`; the channel may be closed."""
+        return _schemas(self.whole_ch())
+
+    cdef ringbuf_channel *whole_ch(self) except NULL:
+        if not ringbuf_is_whole(self.channel.ch):
+            raise RegionError("the file has been truncated")
+        return self.channel.ch
+
+    def channel_stats(self):
+        """As `Channel.stats`; the channel may be closed."""
+        cdef ringbuf_stats st
+        ringbuf_channel_stats(self.whole_ch(), &st)
+        return _stats(&st)
 
     @property
     def result(self):

@@ -8,11 +8,14 @@ import os
 import threading
 import warnings
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 from . import ctf
 from ._core import Consumer, snapshot_files
+from .errors import RegionError
 from .layout import channel_layout
+from .schema import EventSchema
 
 __all__ = ["Recorder", "snapshot"]
 
@@ -51,6 +54,7 @@ class Recorder:
 
     def __init__(self, channel, directory, *, read_timer=None, switch_timer=None) -> None:
         _check_format(channel)
+        _check_directory(directory)
         switch, read = channel.timers
         self.directory = Path(directory)
         self._channel = channel
@@ -63,6 +67,7 @@ class Recorder:
             read if read_timer is None else read_timer,
             switch if switch_timer is None else switch_timer,
         )
+        self._layout = channel_layout(channel, holes=True)
         self._n_events = -1
         self._refresh_metadata()
         self._stop_metadata = threading.Event()
@@ -76,14 +81,18 @@ class Recorder:
             self._refresh_metadata()
 
     def _refresh_metadata(self) -> None:
-        n_events = len(self._channel.schemas())
-        if n_events == self._n_events:
-            return
+        # What is written now must be right even if this process is killed: records may be given up any time.
         try:
-            write_metadata(self._channel, self.directory)
-        except OSError:
+            schemas = self._consumer.schemas()
+            if len(schemas) != self._n_events:
+                self._write_metadata(schemas, holes=True)
+        except (OSError, RegionError):
             return  # the consumer meets the same trouble, and counts it
-        self._n_events = n_events
+        self._n_events = len(schemas)
+
+    def _write_metadata(self, schemas, *, holes: bool) -> None:
+        events = [EventSchema(*schema) for schema in schemas]
+        _write(ctf.metadata(replace(self._layout, holes=holes, events=events)), self.directory)
 
     def stats(self) -> dict:
         """Counters of the files.
@@ -130,14 +139,13 @@ class Recorder:
         self._metadata_thread.join()
         result = self._consumer.stop(timeout)
         _recorders.discard(self)
-        if not self._channel.closed:
-            self._finish_metadata(result)
+        self._finish_metadata(result)
         self._report(result)
 
     def _finish_metadata(self, result: int) -> None:
         try:
-            write_metadata(self._channel, self.directory)
-        except OSError:
+            self._write_metadata(self._consumer.schemas(), holes=_has_holes(self._consumer.channel_stats()))
+        except (OSError, RegionError):
             if not result:
                 raise
 
@@ -189,6 +197,7 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
     Thread safety: any thread; one at a time for a channel, in all processes.
     """
     _check_format(channel)
+    _check_directory(directory)
     since = 0
     if last is not None:
         freq = channel.clock_parameters[1]
@@ -200,17 +209,29 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
 
 def write_metadata(channel, directory) -> None:
     """(Re)write the trace's metadata file, whole or not at all."""
-    stats = channel.stats()
-    holes = bool(stats.records_discarded or stats.records_torn)
-    target = Path(directory) / "metadata"
+    _write(ctf.metadata(channel_layout(channel, holes=_has_holes(channel.stats()))), directory)
+
+
+def _has_holes(stats) -> bool:
+    return bool(stats.records_discarded or stats.records_torn)
+
+
+def _write(text: str, directory) -> None:
     draft = Path(directory) / f".metadata.{os.getpid()}"
-    draft.write_text(ctf.metadata(channel_layout(channel, holes=holes)), encoding="utf-8")
-    os.replace(draft, target)
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, Path(directory) / "metadata")
 
 
 def _check_format(channel) -> None:
     if not channel.is_ctf:
         raise TypeError("the channel's client writes headers of its own: read its packets with Channel.reader()")
+
+
+def _check_directory(directory) -> None:
+    """Stream files are never overwritten; nor is the metadata of another trace."""
+    metadata = os.path.join(os.fspath(directory), "metadata")
+    if os.path.lexists(metadata):
+        raise FileExistsError(errno.EEXIST, "there is a trace in this directory", os.fspath(directory))
 
 
 @atexit.register

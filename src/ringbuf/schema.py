@@ -144,7 +144,14 @@ class EventSchema:
     name : str
         Any non-empty text that UTF-8 can encode, without U+0000.
     contexts, fields : str
-        Schema texts; stored canonically.
+        Schema texts; stored canonically. The event's own contexts have no
+        ``bytes`` and no sequences: babeltrace2 2.0 aborts on a trace with
+        such a thing there, though not in the contexts of a whole channel.
+
+    Raises
+    ------
+    ValueError
+        One of these is not allowed.
     """
 
     id: int
@@ -158,6 +165,9 @@ class EventSchema:
         _check_event_name(self.name)
         object.__setattr__(self, "contexts", canonical(self.contexts))
         object.__setattr__(self, "fields", canonical(self.fields))
+        for field in parse(self.contexts):
+            if field.kind in ("bytes", "sequence"):
+                raise ValueError(f"event {self.name!r}: a context cannot be {field.type}; it can be a context of the channel")
 
 
 def parse(text: str) -> tuple[Field, ...]:

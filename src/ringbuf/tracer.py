@@ -74,7 +74,7 @@ class Tracer:
         extra = [
             (context.field.name, context.enum_class or context.field.type, context.provider)
             for context in self._contexts
-            if context.field.name not in _contexts.BUILTIN
+            if context.field.name not in _contexts.BUILTIN and context.provider is not None
         ]
         return _restore, (type(self), self.channel, extra)
 
@@ -188,4 +188,4 @@ def _provider(field: _schema.Field, given: dict) -> _contexts.Context:
         return builtin
     if field.name in given:
         return given[field.name]
-    return _contexts.Context(field, lambda: None, per_thread=True)  # unknown: the core writes 0 or empty
+    return _contexts.Context(field, None, per_thread=True)

@@ -435,13 +435,13 @@ explore_run(const struct world *w)
 
 /*
  * All schedules of at most `bound` preemptions, or those that fit into
- * `seconds`. Returns how many were run; *complete says whether that was all.
+ * `seconds` of the processor's time. Returns how many were run; *complete says whether that was all.
  */
 static UNUSED unsigned long long
 explore(const struct world *w, unsigned int bound, double seconds, int *complete)
 {
 	unsigned long long runs = 0;
-	uint64_t deadline = now_ns() + (uint64_t)(seconds * 1e9);
+	uint64_t limit = (uint64_t)(seconds * 1e9);
 
 	explore_state.choices = calloc(EXPLORE_STEPS_MAX + 1, sizeof(*explore_state.choices));
 	explore_state.bound = bound;
@@ -463,7 +463,7 @@ explore(const struct world *w, unsigned int bound, double seconds, int *complete
 		}
 		explore_state.choices[depth - 1].taken++;
 		explore_state.replayed = depth;
-	} while (now_ns() < deadline);
+	} while (ringbuf_clock_ns(CLOCK_PROCESS_CPUTIME_ID) < limit);
 	free(explore_state.choices);
 	return runs;
 }

@@ -1180,6 +1180,8 @@ TEST(losses_alone_make_a_trace)
 	tr = read_trace(ch, in_work_dir("trace"), NULL, 0);
 	EQ(tr.records, 0);
 	EQ(tr.told, 7);
+	stop_consumer(consume(ch, in_work_dir("again")));
+	EQ(entries_in(in_work_dir("again")), 0); /* once is enough */
 	ringbuf_close(ch);
 }
 

@@ -147,11 +147,24 @@ TEST(the_oldest_sub_buffer_is_a_ring_behind_the_next_boundary)
 	}
 }
 
-TEST(a_pass_fits_its_place_in_the_slot_word)
+TEST(a_slot_word_tells_neighbouring_passes_and_all_sub_buffers_apart)
 {
 	FOR_ALL_GEOMETRIES (g) {
-		LT(ringbuf_pass(&g, POS_END - 1), UINT64_C(1) << (64 - RINGBUF_REF_PASS_SHIFT));
+		struct ringbuf_channel ch = {.geometry = g};
+		uint64_t ring = ringbuf_ring_size(&g);
+
 		LE(ringbuf_n_subbufs(&g), RINGBUF_REF_IDX_MASK); /* the spare too */
+		for (int i = 0; i < 100; i++) {
+			uint64_t pos = some_position(&g), before = ringbuf_pos_sub(pos, ring);
+			uint64_t ref = ringbuf_ref_pass_at(&ch, pos) << RINGBUF_REF_PASS_SHIFT;
+
+			NE(ringbuf_ref_pass_at(&ch, pos), ringbuf_ref_pass_at(&ch, before));
+			EQ(ringbuf_ref_pass_before(&ch, pos), ringbuf_ref_pass_at(&ch, before));
+			EQ(ringbuf_ref_pass(ref), ringbuf_ref_pass_at(&ch, pos));
+			EQ(ringbuf_ref_pass(ref | RINGBUF_REF_LOST | RINGBUF_REF_READ | RINGBUF_REF_HELD |
+					    RINGBUF_REF_IDX_MASK | RINGBUF_REF_SPARE_MASK),
+			   ringbuf_ref_pass_at(&ch, pos));
+		}
 	}
 }
 

@@ -585,7 +585,7 @@ TEST(a_producer_laps_a_reader_in_every_order)
 	sim_prefix(3990);
 	program(0, RECORD(3990), RECORD(3990), RECORD(3990));
 	sim.reader_turns = 2;
-	sim_explore(3);
+	sim_explore(2);
 }
 
 TEST(a_producer_laps_a_snapshot_in_every_order)
@@ -596,7 +596,7 @@ TEST(a_producer_laps_a_snapshot_in_every_order)
 	program(0, RECORD(3990), RECORD(3990), RECORD(3990));
 	sim.reader_turns = 2;
 	sim.habit = SNAPSHOTS;
-	sim_explore(3);
+	sim_explore(2);
 }
 
 TEST(two_producers_lap_a_reader_in_every_order)
@@ -666,7 +666,7 @@ TEST(finalize_meets_records_in_every_order)
 	program(0, RECORD(100), END, END);
 	program(1, RECORD(100), END, END);
 	program(2, FINALIZE, END, END);
-	sim_explore(3);
+	sim_explore(2);
 }
 
 TEST(finalize_meets_a_crossing_and_a_flush_in_every_order)
@@ -684,7 +684,7 @@ TEST(a_signal_at_any_access_records_too)
 	sim_create(CONFIG(.n_subbufs = 4));
 	sim_prefix(3000);
 	program(0, RECORD(500), DISCARD(500), RECORD(500));
-	sim.signals = 3;
+	sim.signals = 2;
 	sim.signal_op = RECORD(100);
 	sim.unordered = 1;
 	sim_explore(0);
@@ -696,7 +696,7 @@ TEST(a_signal_at_any_access_discards)
 	sim_prefix(3990);
 	sim_prefix(3800);
 	program(0, RECORD(300), DISCARD(1500), RECORD(FILL));
-	sim.signals = 3;
+	sim.signals = 2;
 	sim.signal_op = DISCARD(100);
 	sim.unordered = 1;
 	sim_explore(0);
@@ -736,7 +736,7 @@ TEST(a_reader_dies_at_any_access_in_discard_mode)
 	sim_prefix(3990);
 	program(0, RECORD(3000), RECORD(3000), END);
 	sim.reader_turns = 2;
-	sim.deaths = 2;
+	sim.deaths = 1;
 	sim_explore(1);
 }
 
@@ -748,7 +748,7 @@ TEST(a_reader_dies_at_any_access_while_producers_lap_it)
 	program(0, RECORD(3990), RECORD(3990), RECORD(3990));
 	sim.reader_turns = 2;
 	sim.deaths = 1;
-	sim_explore(2);
+	sim_explore(1);
 }
 
 TEST(a_reader_dies_at_any_access_of_a_snapshot)
@@ -760,7 +760,7 @@ TEST(a_reader_dies_at_any_access_of_a_snapshot)
 	sim.reader_turns = 2;
 	sim.habit = SNAPSHOTS;
 	sim.deaths = 1;
-	sim_explore(2);
+	sim_explore(1);
 }
 
 TEST(a_reader_dies_at_any_access_of_a_clear)
@@ -772,7 +772,7 @@ TEST(a_reader_dies_at_any_access_of_a_clear)
 	sim.reader_turns = 2;
 	sim.habit = DROPS;
 	sim.deaths = 1;
-	sim_explore(2);
+	sim_explore(1);
 }
 
 /* ---- random ---- */
@@ -827,13 +827,12 @@ random_programs(void)
 	explore_state.switch_odds = 1u << rnd_below(7);
 	explore_state.signal_odds = 1u << rnd_below(8);
 	explore_state.death_odds = 1u << rnd_below(8);
-	explore_state.n_cpus = sim.ch->n_streams;
 	explore_state.migrate_odds = rnd_below(2) ? 0 : 4u << rnd_below(6);
 	sim.unordered = sim.signals || sim.ch->n_streams > 1;
 }
 
 static void
-random_channel(int mode, uint32_t n_streams)
+random_channel(int mode, uint32_t n_streams, uint32_t n_cpus)
 {
 	uint64_t n = rnd_below(3) ? 2 : 4;
 	uint64_t starts[] = {0, POS_END - n * 4096, (UINT64_C(1) << 20) * n * 4096 - n * 4096,
@@ -844,18 +843,20 @@ random_channel(int mode, uint32_t n_streams)
 	sim_create(CONFIG(.mode = (uint32_t)mode, .n_subbufs = n, .header = (uint32_t)rnd_below(2),
 			  .streams = n_streams ? RINGBUF_PER_CPU : RINGBUF_GLOBAL, .n_streams = n_streams,
 			  .start_pos = starts[rnd_below(ARRAY_SIZE(starts))]));
+	sim.ch->cpus_share = n_cpus > sim.ch->n_streams;
+	explore_state.n_cpus = n_cpus;
 	for (uint64_t i = rnd_below(10); i; i--)
 		sim_prefix(random_size());
 	sim_save();
 }
 
 static void
-random_schedules(int mode, uint32_t n_streams)
+random_schedules(int mode, uint32_t n_streams, uint32_t n_cpus)
 {
 	for (struct runs r = runs(1.2); next_run(&r);) {
 		if (r.n % 500 == 0 || !sim.ch) {
 			rnd_seed(UINT64_C(1) << 40 | r.n / 500);
-			random_channel(mode, n_streams);
+			random_channel(mode, n_streams, n_cpus);
 			rnd_seed(r.n);
 		}
 		random_programs();
@@ -863,8 +864,32 @@ random_schedules(int mode, uint32_t n_streams)
 	}
 }
 
-TEST(random_schedules_of_a_global_stream_in_discard_mode) { random_schedules(RINGBUF_DISCARD, 0); }
-TEST(random_schedules_of_a_global_stream_in_overwrite_mode) { random_schedules(RINGBUF_OVERWRITE, 0); }
-TEST(random_schedules_of_two_cpus_in_discard_mode) { random_schedules(RINGBUF_DISCARD, 2); }
-TEST(random_schedules_of_two_cpus_in_overwrite_mode) { random_schedules(RINGBUF_OVERWRITE, 2); }
-TEST(random_schedules_of_one_cpu_stream) { random_schedules(RINGBUF_OVERWRITE, 1); }
+TEST(random_schedules_of_a_global_stream_in_discard_mode)
+{
+	random_schedules(RINGBUF_DISCARD, 0, 1);
+}
+
+TEST(random_schedules_of_a_global_stream_in_overwrite_mode)
+{
+	random_schedules(RINGBUF_OVERWRITE, 0, 1);
+}
+
+TEST(random_schedules_of_two_cpus_in_discard_mode)
+{
+	random_schedules(RINGBUF_DISCARD, 2, 2);
+}
+
+TEST(random_schedules_of_two_cpus_in_overwrite_mode)
+{
+	random_schedules(RINGBUF_OVERWRITE, 2, 2);
+}
+
+TEST(random_schedules_of_two_cpus_that_share_a_stream)
+{
+	random_schedules(rnd_below(2) ? RINGBUF_OVERWRITE : RINGBUF_DISCARD, 1, 2);
+}
+
+TEST(random_schedules_of_four_cpus_that_share_two_streams)
+{
+	random_schedules(rnd_below(2) ? RINGBUF_OVERWRITE : RINGBUF_DISCARD, 2, 4);
+}

@@ -18,9 +18,19 @@ finalize_and_drain(void)
 	ringbuf_stream_reader_init(ch, 0, &r);
 	while (model_read(&r) == 0)
 		continue;
-	/* acquire: the position that finalize closed at, or a later one */
-	if (ringbuf_next_pos(&r) == ringbuf_pos(ringbuf_load(&r.s->produced, rl::mo_acquire)))
-		model_log.ended = true;
+	model_log.ended = ringbuf_is_drained(&r);
+}
+
+/* Another reader, that comes upon the end at any time, and believes it. */
+static void
+read_to_the_end(void)
+{
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(&model_region.ch, 0, &r);
+	for (int i = 0; i < 2; i++)
+		model_read(&r);
+	model_log.ended = ringbuf_is_at_end(&r, model_region.producer(model_me()));
 }
 
 static void
@@ -53,6 +63,8 @@ static const struct model models[] = {
 	{"finalize_producer", MODEL_DISCARD_2, {half_twice, finalize_and_drain}, NULL, refused, false},
 	{"finalize_fills", MODEL_OVERWRITE_2, {full, finalize_and_drain}, NULL, refused, false},
 	{"finalize_producers", MODEL_DISCARD_2, {tiny, tiny, finalize_and_drain}, NULL, refused, false},
+	{"finalize_reader", MODEL_DISCARD_2, {tiny, finalize, read_to_the_end}, NULL, refused, false},
+	{"finalize_reader_producers", MODEL_DISCARD_2, {tiny, tiny, finalize, read_to_the_end}, NULL, refused, false},
 	{"finalize_discard", MODEL_DISCARD_2, {tiny_discard, tiny, finalize_and_drain}, NULL, refused, false},
 	{"finalize_twice", MODEL_OVERWRITE_2, {half, finalize, finalize_and_drain}, NULL, refused, false},
 	{"disable_enable", MODEL_DISCARD_2, {half_twice, disable_enable}, NULL, NULL, false},

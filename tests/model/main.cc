@@ -6,6 +6,10 @@
  *	       [--preemptions=N] [--stale=N] [--loud]
  *	       [--mutant=SITE:ORDER] [--history] [--sites] NAME...
  *
+ * --loud: in the tree too, threads are preempted before every atomic operation, not
+ * only before those on words they contend for. --sites lists the memory orders that
+ * were executed, by number.
+ *
  * For each run one line: name, search, executions, seconds, result. Exit status
  * 1 if any model failed; what failed is said on standard error.
  *
@@ -14,16 +18,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <fstream>
-#include <iostream>
-#include <sstream>
 
+#include "explore.h"
 #include "model.h"
-#include "search.h"
 
-void model_finish(void);
-
-struct model_limits model_limits;
 static const struct model *current;
 static struct model_table *tables;
 static bool loud, history;
@@ -33,109 +31,68 @@ model_table::model_table(const struct model *models, size_t n) : models(models),
 	tables = this;
 }
 
-template <rl::thread_id_t N>
-struct model_suite : rl::test_suite<model_suite<N>, N> {
-	void
-	before()
-	{
-		memset(&model_log, 0, sizeof(model_log));
-		memset(&model_machine, 0, sizeof(model_machine));
-		model_machine.tick = 1;
-		model_machine.quiet = model_limits.search == MODEL_TREE && !loud;
-		model_orders.strong = current->strong;
-		model_walk = NULL;
-		model_region.build(current->config, N + 1); /* one more for the end */
-		if (current->begin)
-			current->begin();
-	}
-
-	void thread(unsigned i) { current->threads[i](); }
-
-	void
-	after()
-	{
-		if (current->end)
-			current->end();
-		model_finish();
-		model_region.destroy();
-	}
-};
-
-/* rl::simulate(), with schedulers of our own. Returns 0 if no execution failed. */
-template <typename suite, typename scheduler>
 static int
-simulate(rl::test_params &params)
+n_threads(void)
 {
-	rl::ostringstream state, ignored;
+	int n = 0;
 
-	if (rl::run_test<suite, scheduler>(params, state, false) == rl::test_result_success)
-		return 0;
-	/* again, with a history */
-	params.initial_state = state.str();
-	params.collect_history = true;
-	model_limits.executions = 1;
-	model_limits.done = 0;
-	rl::run_test<suite, scheduler>(params, ignored, true);
-	return 1;
+	while (n < MODEL_THREADS_MAX && current->threads[n])
+		n++;
+	return n;
 }
 
-template <rl::thread_id_t N>
-static int
-run_with(rl::test_params &params)
+void
+model_before(int n)
 {
-	if (model_limits.search == MODEL_TREE)
-		return simulate<model_suite<N>, model_tree_scheduler<N> >(params);
-	return simulate<model_suite<N>, model_random_scheduler<N> >(params);
+	memset(&model_log, 0, sizeof(model_log));
+	memset(&model_machine, 0, sizeof(model_machine));
+	model_machine.tick = 1;
+	model_machine.quiet = model_limits.search == MODEL_TREE && !loud;
+	model_orders.strong = current->strong;
+	model_walk = NULL;
+	model_region.build(current->config, (uint32_t)n + 1); /* one more producer, for the end */
+	if (current->begin)
+		current->begin();
 }
 
-/* What failed and where; with --history all that happened, the making of the region left out. */
-static void
-print_failure(const rl::string &all)
+void
+model_thread(int i)
 {
-	rl::string what = all.substr(0, all.find('\n'));
-	size_t begin = all.find("[BEFORE END]"), end = all.find("\nthread 0:"), at;
+	current->threads[i]();
+}
 
-	if (begin == rl::string::npos)
-		begin = 0;
-	at = all.find("] ", all.rfind('\n', all.find(what, begin))) + 2;
-	fprintf(stderr, "%s: thread %s\n", current->name, all.substr(at, all.find('\n', at) - at).c_str());
-	if (history)
-		fprintf(stderr, "%s\n", all.substr(begin, end - begin).c_str());
+void
+model_after(void)
+{
+	if (current->end)
+		current->end();
+	model_finish();
+	model_region.destroy();
 }
 
 static int
 run_once(double seconds, uint64_t *executions)
 {
-	static std::ofstream nowhere("/dev/null");
-	rl::ostringstream text; /* not std::: Relacy owns operator new while it runs */
-	rl::test_params params;
-	int n = 0, failed;
+	int failed;
 
 	model_limits.seconds = seconds;
-	model_limits.done = 0;
-	model_limits.complete = false;
-	params.progress_stream = &nowhere;
-	params.output_stream = &text;
-	params.execution_depth_limit = 20000;
-	params.search_type = model_limits.search == MODEL_TREE ? rl::sched_bound : rl::sched_random;
-	while (n < MODEL_THREADS_MAX && current->threads[n])
-		n++;
-	switch (n) {
-	case 1: failed = run_with<1>(params); break;
-	case 2: failed = run_with<2>(params); break;
-	case 3: failed = run_with<3>(params); break;
-	default: failed = run_with<4>(params); break;
-	}
-	*executions += failed ? params.stop_iteration : model_limits.done;
+	failed = model_explore(n_threads());
+	*executions += model_limits.done;
 	if (failed)
-		print_failure(text.str());
+		fprintf(stderr, "%s: %s\n%s", current->name, model_limits.what.c_str(),
+			history ? (model_limits.history + "\n").c_str() : "");
 	return failed;
 }
 
+/* ^ says that positions start just below their wrap. */
 static int
 print(const char *how, uint64_t executions, double start, int failed)
 {
-	printf("%-32s %-24s %12llu %8.1f  %s\n", current->name, how, (unsigned long long)executions,
+	const struct model_config *c = &current->config;
+
+	printf("%-30s %d  %-9s %ux%ux%u%s  %-18s %11llu %7.1f  %s\n", current->name, n_threads(),
+	       c->mode == RINGBUF_DISCARD ? "discard" : "overwrite", c->n_streams, 1u << c->count_order,
+	       MODEL_SUBBUF_SIZE, c->start_pos ? "^" : " ", how, (unsigned long long)executions,
 	       model_seconds() - start, failed ? "FAILED" : "ok");
 	fflush(stdout);
 	return failed;
@@ -237,6 +194,7 @@ main(int argc, char **argv)
 	unsigned preemptions = 2, stale = 2;
 	double seconds = 10;
 	uint64_t limit = 0;
+	bool sites = false;
 	int failed = 0;
 
 	for (int i = 1; i < argc; i++) {
@@ -259,6 +217,8 @@ main(int argc, char **argv)
 			loud = true;
 		else if (strcmp(argv[i], "--history") == 0)
 			history = true;
+		else if (strcmp(argv[i], "--sites") == 0)
+			sites = true;
 		else if ((v = value_of(argv[i], "--mutant="))) {
 			model_orders.mutant = atoi(v);
 			model_orders.weakened = order_named(strchr(v, ':') + 1);
@@ -288,5 +248,8 @@ main(int argc, char **argv)
 			      executions, start, failed);
 		}
 	}
+	for (int i = 0; sites && i < MODEL_SITES_MAX; i++)
+		if (model_orders.seen[i])
+			printf("site %d\n", i);
 	return failed;
 }

@@ -113,6 +113,9 @@ struct model {
 	bool strong;         /* all operations sequentially consistent */
 };
 
+/* The common checks, at the end of each execution. */
+void model_finish(void);
+
 /* One table in each file of models; linked into a list before main(). */
 struct model_table {
 	const struct model *models;

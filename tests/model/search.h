@@ -16,33 +16,7 @@
 #define MODEL_SEARCH_H
 
 #include "seam.h"
-
-enum model_search { MODEL_TREE, MODEL_PCT, MODEL_RANDOM };
-
-#define MODEL_UNBOUNDED (~0u)
-
-struct model_limits {
-	enum model_search search;
-	unsigned preemptions; /* tree: at most, pct: this many, random: not used */
-	unsigned stale;       /* tree: loads that return an older value, at most */
-	double seconds;       /* wall clock */
-	uint64_t executions;  /* stop after so many, 0: no limit */
-
-	/* out: */
-	uint64_t done;
-	bool complete;        /* the tree was searched to its end */
-};
-
-extern struct model_limits model_limits;
-
-inline double
-model_seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
+#include "explore.h"
 
 /* Is it time to stop? Called after each execution. */
 inline bool

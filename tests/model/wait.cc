@@ -2,7 +2,7 @@
  * tests/model/wait.cc - sleeping readers and producers.
  *
  * A wake-up that is lost leaves a thread asleep when all others have ended, which
- * Relacy reports as a deadlock. Nobody sleeps with a deadline here.
+ * Relacy reports as a deadlock. No sleep ends by a deadline here.
  */
 #include "model.h"
 
@@ -10,6 +10,7 @@ static void half(void) { model_write(MODEL_HALF); }
 static void half_twice(void) { half(); half(); }
 static void full(void) { model_write(MODEL_FULL); }
 static void full_twice(void) { full(); full(); }
+static void full_3(void) { full_twice(); full(); }
 
 /* Sleep until so many packets were read. */
 static void
@@ -20,12 +21,12 @@ read_sleeping(int n)
 
 	ringbuf_stream_reader_init(ch, 0, &r);
 	while (n) {
-		uint32_t seq = ringbuf_wait_prepare(&ch->control->data_seq, &ch->control->data_wanted);
+		uint32_t seq = ringbuf_data_wanted(ch);
 
 		if (model_read(&r) == 0)
 			n--;
 		else
-			ringbuf_futex_wait(&ch->control->data_seq, seq, UINT64_MAX);
+			ringbuf_wait_for_data(ch, seq, UINT64_MAX);
 	}
 }
 
@@ -62,16 +63,54 @@ read_to_the_end(void)
 
 	ringbuf_stream_reader_init(ch, 0, &r);
 	for (;;) {
-		uint32_t seq = ringbuf_wait_prepare(&ch->control->data_seq, &ch->control->data_wanted);
-		int finalized = ringbuf_is_finalized(ch);
+		uint32_t seq = ringbuf_data_wanted(ch);
 
 		if (model_read(&r) == 0)
 			continue;
-		if (finalized)
+		if (ringbuf_is_at_end(&r, model_region.producer(model_me())))
 			break;
-		ringbuf_futex_wait(&ch->control->data_seq, seq, UINT64_MAX);
+		ringbuf_wait_for_data(ch, seq, UINT64_MAX);
+	}
+	model_log.ended = true;
+}
+
+/* As a poller does: looks, and sleeps if there is nothing. */
+static void
+poll_1(void)
+{
+	struct ringbuf_channel *ch = &model_region.ch;
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(ch, 0, &r);
+	for (;;) {
+		uint32_t seq = ringbuf_data_wanted(ch);
+
+		if (!ringbuf_has_packet(&r))
+			ringbuf_wait_for_data(ch, seq, UINT64_MAX);
+		else if (model_read(&r) == 0)
+			break;
 	}
 }
+
+/* Sleeps are for room alone: the reader takes these two packets and is gone. */
+static void
+fill(void)
+{
+	full_twice();
+}
+
+static void
+read_2_and_leave(void)
+{
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(&model_region.ch, 0, &r);
+	RL_ASSERT(model_read(&r) == 0);
+	RL_ASSERT(model_read(&r) == 0);
+}
+
+static void half_blocking(void) { RL_ASSERT(model_write(MODEL_HALF, MODEL_COMMIT, MODEL_BLOCK) == 0); }
+static void full_blocking(void) { RL_ASSERT(model_write(MODEL_FULL, MODEL_COMMIT, MODEL_BLOCK) == 0); }
 
 #define WAKING(mode) {mode, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_WRITER, 0, NULL, 0}
 
@@ -79,6 +118,9 @@ static const struct model models[] = {
 	{"wait_reader", WAKING(RINGBUF_DISCARD), {full_twice, read_2}, NULL, NULL, false},
 	{"wait_reader_overwrite", WAKING(RINGBUF_OVERWRITE), {full, full, read_1}, NULL, NULL, false},
 	{"wait_reader_two_producers", WAKING(RINGBUF_DISCARD), {half_twice, half_twice, read_2}, NULL, NULL, false},
+	{"wait_poller_overwrite", WAKING(RINGBUF_OVERWRITE), {full_3, poll_1}, NULL, NULL, false},
+	{"wait_space", WAKING(RINGBUF_DISCARD), {full_blocking, read_2_and_leave}, fill, NULL, false},
+	{"wait_space_two_producers", WAKING(RINGBUF_DISCARD), {half_blocking, half_blocking, read_2_and_leave}, fill, NULL, false},
 	{"wait_reader_halves", WAKING(RINGBUF_DISCARD), {half, half, read_1}, NULL, NULL, false},
 	{"wait_producer", WAKING(RINGBUF_DISCARD), {full_3_blocking, read_3}, NULL, NULL, false},
 	{"wait_two_producers", WAKING(RINGBUF_DISCARD), {half_3_blocking, half_3_blocking, read_3}, NULL, NULL, false},
