@@ -435,6 +435,47 @@ def test_a_stray_buffer_is_not_read_beyond_its_end():
         decoder.read_packet(data, 4097)
 
 
+def test_a_packet_of_another_trace_is_refused():
+    one, two = (
+        compile_fields(
+            "u8 a;",
+            trace="packet.header := struct { u8 stream_id; };",
+            stream="".join(f"stream {{ id = {id_}; event.header := {HEADER}; }};" for id_ in range(count)),
+        )
+        for count in (1, 2)
+    )
+    data = b"\1" + bytes(100)
+    packet = two.read_packet(data)
+    with pytest.raises(ValueError, match="not of this decoder's trace"):
+        one.packet_records(data, packet)
+    with pytest.raises((TypeError, AttributeError)):
+        one.packet_records(data, None)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("struct { u8 a; } magic;", "its magic is {'a': 0}"),
+        ("struct { u8 a; } stream_id;", "its stream_id is {'a': 0}"),
+        ("string stream_instance_id;", "its stream_instance_id is ''"),
+        ("u8 uuid[3];", "its UUID is not"),
+        ("string uuid;", "its UUID is not"),
+    ],
+)
+def test_odd_types_in_packet_headers_are_refused(header, reason):
+    uuid = 'uuid = "2a6422d0-6cee-11e0-8c08-cb07d7b3a564"; packet.header'
+    decoder = compile_fields("u8 a;", trace=f"{uuid} := struct {{ {header} }};")
+    with pytest.raises(TraceError, match=f"packet at byte 0: {reason}"):
+        decoder.read_packet(bytes(100))
+
+
+@pytest.mark.parametrize("name", ["timestamp_begin", "content_size", "packet_size", "cpu_id", "packet_seq_num"])
+def test_negative_numbers_in_packet_contexts_are_refused(name):
+    decoder = compile_fields("u8 a;", stream=f"stream {{ event.header := {HEADER}; packet.context := struct {{ i8 {name}; }}; }};")
+    with pytest.raises(TraceError, match=f"packet at byte 0: its {name} is -1"):
+        decoder.read_packet(b"\xff" * 100)
+
+
 def every_kind():
     """A channel with fields of every kind, and packets full of them."""
     channel = layout(
@@ -515,13 +556,42 @@ clock { name = c; freq = 1000000000; };
 """
 
 
-def compile_fields(fields, header="struct { u8 id; time t; }", before=""):
-    return Decoder(
-        tsdl.parse(
-            f"{BEGIN} {before} stream {{ event.header := {header}; }};"
-            f'event {{ name = "x"; id = 0; fields := struct {{ {fields} }}; }};'
-        )
-    )
+HEADER = "struct { u8 id; time t; }"
+
+
+def compile_fields(fields, *, header=HEADER, before="", trace="", stream=None):
+    stream = stream or f"stream {{ event.header := {header}; }};"
+    text = BEGIN.replace("byte_order = le;", "byte_order = le; " + trace)
+    event = f'event {{ name = "x"; id = 0; fields := struct {{ {fields} }}; }};'
+    return Decoder(tsdl.parse(f"{text} {before} {stream} {event}"))
+
+
+def test_streams_have_their_own_contexts_and_headers():
+    """Sequences in packet contexts, whose length is in the packet header, in each of two streams."""
+    text = BEGIN.replace("byte_order = le;", "byte_order = le; packet.header := struct { u8 stream_id; u8 n; };")
+    for id_, kind in ((3, "u8"), (4, "i8")):
+        text += f"""
+stream {{
+    id = {id_};
+    packet.context := struct {{ u8 pad[trace.packet.header.n]; u8 cpu_id; u8 packet_size; u8 content_size; }};
+    event.header := struct {{ u8 id; time t; }};
+    event.context := struct {{ u8 count; }};
+}};
+event {{ name = "x{id_}"; id = 1; stream_id = {id_}; context := struct {{ {kind} own[stream.event.context.count]; }};
+    fields := struct {{ {kind} more[stream.event.context.count]; u8 count2; {kind} rest[event.fields.count2]; }}; }};
+"""
+    decoder = Decoder(tsdl.parse(text))
+    packets = b""
+    for id_, pad in ((3, 2), (4, 0), (3, 1)):
+        event = b"\x01" + struct.pack("<Q", 7) + b"\x02\xff\xfe\x01\x02\x03\x09\x08\x07"
+        size = 2 + pad + 3 + len(event)
+        packets += bytes([id_, pad]) + bytes(pad) + bytes([pad, 8 * size, 8 * size]) + event
+    records = list(decoder.records(packets))
+    assert [(record.name, record.cpu) for record in records] == [("x3", 2), ("x4", 0), ("x3", 1)]
+    assert records[0].contexts == {"count": 2, "own": [255, 254]}
+    assert records[1].contexts == {"count": 2, "own": [-1, -2]}
+    assert records[2].fields == {"more": [1, 2], "count2": 3, "rest": [9, 8, 7]}
+    assert [cell.tolist() for cell in decoder.to_numpy(packets, "x3")["rest"]] == [[9, 8, 7]] * 2
 
 
 @pytest.mark.parametrize(

@@ -130,11 +130,12 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 		    struct ringbuf_reservation *r, struct ringbuf_move *m)
 {
 	struct ringbuf_stream *s;
-	uint64_t word;
+	uint64_t word, custom;
 	uint32_t cpu = 0;
 	int ret;
 
 	memset(m, 0, sizeof(*m));
+	custom = ringbuf_clock_custom(client, ch);
 	r->stream_idx = 0;
 	if (ch->streams == RINGBUF_PER_CPU) {
 		cpu = ringbuf_cpu();
@@ -148,7 +149,7 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 			     RINGBUF_STATE_FINALIZED))
 		return -ESHUTDOWN;
 	m->pos = ringbuf_pos(m->word);
-	m->timestamp = r->timestamp = ringbuf_timestamp(client, ch, s);
+	m->timestamp = r->timestamp = ringbuf_timestamp(client, ch, s, custom);
 	if (ch->streams == RINGBUF_PER_CPU && ringbuf_cpu() != cpu)
 		return -EAGAIN; /* clock.h: the clock must be this stream's CPU's */
 	r->header_flags = ringbuf_timestamp_flags(s, r->timestamp);

@@ -191,13 +191,19 @@ ringbuf_carry_out(const struct ringbuf_client *client, const struct ringbuf_chan
 	}
 }
 
-/* A user's clock may step back; time along a stream may not. All relaxed: the swap
- * keeps the maximum, and O1 orders one record's before the next one's. */
-RINGBUF_FUNC uint64_t
-ringbuf_clock_custom(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		     struct ringbuf_stream *s)
+/* A user's clock, which is read before the position: it may record something itself,
+ * and would move the position away each time. 0 if there is none. */
+RINGBUF_INLINE uint64_t
+ringbuf_clock_custom(const struct ringbuf_client *client, const struct ringbuf_channel *ch)
 {
-	uint64_t now = client->clock_read(ch);
+	return RINGBUF_UNLIKELY(client && client->clock_read) ? client->clock_read(ch) : 0;
+}
+
+/* It may also step back, or be older than the position; time along a stream may not. All
+ * relaxed: the swap keeps the maximum, and O1 orders one record's before the next one's. */
+RINGBUF_FUNC uint64_t
+ringbuf_raise_custom(struct ringbuf_stream *s, uint64_t now)
+{
 	uint64_t last = ringbuf_load(&s->custom_timestamp, RINGBUF_RELAXED);
 
 	do {
@@ -207,13 +213,13 @@ ringbuf_clock_custom(const struct ringbuf_client *client, const struct ringbuf_c
 	return now;
 }
 
-/* The time, read after the position was. */
+/* The time, read after the position was; `custom` is what ringbuf_clock_custom said. */
 RINGBUF_INLINE uint64_t
 ringbuf_timestamp(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		  struct ringbuf_stream *s)
+		  struct ringbuf_stream *s, uint64_t custom)
 {
 	if (RINGBUF_UNLIKELY(client && client->clock_read))
-		return ringbuf_clock_custom(client, ch, s);
+		return ringbuf_raise_custom(s, custom);
 	return ringbuf_clock_ordered(ch);
 }
 
@@ -231,12 +237,13 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 {
 	const struct ringbuf_geometry *g = &ch->geometry;
 	struct ringbuf_move m;
-	uint64_t off;
+	uint64_t off, custom;
 
 	memset(&m, 0, sizeof(m));
+	custom = ringbuf_clock_custom(client, ch);
 	m.word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1, O9 */
 	m.pos = ringbuf_pos(m.word);
-	m.timestamp = ringbuf_timestamp(client, ch, s);
+	m.timestamp = ringbuf_timestamp(client, ch, s, custom);
 	m.discarded = ringbuf_events_discarded(s);
 	off = ringbuf_subbuf_off(g, m.pos);
 	if (off == 0) {

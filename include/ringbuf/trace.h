@@ -582,7 +582,7 @@ ringbuf_file_tell_losses(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 
 	if (f->owed <= f->told || !ringbuf_has_ctf_packets(ch))
 		return 0;
-	now = ringbuf_timestamp(ch->client, ch, f->reader.s);
+	now = ringbuf_timestamp(ch->client, ch, f->reader.s, ringbuf_clock_custom(ch->client, ch));
 	if (now < f->end_timestamp)
 		now = f->end_timestamp;
 	ret = ringbuf_file_begin(t, f, f->limit, seq, now, f->owed);

@@ -52,7 +52,7 @@ model_region::each_stream_word(struct ringbuf_stream *s, F f)
 	for (uint32_t i = 0; i <= n; i++) {
 		struct ringbuf_subbuf *sb = ringbuf_subbuf_at(&ch, s, i);
 
-		f(sb->pos, MODEL_OWNED);
+		f(sb->pos, MODEL_SHARED); /* a reader looks at it before the packet is its own */
 		f(sb->timestamp_begin, MODEL_OWNED);
 		f(sb->timestamp_end, MODEL_OWNED);
 		f(sb->events_discarded, MODEL_OWNED);
