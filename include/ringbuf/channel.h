@@ -503,9 +503,6 @@ ringbuf_close(struct ringbuf_channel *ch)
 	ringbuf_release_producers(&ringbuf_thread_self, ch, 0);
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	ch->closed = 1;
-	if (ch->fd >= 0)
-		close(ch->fd);
-	ch->fd = -1;
 	ringbuf_channel_unref(ch);
 	pthread_mutex_unlock(&ringbuf_registry.lock);
 }
@@ -689,15 +686,6 @@ ringbuf_has_no_reader(const struct ringbuf_channel *ch, uint32_t stream_idx)
 	lock.l_start = (off_t)(RINGBUF_READER_LOCK + stream_idx);
 	lock.l_len = 1;
 	return fcntl(ch->fd, 36 /* F_OFD_GETLK */, &lock) == 0 && lock.l_type == F_UNLCK;
-}
-
-/* A file can be cut short under its mapping; a memfd cannot. Look before touching it. */
-RINGBUF_FUNC int
-ringbuf_is_whole(const struct ringbuf_channel *ch)
-{
-	struct stat st;
-
-	return fstat(ch->fd, &st) == 0 && (uint64_t)st.st_size >= ch->region_size;
 }
 
 /*

@@ -55,7 +55,8 @@ struct ringbuf_client {
 	uint64_t (*clock_read)(const struct ringbuf_channel *ch);
 
 	/* Bytes of header for a record placed at `offset` of the packet; *pre_padding
-	 * before it. Depends on nothing but its arguments. */
+	 * before it. Depends on nothing but its arguments, and is the one that must not
+	 * record: the position would have moved each time. */
 	size_t (*record_header_size)(const struct ringbuf_channel *ch, size_t offset,
 				     size_t *pre_padding, const struct ringbuf_reservation *r);
 	/* Writes exactly that many bytes at `header`. */

@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -171,6 +172,29 @@ ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
 
 /* ---- the process's registry ---- */
 
+/* A file can be cut short under its mapping; a memfd cannot. Look before touching it. */
+RINGBUF_FUNC int
+ringbuf_is_whole(const struct ringbuf_channel *ch)
+{
+	struct stat st;
+
+	return fstat(ch->fd, &st) == 0 && (uint64_t)st.st_size >= ch->region_size;
+}
+
+/*
+ * Touching what was cut off kills the process, and the C library does touch it:
+ * its list of this thread's robust mutexes runs through the producer table. So
+ * empty memory takes the region's place, and stays there.
+ */
+RINGBUF_FUNC int
+ringbuf_bury_if_cut(struct ringbuf_channel *ch)
+{
+	if (!ch->buried && !ringbuf_is_whole(ch))
+		ch->buried = mmap(ch->base, ch->region_size, PROT_READ | PROT_WRITE,
+				  MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+	return (int)ch->buried;
+}
+
 /* The last reference to a closed channel is gone. Under the registry's lock. */
 RINGBUF_FUNC void
 ringbuf_channel_unref(struct ringbuf_channel *ch)
@@ -182,7 +206,9 @@ ringbuf_channel_unref(struct ringbuf_channel *ch)
 	while (*link != ch)
 		link = &(*link)->registry_next;
 	*link = ch->registry_next;
-	munmap(ch->base, ch->region_size);
+	if (!ch->buried)
+		munmap(ch->base, ch->region_size);
+	close(ch->fd);
 	free(ch);
 }
 
@@ -214,7 +240,8 @@ ringbuf_release_producers(struct ringbuf_thread *self, const struct ringbuf_chan
 		*link = p->next_of_thread;
 		ringbuf_unlink_producer(p);
 		/* a ledger entry left open makes its record torn, as a death would */
-		pthread_mutex_unlock(&p->slot->certificate);
+		if (!ringbuf_bury_if_cut(p->channel))
+			pthread_mutex_unlock(&p->slot->certificate);
 		ringbuf_channel_unref(p->channel);
 		free(p);
 	}

@@ -7,7 +7,7 @@ from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
 from . import ctf, tsdl
 
-__all__ = ["Decoder", "Packet", "Record", "merged"]
+__all__ = ["Decoder", "Packet", "Record", "merged", "merged_rows"]
 
 @final
 class Packet:
@@ -89,3 +89,4 @@ class Decoder:
     ) -> dict[int, numpy.ndarray[Any, Any]]: ...
 
 def merged(iterators: Iterable[Iterator[Record]]) -> Iterator[Record]: ...
+def merged_rows(lanes: Sequence[Sequence[numpy.ndarray[Any, Any]]]) -> numpy.ndarray[Any, Any]: ...

@@ -20,7 +20,7 @@ import sys
 from . import ctf, tsdl
 from .errors import TraceError
 
-__all__ = ["Decoder", "Packet", "Record", "merged"]
+__all__ = ["Decoder", "Packet", "Record", "merged", "merged_rows"]
 
 
 cdef extern from "decode.h" nogil:
@@ -90,6 +90,15 @@ cdef extern from "decode.h" nogil:
         const ctf_copy *copies
         uint32_t n_copies
 
+    struct ctf_piece:
+        const uint8_t *begin
+        const uint8_t *end
+
+    struct ctf_lane:
+        const uint8_t *next
+        const ctf_piece *piece
+        int64_t time
+
     int ctf_align(ctf_cursor *c, uint64_t align)
     int ctf_number(ctf_cursor *c, const ctf_node *n, uint64_t *value)
     int64_t ctf_string_length(const ctf_cursor *c)
@@ -102,6 +111,7 @@ cdef extern from "decode.h" nogil:
     uint8_t *ctf_store(const ctf_plan *p, int32_t index, ctf_cursor *c, uint8_t *to)
     int64_t ctf_time_ns(const ctf_clock *clock, uint64_t ticks)
     const uint8_t *ctf_at(const ctf_cursor *c, uint64_t pos)
+    void ctf_merge_rows(ctf_lane **heap, uint32_t n, uint32_t row_size, uint8_t *to)
 
 
 # What a node becomes in Python.
@@ -961,7 +971,7 @@ cdef class Decoder:
         for packet in self.packets(buffer):
             yield from self.packet_records(buffer, packet, cpu=cpu)
 
-    def packet_records(self, buffer, Packet packet, *, offset=None, cpu=None, in_ns=False):
+    def packet_records(self, buffer, Packet packet not None, *, offset=None, cpu=None, in_ns=False):
         """The events of a packet, as an iterator of Record.
 
         Parameters
@@ -1010,7 +1020,7 @@ cdef class Decoder:
         """Name of every event class, in the order of `count_events`."""
         return [info.name for info in self._events]
 
-    def count_events(self, buffer, Packet packet, counts, *, offset=None):
+    def count_events(self, buffer, Packet packet not None, counts, *, offset=None):
         """Walk over a packet, checking all of it, and add its events to `counts`.
 
         Parameters
@@ -1428,6 +1438,65 @@ def merged(iterators):
             heapq.heappop(heap)
         else:
             heapq.heapreplace(heap, ((<Record>record).time_ns, index, record, iterator))
+
+
+def merged_rows(lanes):
+    """Rows of several sources by time.
+
+    Parameters
+    ----------
+    lanes : list of list of numpy.ndarray
+        Each lane has rows in order of time, in pieces, as from
+        `Decoder.tables`. There is at least one row; all have one dtype.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of equal times, those of the first lane first.
+    """
+    lanes = [lane for lane in ([rows for rows in lane if len(rows)] for lane in lanes) if lane]
+    pieces = [rows for lane in lanes for rows in lane]
+    if len(pieces) == 1:
+        return pieces[0]
+    if len(lanes) == 1:
+        return _numpy().concatenate(pieces)
+    if pieces[0].dtype.hasobject:
+        rows = _numpy().concatenate(pieces)
+        return rows[rows["timestamp"].argsort(kind="stable")]
+    return _merge_plain_rows(lanes, sum(map(len, pieces)))
+
+
+cdef _merge_plain_rows(list lanes, size):
+    rows = _numpy().empty(size, lanes[0][0].dtype)
+    cdef uint8_t[::1] target = rows.view("u1")
+    cdef const uint8_t[::1] view
+    cdef uint32_t n = len(lanes), row_size = rows.itemsize, i
+    cdef ctf_lane *table = NULL
+    cdef ctf_lane **heap = NULL
+    cdef ctf_piece *piece = NULL
+    # Each lane's pieces end with an empty one.
+    cdef ctf_piece *pieces = <ctf_piece *>_calloc(sum([len(lane) + 1 for lane in lanes]), sizeof(ctf_piece))
+    try:
+        table = <ctf_lane *>_calloc(n, sizeof(ctf_lane))
+        heap = <ctf_lane **>_calloc(n, sizeof(ctf_lane *))
+        piece = pieces
+        for i in range(n):
+            heap[i] = &table[i]
+            table[i].piece = piece
+            for part in lanes[i]:
+                view = part.view("u1")
+                piece.begin, piece.end = &view[0], &view[0] + view.shape[0]
+                piece += 1
+            piece += 1
+            table[i].next = table[i].piece.begin
+            memcpy(&table[i].time, table[i].next, 8)
+        with nogil:
+            ctf_merge_rows(heap, n, row_size, &target[0])
+    finally:
+        PyMem_Free(pieces)
+        PyMem_Free(table)
+        PyMem_Free(heap)
+    return rows
 
 
 @cython.final

@@ -553,4 +553,84 @@ ctf_store(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c, uint8_t
 	}
 }
 
+/* ---- merging rows by time ---- */
+
+struct ctf_piece {
+	const uint8_t *begin, *end;
+};
+
+/* Pieces of rows one after another, in order of time. Ends with a piece of no rows. */
+struct ctf_lane {
+	const uint8_t *next;            /* row */
+	const struct ctf_piece *piece;  /* it is in */
+	int64_t time;                   /* of it */
+};
+
+/* Of equal times, the lane that comes first in memory is first. */
+static inline int
+ctf_lane_precedes(const struct ctf_lane *a, const struct ctf_lane *b)
+{
+	return a->time < b->time || (a->time == b->time && a < b);
+}
+
+static void
+ctf_sift_down(struct ctf_lane **heap, uint32_t n, uint32_t at)
+{
+	for (;;) {
+		uint32_t child = 2 * at + 1;
+		struct ctf_lane *lane = heap[at];
+
+		if (child >= n)
+			return;
+		if (child + 1 < n && ctf_lane_precedes(heap[child + 1], heap[child]))
+			child++;
+		if (ctf_lane_precedes(lane, heap[child]))
+			return;
+		heap[at] = heap[child];
+		heap[child] = lane;
+		at = child;
+	}
+}
+
+/* Copy the rows of the first lane that precede those of all others; 0 if it has no more. */
+static inline int
+ctf_merge_lane(struct ctf_lane *lane, const struct ctf_lane *rival, uint32_t row_size, uint8_t **to)
+{
+	const uint8_t *from = lane->next, *next = from, *end = lane->piece->end;
+
+	do {
+		next += row_size;
+		if (next == end)
+			break;
+		memcpy(&lane->time, next, 8);
+	} while (!rival || ctf_lane_precedes(lane, rival));
+	memcpy(*to, from, (size_t)(next - from));
+	*to += next - from;
+	if (next == end) {
+		next = (++lane->piece)->begin;
+		if (next == lane->piece->end)
+			return 0;
+		memcpy(&lane->time, next, 8);
+	}
+	lane->next = next;
+	return 1;
+}
+
+/* Rows of `n` lanes to `to`, by the i64 that each row begins with. `heap` points to the lanes in any order. */
+static void
+ctf_merge_rows(struct ctf_lane **heap, uint32_t n, uint32_t row_size, uint8_t *to)
+{
+	for (uint32_t i = n / 2; i-- > 0;)
+		ctf_sift_down(heap, n, i);
+	while (n) {
+		const struct ctf_lane *rival = n > 1 ? heap[1] : NULL;
+
+		if (n > 2 && ctf_lane_precedes(heap[2], rival))
+			rival = heap[2];
+		if (!ctf_merge_lane(heap[0], rival, row_size, &to))
+			heap[0] = heap[--n];
+		ctf_sift_down(heap, n, 0);
+	}
+}
+
 #endif /* RINGBUF_DECODE_H */

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from . import tsdl
-from ._decode import Decoder, Packet, Record, merged
+from ._decode import Decoder, Packet, Record, merged, merged_rows
 from .errors import TraceError
 
 __all__ = ["Event", "FieldInfo", "Lost", "Stream", "Trace", "open_trace"]
@@ -401,8 +401,8 @@ class Trace:
 
     def _batches(self, names: list[str], limit: int):
         """(name, rows) in order of time for each name, about every `limit` rows."""
-        columns = {name: _Merge(len(self.streams)) for name in names}
         name_of = {index: name for name in names for index in self._decoder.event_indexes(name)}
+        columns = {name: _Merge() for name in names}
         sources = [self._tables(stream, name_of) for stream in self.streams]
         # Earliest time that a stream can still bring. The one that holds up all others goes on.
         frontiers = [-_NEVER] * len(sources)
@@ -411,11 +411,12 @@ class Trace:
             behind = frontiers.index(min(frontiers))
             tables, frontiers[behind] = next(sources[behind], ({}, _NEVER))
             for index, rows in tables.items():
-                columns[name_of[index]].add(behind, rows)
+                columns[name_of[index]].add((behind, index), rows)
                 waiting += len(rows)
             if waiting >= limit or min(frontiers) == _NEVER:
                 for name, column in columns.items():
-                    for rows in column.before(min(frontiers)):
+                    rows = column.before(min(frontiers))
+                    if rows is not None:
                         waiting -= len(rows)
                         yield name, rows
 
@@ -427,36 +428,27 @@ class Trace:
 
 
 class _Merge:
-    """Rows of one event that wait for the other streams."""
+    """Rows of the events of one name that wait for slower streams."""
 
-    def __init__(self, n_streams: int) -> None:
-        self._waiting: list[list] = [[] for _ in range(n_streams)]
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[int, int], list] = {}  # by stream and event class
 
-    def add(self, stream: int, rows) -> None:
-        self._waiting[stream].append(rows)
+    def add(self, lane: tuple[int, int], rows) -> None:
+        self._waiting.setdefault(lane, []).append(rows)
 
-    def before(self, time: int) -> Iterator:
-        """Take out the rows earlier than `time`; they come as one array at most."""
-        import numpy
-
+    def before(self, time: int):
+        """Take out the rows earlier than `time`, merged; None if there are none."""
         ready = []
-        for waiting in self._waiting:
-            arrays, waiting[:] = waiting[:], []
-            for rows in arrays:
-                count = len(rows) if time == _NEVER else int(numpy.searchsorted(rows["timestamp"], time))
-                ready.append(rows[:count])
-                if count < len(rows):
-                    waiting.append(rows[count:])
-        if ready:
-            yield _by_time(numpy.concatenate(ready) if len(ready) > 1 else ready[0])
+        for lane in sorted(self._waiting):
+            pieces = self._waiting[lane]
+            counts = [_count_before(rows, time) for rows in pieces]
+            ready.append([rows[:count] for rows, count in zip(pieces, counts)])
+            self._waiting[lane] = [rows[count:] for rows, count in zip(pieces, counts) if count < len(rows)]
+        return merged_rows(ready) if any(len(rows) for pieces in ready for rows in pieces) else None
 
 
-def _by_time(rows):
-    times = rows["timestamp"]
-    if (times[1:] >= times[:-1]).all():
-        return rows
-    # Stable: rows of one time keep the order of their streams.
-    return rows[times.argsort(kind="stable")]
+def _count_before(rows, time: int) -> int:
+    return len(rows) if time == _NEVER else int(rows["timestamp"].searchsorted(time))
 
 
 # ---- what is in the directory ----
