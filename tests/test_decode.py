@@ -15,7 +15,7 @@ from test_schema import fields as any_field
 from test_schema import limits
 
 from ringbuf import schema, tsdl
-from ringbuf._decode import Decoder
+from ringbuf._decode import Decoder, merged_rows
 from ringbuf.ctf import ChannelLayout, ClockInfo
 from ringbuf.errors import TraceError
 from ringbuf.schema import EventSchema
@@ -322,6 +322,26 @@ def test_counting_adds_up_and_reads_nothing_else():
     for one in decoder.packets(data + data):
         decoder.count_events(data + data, one, counts)
     assert list(counts) == [4, 2]
+
+
+@pytest.mark.parametrize("n_lanes", [1, 2, 3, 4, 7, 20])
+@pytest.mark.parametrize("dtype", ["i8", "O"])
+def test_rows_are_merged_by_time_and_ties_go_by_lane(rng, n_lanes, dtype):
+    lanes, count = [], 0
+    for _ in range(n_lanes):
+        pieces, now = [], rng.randrange(10)
+        for _ in range(rng.randrange(1, 6)):
+            rows = numpy.empty(rng.choice((0, 1, 2, 30)), [("timestamp", "i8"), ("cpu", "i4"), ("x", dtype)])
+            for row in rows:
+                now += rng.choice((0, 0, 1, 9))
+                count += 1
+                row["timestamp"], row["cpu"], row["x"] = now, 0, count
+            pieces.append(rows)
+        lanes.append(pieces)
+    everything = numpy.concatenate([rows for pieces in lanes for rows in pieces])
+    expected = everything[everything["timestamp"].argsort(kind="stable")]
+    if count:
+        assert merged_rows(lanes).tolist() == expected.tolist()
 
 
 def test_importing_the_decoder_does_not_import_numpy():

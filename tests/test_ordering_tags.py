@@ -29,6 +29,7 @@ class Use:
         self.order = match[1]
         self.line = code.count("\n", 0, match.start()) + 1
         self.where = f"{header}:{self.line}"
+        self.function = None
         call = _opening(code, match.start())
         self.operation = re.search(r"ringbuf_(\w+)\s*\Z", code[:call])[1]
         end = min((at for at in (code.find(";", match.end()), code.find("{", match.end())) if at >= 0))
@@ -76,6 +77,8 @@ def _functions(path):
     text = path.read_text()
     found = {}
     for match in FUNCTION.finditer(text):
+        if text.find(";", match.end()) < text.find("{", match.end()):
+            continue  # declared here, defined elsewhere
         end = text.find("\n}", match.end())
         begin = match.start()
         before = text[:begin].rstrip()
@@ -85,11 +88,22 @@ def _functions(path):
     return found
 
 
-USES = [use for path in HEADERS if path.name != "atomic.h" for use in _uses(path)]
+def _all_uses(path):
+    text = path.read_text()
+    for use in _uses(path):
+        for name, (begin, end, _) in _functions(path).items():
+            if text.count("\n", 0, begin) < use.line <= text.count("\n", 0, end) + 1:
+                use.function = name
+        yield use
+
+
+USES = [use for path in HEADERS if path.name != "atomic.h" for use in _all_uses(path)]
 FUNCTIONS = {name: parts for path in HEADERS for name, parts in _functions(path).items()}
-ROWS = {row[0]: row for row in (_cells for _cells in (
-    [cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in TABLE.splitlines() if line.startswith("| O")
-))}
+ROWS = {}
+for _line in TABLE.splitlines():
+    if _line.startswith("| O"):
+        _cells = [cell.strip() for cell in _line.strip("| ").split(" | ")]
+        ROWS[_cells[0]] = _cells
 
 
 def test_the_parser_sees_the_headers():
@@ -113,8 +127,8 @@ def test_every_tag_has_both_sides():
 
 
 def test_every_tag_has_a_row_and_every_row_a_tag():
-    in_headers = {tag for path in HEADERS for comment in COMMENT.findall(path.read_text()) for tag in TAG.findall(comment)}
-    assert set(ROWS) == in_headers
+    comments = [comment for path in HEADERS for comment in COMMENT.findall(path.read_text())]
+    assert set(ROWS) == {tag for comment in comments for tag in TAG.findall(comment)}
     used = {tag for use in USES if use.order != "RELAXED" for tag in use.tags}
     assert set(ROWS) == used
 
@@ -122,14 +136,15 @@ def test_every_tag_has_a_row_and_every_row_a_tag():
 @pytest.mark.parametrize("tag", sorted(ROWS, key=lambda tag: int(tag[1:])))
 def test_functions_in_the_table_carry_the_tag(tag):
     """Columns: tag, word, release side, acquire side, what it carries, ..."""
-    release, acquire = ROWS[tag][2], ROWS[tag][3]
-    for side in (release, acquire):
+    for side_name, side in (("release", ROWS[tag][2]), ("acquire", ROWS[tag][3])):
         names = re.findall(r"`(ringbuf_\w+)`", side)
         assert names, f"{tag}: no function is named in {side!r}"
         for name in names:
             assert name in FUNCTIONS, f"{tag}: there is no function {name}"
             text = "\n".join(COMMENT.findall(FUNCTIONS[name][2]))
             assert tag in TAG.findall(text), f"{name} does not mention {tag}"
+            sides = set().union(*(use.sides for use in USES if use.function == name and use.order != "RELAXED"))
+            assert side_name in sides, f"{name} has no {side_name} for {tag}"
 
 
 def test_every_function_that_releases_or_acquires_is_in_the_table():
@@ -148,8 +163,11 @@ def test_every_relaxed_order_has_a_reason():
     for path in HEADERS:
         if path.name == "atomic.h":
             continue
-        spans = [(text, path.read_text().count("\n", 0, begin) + 1, path.read_text().count("\n", 0, end) + 1)
-                 for begin, end, text in _functions(path).values()]
+        whole = path.read_text()
+        spans = [
+            (text, whole.count("\n", 0, begin) + 1, whole.count("\n", 0, end) + 1)
+            for begin, end, text in _functions(path).values()
+        ]
         for use in _uses(path):
             if use.order != "RELAXED":
                 continue

@@ -82,7 +82,7 @@ ringbuf_slot_is_free(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
  * ringbuf_enter_slow - put the slot of `pos` on the pass of `pos`.
  * Callers:  any producer that owns bytes there and finds the slot on the pass
  *           before; the first wins, the others see it done.
- * Progress: lock-free; the reader can change the word twice a pass.
+ * Progress: lock-free; the reader changes the word twice for each packet that it takes.
  * Ordering: O5.
  */
 RINGBUF_SLOW uint32_t

@@ -503,7 +503,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cfg.packet_header_size = native
         if not _overrides(self.client, "packet_header_size"):
             return
-        size = self.client.packet_header_size()
+        size = index(self.client.packet_header_size())
         if not 4 <= size <= cfg.subbuf_size // 2:
             raise ValueError(f"packet_header_size() is {size}; it must be 4 to half a sub-buffer")
         if size < native and not (self.callbacks.buffer_begin is not NULL and self.callbacks.buffer_end is not NULL):

@@ -311,6 +311,8 @@ ringbuf_measure_many(const struct ringbuf_field *f, PyObject *arg, struct ringbu
 		}
 		PyBuffer_Release(&v->view);
 	}
+	if (PyErr_Occurred() && PyMemoryView_Check(arg) && PyErr_ExceptionMatches(PyExc_ValueError))
+		return -1; /* released: as a sequence, some versions of Python take it for an empty one */
 	PyErr_Clear();
 	return ringbuf_measure_items(f, arg, v);
 }

@@ -439,6 +439,7 @@ cdef class Reader:
         return ringbuf_is_drained(&self.streams[i])
 
     def _is_at_end(self):
+        self.check()
         return self.is_at_end()
 
     @property

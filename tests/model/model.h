@@ -58,6 +58,7 @@ struct model_log {
 	struct model_packet packets[MODEL_STREAMS_MAX][MODEL_PACKETS_MAX];
 	uint64_t read;   /* records in packets that were released as read */
 	bool ended;      /* a reader was told that nothing will follow */
+	bool died;       /* a producer died over a record: nobody repairs that here */
 	int scratch[8];  /* a model's own, 0 at first */
 };
 
@@ -129,8 +130,8 @@ struct model_table {
 
 /* The configurations that most models use: two sub-buffers, one global stream, just
  * below the wrap of positions. */
-#define MODEL_DISCARD_2 {RINGBUF_DISCARD, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP, NULL, 0}
-#define MODEL_OVERWRITE_2 {RINGBUF_OVERWRITE, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP, NULL, 0}
-#define MODEL_OVERWRITE_4 {RINGBUF_OVERWRITE, 2, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP, NULL, 0}
+#define MODEL_DISCARD_2 {RINGBUF_DISCARD, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP(2), NULL, 0}
+#define MODEL_OVERWRITE_2 {RINGBUF_OVERWRITE, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP(2), NULL, 0}
+#define MODEL_OVERWRITE_4 {RINGBUF_OVERWRITE, 2, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP(4), NULL, 0}
 
 #endif /* MODEL_MODEL_H */

@@ -40,6 +40,26 @@ look_twice(void)
 		}
 }
 
+/* As if the last packet had been read weeks ago. */
+static void
+read_long_ago(void)
+{
+	ringbuf_store(&model_region.stream()->consumed_pos,
+		      ringbuf_pos_sub(model_region.ch.start_pos, RINGBUF_CONSUMED_BEHIND_MAX + MODEL_SUBBUF_SIZE),
+		      rl::mo_relaxed);
+}
+
+/* Statistics may be a little off while others run, by C11, but not by their logic. */
+static void
+sample_stats(void)
+{
+	struct ringbuf_stats st;
+
+	model_self().unchecked = true;
+	ringbuf_channel_stats(&model_region.ch, &st);
+	RL_ASSERT(st.written <= model_log.attempts && st.read <= model_log.read);
+}
+
 static const struct model models[] = {
 	{"reader_half_discard", MODEL_DISCARD_2, {half_4, read_twice}, NULL, NULL, false},
 	{"reader_full_discard", MODEL_DISCARD_2, {full_4, read_3}, NULL, NULL, false},
@@ -49,6 +69,8 @@ static const struct model models[] = {
 	{"reader_drop_overwrite", MODEL_OVERWRITE_2, {full_3, drop_twice}, NULL, NULL, false},
 	{"reader_two_producers_discard", MODEL_DISCARD_2, {full_twice, half_twice, read_3}, NULL, NULL, false},
 	{"reader_two_producers_overwrite", MODEL_OVERWRITE_2, {full_3, half_twice, read_3}, NULL, NULL, false},
+	{"reader_far_behind", MODEL_OVERWRITE_2, {full_3, read_twice}, read_long_ago, NULL, false},
+	{"reader_stats", MODEL_OVERWRITE_2, {full_3, read_twice, sample_stats}, NULL, NULL, true},
 	{"reader_two_producers_full", MODEL_OVERWRITE_2, {full_3, full_3, read_3}, NULL, NULL, false},
 };
 MODEL_TABLE(models);

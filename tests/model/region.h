@@ -34,8 +34,8 @@ struct model_config {
 	uint32_t packet_header_size; /* 0: the CTF client's */
 };
 
-/* One lap of the largest ring here below the wrap of 48 bits. */
-#define MODEL_BELOW_WRAP ((RINGBUF_POS_MASK + 1) - (UINT64_C(1) << (MODEL_ORDER + 2)))
+/* One lap below the wrap of 48 bits, for a ring of so many sub-buffers. */
+#define MODEL_BELOW_WRAP(n) ((RINGBUF_POS_MASK + 1) - (uint64_t)(n) * MODEL_SUBBUF_SIZE)
 
 struct model_region {
 	struct ringbuf_channel ch;

@@ -29,6 +29,28 @@ snapshot_then_read(void)
 	model_read(&r);
 }
 
+/* Holds the packets of one lap by turns: the spare changes while a producer stands
+ * between its look at a held slot and its swap. */
+static void
+hold_by_turns(uint64_t first)
+{
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(&model_region.ch, 0, &r);
+	for (int i = 0; i < 3; i++)
+		if (ringbuf_get_subbuf(&r, ringbuf_pos_add(model_region.ch.start_pos,
+							   (first ^ (i & 1)) * MODEL_SUBBUF_SIZE)) == 0) {
+			model_check_packet(&r);
+			ringbuf_put_subbuf(&r, RINGBUF_PUT_BACK);
+		}
+}
+
+static void hold_first_by_turns(void) { hold_by_turns(0); }
+static void hold_second_by_turns(void) { hold_by_turns(1); }
+
+static void half(void) { model_write(MODEL_HALF); }
+static void full_half(void) { full(); half(); }
+
 /* The ring is full, and counted, before the threads begin. */
 static void
 fill(void)
@@ -42,6 +64,10 @@ static const struct model models[] = {
 	{"snapshot_then_read_overwrite", MODEL_OVERWRITE_2, {full_4, snapshot_then_read}, NULL, NULL, false},
 	{"snapshot_two_producers", MODEL_OVERWRITE_2, {full_3, full_twice, snapshot_twice}, NULL, NULL, false},
 	{"snapshot_of_full_ring", MODEL_OVERWRITE_2, {full, full, snapshot_twice}, fill, NULL, false},
+	{"snapshot_by_turns", MODEL_OVERWRITE_2, {full, full, hold_first_by_turns}, fill, NULL, false},
+	{"snapshot_by_turns_second", MODEL_OVERWRITE_2, {full, full, hold_second_by_turns}, fill, NULL, false},
+	/* the spare comes back into the ring with two producers in it */
+	{"snapshot_spare_shared", MODEL_OVERWRITE_2, {full_half, half, snapshot}, fill, NULL, false},
 	{"snapshot_of_full_ring_once", MODEL_OVERWRITE_2, {full_twice, snapshot}, fill, NULL, false},
 };
 MODEL_TABLE(models);
