@@ -70,8 +70,7 @@ class Packet:
 
     def _values(self, text, values):
         fields = schema.parse(text)
-        assert len(fields) == len(values), (text, values)
-        for field, value in zip(fields, values):
+        for field, value in zip(fields, values, strict=True):
             self._value(field, value)
 
     def _value(self, field, value):

@@ -127,8 +127,9 @@ def test_babeltrace2_reads_every_type_of_field(tmp_path):
     channel = layout(f"{scalars},{sequences},{arrays},text:str,data:bytes")
     packet = ctf_writer.Packet(channel)
     values = list(VALUES.values())
-    packet.event(0, 1, [*values, *([value, 0, value] for value in values), *([0, value, 1] for value in values), "é☃", b"\0\xff"])
-    packet.event(0, 2, [*values, *([] for _ in values), *([value] * 3 for value in values), "", b""])
+    sequences, arrays = [[value, 0, value] for value in values], [[0, value, 1] for value in values]
+    packet.event(0, 1, [*values, *sequences, *arrays, "é☃", b"\0\xff"])
+    packet.event(0, 2, [*values, *([] for _ in values), *arrays, "", b""])
     assert_agrees(written(tmp_path, channel, packet))
 
 
@@ -145,8 +146,9 @@ def test_babeltrace2_reads_bytes_of_every_alignment(tmp_path, align):
 
 
 KEYWORDS = (
-    "align const char clock double enum env event float floating_point integer int long short signed stream string struct "
-    "trace callsite typealias typedef unsigned variant void _Bool uint8_t id timestamp v magic len class None _ __ _x X9 cpu"
+    "align const char clock double enum env event float floating_point integer int long short signed stream string "
+    "struct trace callsite typealias typedef unsigned variant void _Bool uint8_t id timestamp v magic len class None "
+    "_ __ _x X9 cpu"
 ).split()
 
 
@@ -172,7 +174,10 @@ def test_a_field_may_have_the_name_of_anothers_length(tmp_path):
     assert {name: event["fields"][name] for name in record.fields} == plain(record.fields)
 
 
-NAMES = ["checkout", "two words", 'quote " and \\', "tab\tline\nreturn\r", "\x01\x7f\x1b", "é☃😀", "a:b{c};", "/* */", "%s", "'"]
+NAMES = [
+    "checkout", "two words", 'quote " and \\', "tab\tline\nreturn\r", "\x01\x7f\x1b", "é☃😀", "a:b{c};", "/* */",
+    "%s", "'",
+]  # fmt: skip
 
 
 def test_any_text_can_be_the_name_of_an_event(tmp_path):
@@ -207,7 +212,8 @@ def test_contexts_of_the_stream_come_before_those_of_the_event(tmp_path):
 
 
 def test_the_environment_is_kept_exactly(tmp_path):
-    env = {"hostname": 'h"\\ö\n', "tracer_name": "ringbuf", "tracer_major": 1, "negative": -5, "event": 2**63 - 1, "empty": ""}
+    env = {"hostname": 'h"\\ö\n', "tracer_name": "ringbuf", "tracer_major": 1, "negative": -5, "event": 2**63 - 1}
+    env["empty"] = ""
     metadata = ctf.metadata(layout(env=env))
     assert tsdl.parse(metadata).env == env
     directory = written(tmp_path, channel := layout("", env=env), ctf_writer.Packet(channel).event(0, 1))

@@ -127,9 +127,10 @@ def test_text_in_any_bytes_is_decoded(data, text):
 
 def test_numbers_stay_exact():
     channel = layout("a:u64,b:i64,c:f32,d:f64,e:bool,f:bool")
+    narrow = struct.unpack("f", struct.pack("f", 0.1))[0]
     values = [2**64 - 1, -(2**63), 0.1, 0.1, True, False]
     (record,) = decoded(channel, ctf_writer.Packet(channel).event(0, 1, values))
-    assert list(record.fields.values()) == [2**64 - 1, -(2**63), struct.unpack("f", struct.pack("f", 0.1))[0], 0.1, True, False]
+    assert list(record.fields.values()) == [2**64 - 1, -(2**63), narrow, 0.1, True, False]
     assert [type(value) for value in record.fields.values()] == [int, int, float, float, bool, bool]
 
 
@@ -160,7 +161,8 @@ SIMPLE = {"u8": "u1", "u16": "u2", "u32": "u4", "u64": "u8", "i8": "i1", "i16": 
 
 
 def test_every_type_has_its_dtype():
-    text = ",".join(f"a_{base}:{base}" for base in SIMPLE) + ",b:f32[3],c:bool[2],d:i16{A=-1},e:str,f:bytes,g:u8[],h:bytes@8"
+    text = ",".join(f"a_{base}:{base}" for base in SIMPLE)
+    text += ",b:f32[3],c:bool[2],d:i16{A=-1},e:str,f:bytes,g:u8[],h:bytes@8"
     dtype = Decoder(layout(text, contexts="vpid:i32,name:str")).dtype(0)
     expected = [("timestamp", "i8"), ("cpu", "i4"), ("vpid", "i4"), ("name", "O")]
     expected += [(f"a_{base}", kind) for base, kind in SIMPLE.items()]
@@ -173,7 +175,8 @@ def test_columns_with_one_name_are_told_apart():
     channel = ChannelLayout(UUID, "compact", True, ClockInfo(1), "x:u32,timestamp:u64", events=events)
     names = Decoder(channel).dtype(0).names
     assert names == (
-        "timestamp", "cpu", "x", "context.timestamp", "event_context.x", "event_context.cpu", "field.timestamp", "field.x", "y",
+        "timestamp", "cpu", "x", "context.timestamp", "event_context.x", "event_context.cpu", "field.timestamp",
+        "field.x", "y",
     )  # fmt: skip
 
 
@@ -208,12 +211,13 @@ def channels(draw, only_labelled=False):
     shapes = draw(st.lists(st.tuples(own_contexts, field_lists), min_size=1, max_size=3))
     ids = draw(st.lists(st.integers(0, 40) | st.just(70000), min_size=len(shapes), max_size=len(shapes), unique=True))
     events = [
-        EventSchema(id_, f"e{id_}", schema.to_text(own), schema.to_text(fields)) for id_, (own, fields) in zip(ids, shapes)
+        EventSchema(id_, f"e{id_}", schema.to_text(own), schema.to_text(fields))
+        for id_, (own, fields) in zip(ids, shapes, strict=True)
     ]
-    channel = ChannelLayout(
-        UUID, draw(st.sampled_from(["compact", "large"])), draw(st.booleans()), ClockInfo(draw(st.sampled_from([10**9, 3_000_001]))),
-        schema.to_text(common), holes=draw(st.booleans()), header_align=draw(st.sampled_from([1, 2, 4, 8])), events=events,
-    )  # fmt: skip
+    clock = ClockInfo(draw(st.sampled_from([10**9, 3_000_001])))
+    header, align = draw(st.sampled_from(["compact", "large"])), draw(st.sampled_from([1, 2, 4, 8]))
+    more = {"holes": draw(st.booleans()), "header_align": align, "events": events}
+    channel = ChannelLayout(UUID, header, draw(st.booleans()), clock, schema.to_text(common), **more)
     packets, written, now = [], [], draw(st.integers(0, 2**40))
     for seq in range(draw(st.integers(1, 3))):
         packet = ctf_writer.Packet(channel, begin=now, seq=seq)
@@ -237,10 +241,10 @@ def as_record(channel, id_, ticks, common, own, fields):
 
 def named(text, values):
     fields = schema.parse(text)
-    labels = [dict((value, label) for label, value in reversed(field.labels)) for field in fields]
+    labels = [{value: label for label, value in reversed(field.labels)} for field in fields]
     return {
         field.name: labels.get(value, value) if field.labels else value
-        for field, value, labels in zip(fields, values, labels)
+        for field, value, labels in zip(fields, values, labels, strict=True)
     }
 
 
@@ -270,7 +274,7 @@ def test_columns_have_the_values_of_the_records(written):
         assert table["timestamp"].tolist() == [record.time_ns for record in records]
         columns = list(table.dtype.names[2:])
         assert len(columns) == len(table.dtype.names) - 2
-        for row, (_, _, *parts) in zip(table, rows):
+        for row, (_, _, *parts) in zip(table, rows, strict=True):
             values = [value for part in parts for value in part]
             assert [plain(row[name]) for name in columns] == values
 
@@ -411,7 +415,8 @@ def test_damaged_events_are_refused(header, header_align):
         whole = packet().event(id_, 2, values)
         short = len(whole.body)
         for lost in range(1, short - len(packet().body) - 3):
-            damaged(channel, whole, "content ends too early|longer than the content|has no end", content_size=8 * (short - lost))
+            reasons = "content ends too early|longer than the content|has no end"
+            damaged(channel, whole, reasons, content_size=8 * (short - lost))
     start = len(packet().event(1, 2, [[]]).body) - 4
     for id_, length in ((1, 2**32 - 1), (3, 2**31 - 1), (5, 5)):
         data = bytearray(packet().event(id_, 2, [[]] if id_ != 3 else [b""]).bytes())
@@ -491,7 +496,8 @@ def test_odd_types_in_packet_headers_are_refused(header, reason):
 
 @pytest.mark.parametrize("name", ["timestamp_begin", "content_size", "packet_size", "cpu_id", "packet_seq_num"])
 def test_negative_numbers_in_packet_contexts_are_refused(name):
-    decoder = compile_fields("u8 a;", stream=f"stream {{ event.header := {HEADER}; packet.context := struct {{ i8 {name}; }}; }};")
+    stream = f"stream {{ event.header := {HEADER}; packet.context := struct {{ i8 {name}; }}; }};"
+    decoder = compile_fields("u8 a;", stream=stream)
     with pytest.raises(TraceError, match=f"packet at byte 0: its {name} is -1"):
         decoder.read_packet(b"\xff" * 100)
 

@@ -133,7 +133,8 @@ def test_a_trace_tells_its_environment_clock_and_path(tmp_path):
 
 
 def test_packets_tell_where_they_are(tmp_path):
-    directory = write(tmp_path, chan_1=[packet([7], cpu=1, discarded=3)], chan_0=[packet([1]), packet([], begin=9, seq=1)])
+    other = [packet([7], cpu=1, discarded=3)]
+    directory = write(tmp_path, chan_1=other, chan_0=[packet([1]), packet([], begin=9, seq=1)])
     trace = open_trace(directory)
     told = [(p.file, p.offset, p.size, p.content_size, p.begin, p.end, p.sequence_number, p.cpu) for p in trace.packets]
     start = 50 * 10**9
@@ -159,11 +160,14 @@ def test_events_are_counted_by_name(tmp_path):
 
 
 def test_losses_agree_with_babeltrace2_stream_by_stream(tmp_path):
+    def packets(cpu, *told):
+        return [packet([10 * n], cpu=cpu, seq=seq, discarded=lost) for n, (seq, lost) in enumerate(told)]
+
     directory = write(
         tmp_path,
-        chan_0=[packet([10 * n], seq=seq, discarded=lost) for n, (seq, lost) in enumerate([(0, 0), (1, 5), (2, 5), (6, 2**40)])],
-        chan_1=[packet([10 * n], cpu=1, seq=seq, discarded=lost) for n, (seq, lost) in enumerate([(7, 100), (8, 101), (8, 101)])],
-        chan_2=[packet([1], cpu=2, seq=3)],
+        chan_0=packets(0, (0, 0), (1, 5), (2, 5), (6, 2**40)),
+        chan_1=packets(1, (7, 100), (8, 101), (8, 101)),
+        chan_2=packets(2, (3, 0)),
     )
     assert_agrees(directory)
     lost = open_trace(directory).lost
@@ -352,7 +356,8 @@ def test_what_is_no_trace_is_refused_with_the_reason(tmp_path):
     with pytest.raises(TraceError, match="the first line is not"):
         open_trace(directory)
     metadata.write_text(ctf.metadata(CHANNEL) + "\nunion u { };\n")
-    with pytest.raises(TraceError, match=f"metadata line {ctf.metadata(CHANNEL).count(chr(10)) + 2}: 'union' is not supported"):
+    line = ctf.metadata(CHANNEL).count("\n") + 2
+    with pytest.raises(TraceError, match=f"metadata line {line}: 'union' is not supported"):
         open_trace(directory)
 
 
@@ -454,7 +459,8 @@ event {{
 		uint8_t _small; int64_t _big; floating_point {{ exp_dig = 8; mant_dig = 24; align = 32; }} _ratio;
 		integer {{ size = 16; align = 16; signed = 0; byte_order = be; base = 16; }} _port;
 		string _text; uint16_t __many_length; uint32_t _many[ __many_length ];
-		uint8_t __letters_length; integer {{ size = 8; align = 8; signed = 1; encoding = UTF8; }} _letters[ __letters_length ];
+		uint8_t __letters_length;
+		integer {{ size = 8; align = 8; signed = 1; encoding = UTF8; }} _letters[ __letters_length ];
 		enum : uint8_t {{ "RED" = 0, "GREEN" = 2 ... 5 }} _colour; int16_t _matrix[2][2];
 	}};
 }};
@@ -469,7 +475,10 @@ event {{
 		uint8_t _tail;
 	}};
 }};
-event {{ name = "ust:three"; id = 70000; stream_id = 5; fields := struct {{ uint8_t _a; uint64_t _b; int16_t _c[2]; }}; }};
+event {{
+	name = "ust:three"; id = 70000; stream_id = 5;
+	fields := struct {{ uint8_t _a; uint64_t _b; int16_t _c[2]; }};
+}};
 """
 
 
@@ -525,7 +534,8 @@ def foreign_events(made, order, header):
         either = "word" if n % 2 else 1000 + n
         kind = "_word" if n % 2 else "_number"
         fields.append({
-            "three": n + 3, "eleven": -500 - n, "two": n, "pair": {"a": n, "b": 9 * n}, "kind": kind, "either": either, "tail": 77,
+            "three": n + 3, "eleven": -500 - n, "two": n, "pair": {"a": n, "b": 9 * n}, "kind": kind, "either": either,
+            "tail": 77,
         })  # fmt: skip
         begin(70000)
         made.put("i", 5).text(b"longer").align(8)
@@ -551,7 +561,7 @@ def test_traces_of_lttng_with_natural_alignment_are_read(tmp_path, order, header
     assert [record.fields for record in records] == fields
     assert [record.contexts["procname"] for record in records[:3]] == ["proc", "proc", "longer"]
     assert records[1].contexts == {"vpid": 0, "procname": "proc", "ip": 2**63}
-    for record, event in zip(records, judged):
+    for record, event in zip(records, judged, strict=True):
         for name, value in record.fields.items():
             assert event["fields"][name] == value or event["labels"][name][0] == value
         assert event["contexts"]["stream"].items() <= record.contexts.items()
@@ -564,7 +574,8 @@ def test_traces_of_lttng_with_natural_alignment_are_read(tmp_path, order, header
         "u3", "i11", "u2", "struct", "u8{_number=0,_word=1}", "variant", "u8",
     ]  # fmt: skip
     table = trace.to_numpy("ust:three")
-    assert [table[name].tolist() for name in ("a", "b", "c")] == [[f[name] for f in fields[2::3]] for name in ("a", "b", "c")]
+    for name in ("a", "b", "c"):
+        assert table[name].tolist() == [f[name] for f in fields[2::3]]
     one, two = trace.to_numpy("ust:one"), trace.to_numpy("ust:two")
     assert one["matrix"].tolist() == [f["matrix"] for f in fields[::3]]
     assert [cell.tolist() for cell in one["many"]] == [[], [0], [0, 1]]
@@ -572,4 +583,3 @@ def test_traces_of_lttng_with_natural_alignment_are_read(tmp_path, order, header
     assert two["eleven"].tolist() == [-500, -501, -502]
     assert two["pair"]["b"].tolist() == [0, 9, 18]
     assert two["either"].tolist() == [1000, "word", 1002]
-

@@ -149,7 +149,8 @@ def test_a_stream_has_header_and_contexts():
         ),
         align=32,
     )
-    assert stream.event_context == Struct((("_procname", Array(Integer(8, signed=True, align=8, encoding="utf8"), 17)),))
+    character = Integer(8, signed=True, align=8, encoding="utf8")
+    assert stream.event_context == Struct((("_procname", Array(character, 17)),))
 
 
 def test_an_event_has_fields_of_every_kind():
@@ -170,9 +171,8 @@ def test_a_type_knows_its_name():
 
 
 def test_names_declared_in_a_block_end_with_it():
-    assert fields("typealias integer { size = 3; } := tiny; tiny a; struct s { tiny b; } c; struct s d;")["d"] == Struct(
-        (("b", Integer(3)),)
-    )
+    found = fields("typealias integer { size = 3; } := tiny; tiny a; struct s { tiny b; } c; struct s d;")
+    assert found["d"] == Struct((("b", Integer(3)),))
     with pytest.raises(TraceError, match="type 'tiny' is not declared"):
         model("struct a { typealias integer { size = 3; } := tiny; tiny a; }; struct b { tiny c; };")
 
@@ -304,7 +304,7 @@ def test_a_metadata_file_that_is_neither_is_refused(data, reason):
         tsdl.text_of(data)
 
 
-WORDS = [*LTTNG.split(), "{", "}", "[", "]", "<", ">", ";", ":=", "=", "align(", "-1", "variant", "enum", "typedef", '"']
+WORDS = [*LTTNG.split(), *'{ } [ ] < > ; := = align( -1 variant enum typedef "'.split()]
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=40), st.integers(0, len(LTTNG)))

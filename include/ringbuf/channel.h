@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "producer.h"
@@ -203,8 +204,15 @@ ringbuf_size_backing(int fd, uint64_t size, int preallocate, int seal)
 	if (ftruncate(fd, (off_t)size))
 		return -errno;
 	if (preallocate) {
-		int ret = posix_fallocate(fd, 0, (off_t)size);
+		sigset_t all, before;
+		int ret;
 
+		/* Some kernels give up at a signal and undo it all: a profiler's timer would
+		 * never let it end. */
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &before);
+		ret = posix_fallocate(fd, 0, (off_t)size);
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
 		if (ret)
 			return -ret;
 	}

@@ -601,7 +601,8 @@ cdef class Record:
     event_id : int
     cpu : int or None
     contexts, fields : dict of str to value
-        Decoded when first asked for. Integers, floats, bools, str and bytes as
+        Decoded when first asked for. An event's own context hides one of its
+        stream that has the same name. Integers, floats, bools, str and bytes as
         such; sequences and arrays as lists; structures as dicts; an
         enumeration as its first label that fits, or the int if none does.
     payload : bytes
@@ -1165,13 +1166,14 @@ cdef class Decoder:
 
     cdef object _build_elements(self, const ctf_node *n, uint8_t style, ctf_cursor *c):
         cdef uint64_t length
+        cdef int64_t text_length
         cdef const char *start = <const char *>ctf_at(c, c.pos)
         if n.kind == CTF_STRING:
-            if ctf_string_length(c) < 0:
+            text_length = ctf_string_length(c)
+            if text_length < 0:
                 raise _Corrupt("a string has no end")
-            length = ctf_string_length(c)
-            c.pos += 8 * (length + 1)
-            return _text(start, length)
+            c.pos += 8 * (<uint64_t>text_length + 1)
+            return _text(start, text_length)
         if ctf_length(&self._plan, n, c, &length):
             raise _Corrupt(c.error.decode())
         if style == AS_LIST:
@@ -1384,8 +1386,8 @@ cdef class Decoder:
         return cells.astype(cells.dtype.newbyteorder("="))
 
 
-class _Corrupt(Exception):
-    """Why bytes cannot be decoded; becomes a TraceError where it is known which bytes."""
+class _Corrupt(TraceError):
+    """Why bytes cannot be decoded; another TraceError says which bytes, where that is known."""
 
 
 @cython.final

@@ -364,51 +364,87 @@ ctf_find_event(const struct ctf_stream *s, uint64_t id)
 	return low < s->n_events && s->events[low].id == id ? &s->events[low] : NULL;
 }
 
+/* Of packed little-endian headers: bits of a short one, and the id that says it is extended. */
+#define CTF_SHORT_BITS(is_large) ((is_large) ? 48u : 32u)
+#define CTF_TOP_ID(is_large) ((is_large) ? 65535u : 31u)
+
+/* The id and short time of the header at `p`, which has all its bytes. */
+static inline void
+ctf_load_short(const uint8_t *p, int is_large, uint32_t *id, uint32_t *time)
+{
+	uint16_t tag;
+
+	if (is_large) {
+		memcpy(&tag, p, 2);
+		memcpy(time, p + 2, 4);
+		*id = tag;
+	} else {
+		memcpy(time, p, 4);
+		*id = *time & 31;
+		*time >>= 5;
+	}
+}
+
 /*
- * A header of one of the plain forms: 1. Something else, or nothing: 0, and the
- * header's tree must be walked. Both kinds are packed and little-endian, so a
- * short form is 4 or 6 bytes, an extended one 13 or 14.
+ * Move over an event with a short header and a fixed size, by far the most
+ * frequent: 1. Or 0, with nothing done: whatever it is, or is wrong, is found
+ * by walking the tree of its types.
  */
-static inline int
-ctf_plain_header(const struct ctf_stream *s, struct ctf_cursor *c)
+static inline __attribute__((always_inline)) int
+ctf_next_short(const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *r, const int is_large)
 {
 	uint64_t start = (c->pos + s->header_align - 1) & ~(uint64_t)(s->header_align - 1);
-	int is_large = s->header_kind == CTF_HEADER_LARGE;
-	uint32_t id_bytes = is_large ? 2 : 1, short_bits = is_large ? 48 : 32, top = is_large ? 65535 : 31;
-	uint32_t id = 0, time;
-	const uint8_t *p;
+	uint64_t begin = start + CTF_SHORT_BITS(is_large), ticks = c->ticks;
+	uint64_t mask = is_large ? UINT32_MAX : (1u << 27) - 1;
+	const struct ctf_event *e;
+	uint32_t id, time;
 
-	if (CTF_UNLIKELY(start > c->end || c->end - start < short_bits))
+	if (CTF_UNLIKELY(begin > c->end))
 		return 0;
-	p = ctf_at(c, start);
-	if (is_large) {
-		memcpy(&id, p, 2);
-		memcpy(&time, p + 2, 4);
-	} else {
-		memcpy(&time, p, 4);
-		id = time & 31;
-		time >>= 5;
-	}
-	if (CTF_LIKELY(id < top - s->has_holes)) {
-		ctf_set_clock(c, time, is_large ? 32 : 27);
-		c->event_id = id;
-		c->pos = start + short_bits;
-		return 1;
-	}
-	if (id != top || c->end - start < 8 * (id_bytes + 12))
+	ctf_load_short(ctf_at(c, start), is_large, &id, &time);
+	if (CTF_UNLIKELY(id >= CTF_TOP_ID(is_large) - s->has_holes || id >= s->n_events))
 		return 0;
-	memcpy(&id, p + id_bytes, 4);
-	memcpy(&c->ticks, p + id_bytes + 4, 8);
-	c->event_id = id;
-	c->pos = start + 8 * (id_bytes + 12);
+	e = &s->events[id];
+	/* A size of -1, for one that varies, is larger than any room as well. */
+	if (CTF_UNLIKELY(e->id != id || (uint64_t)e->fixed > c->end - begin))
+		return 0;
+	ticks = (ticks & ~mask) + (time < (ticks & mask) ? mask + 1 : 0) + time;
+	if (CTF_UNLIKELY(ticks > s->clock.max_ticks))
+		return 0;
+	c->ticks = r->ticks = ticks;
+	c->pos = begin + (uint64_t)e->fixed;
+	r->begin = begin;
+	r->event = e;
 	return 1;
 }
 
+/* An extended header, packed and little-endian: 1. Or 0, with nothing done. */
 static inline int
+ctf_extended_header(const struct ctf_stream *s, struct ctf_cursor *c)
+{
+	int is_large = s->header_kind == CTF_HEADER_LARGE;
+	uint64_t start = (c->pos + s->header_align - 1) & ~(uint64_t)(s->header_align - 1);
+	uint32_t tag_bytes = is_large ? 2 : 1, id, time;
+	const uint8_t *p;
+
+	if (start > c->end || c->end - start < 8 * (tag_bytes + 12))
+		return 0;
+	p = ctf_at(c, start);
+	ctf_load_short(p, is_large, &id, &time);
+	if (id != CTF_TOP_ID(is_large))
+		return 0;
+	memcpy(&id, p + tag_bytes, 4);
+	memcpy(&c->ticks, p + tag_bytes + 4, 8);
+	c->event_id = id;
+	c->pos = start + 8 * (tag_bytes + 12);
+	return 1;
+}
+
+static int
 ctf_event_header(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c)
 {
-	/* Plain kinds exist on little-endian hosts only. */
-	if (s->header_kind != CTF_HEADER_ANY && CTF_LIKELY(ctf_plain_header(s, c)))
+	/* These kinds exist on little-endian hosts only. */
+	if (s->header_kind != CTF_HEADER_ANY && ctf_extended_header(s, c))
 		return 0;
 	c->event_id = 0; /* if the header has none */
 	return ctf_walk(p, s->event_header, c);
@@ -425,43 +461,75 @@ ctf_walk_parts(const struct ctf_plan *p, const struct ctf_stream *s, const struc
 	return e->fields >= 0 && ctf_walk(p, e->fields, c) ? -1 : 0;
 }
 
-/*
- * Move over the next event. The cursor is before its end, and moves: a stream
- * has a clock, so its event header has an integer or a variant's tag.
- */
-static inline int
-ctf_next_event(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *r)
+static int
+ctf_next_other(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *r)
 {
 	if (ctf_event_header(p, s, c))
 		return -1;
 	r->event = ctf_find_event(s, c->event_id);
-	if (CTF_UNLIKELY(!r->event))
+	if (!r->event)
 		return ctf_fail(c, "an event has an id that the metadata lacks");
-	if (CTF_UNLIKELY(c->ticks > s->clock.max_ticks))
+	if (c->ticks > s->clock.max_ticks)
 		return ctf_fail(c, "a time is beyond the range of 64-bit nanoseconds");
 	r->ticks = c->ticks;
 	r->begin = c->pos;
-	if (CTF_LIKELY(r->event->fixed >= 0)) {
-		if (ctf_skip(c, (uint64_t)r->event->fixed))
-			return -1;
-	} else if (ctf_walk_parts(p, s, r->event, c)) {
-		return -1;
-	}
-	return 0;
+	if (r->event->fixed >= 0)
+		return ctf_skip(c, (uint64_t)r->event->fixed);
+	return ctf_walk_parts(p, s, r->event, c);
 }
 
-/* Walk to the end; counts[event->index] += 1 for each event. */
+/*
+ * Move over the next event. The cursor is before its end, and moves: a stream
+ * has a clock, so its event header has an integer or a variant's tag.
+ */
+static inline __attribute__((always_inline)) int
+ctf_next(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *r,
+	 const int kind)
+{
+	if (kind != CTF_HEADER_ANY && CTF_LIKELY(ctf_next_short(s, c, r, kind == CTF_HEADER_LARGE)))
+		return 0;
+	return ctf_next_other(p, s, c, r);
+}
+
 static int
-ctf_count_events(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, uint64_t *counts)
+ctf_next_event(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *r)
+{
+	switch (s->header_kind) {
+	case CTF_HEADER_COMPACT:
+		return ctf_next(p, s, c, r, CTF_HEADER_COMPACT);
+	case CTF_HEADER_LARGE:
+		return ctf_next(p, s, c, r, CTF_HEADER_LARGE);
+	default:
+		return ctf_next(p, s, c, r, CTF_HEADER_ANY);
+	}
+}
+
+static inline __attribute__((always_inline)) int
+ctf_count_kind(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, uint64_t *counts,
+	       const int kind)
 {
 	struct ctf_record r;
 
 	while (c->pos < c->end) {
-		if (ctf_next_event(p, s, c, &r))
+		if (ctf_next(p, s, c, &r, kind))
 			return -1;
 		counts[r.event->index]++;
 	}
 	return 0;
+}
+
+/* Walk to the end; counts[event->index] += 1 for each event. One loop for each kind of header. */
+static int
+ctf_count_events(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, uint64_t *counts)
+{
+	switch (s->header_kind) {
+	case CTF_HEADER_COMPACT:
+		return ctf_count_kind(p, s, c, counts, CTF_HEADER_COMPACT);
+	case CTF_HEADER_LARGE:
+		return ctf_count_kind(p, s, c, counts, CTF_HEADER_LARGE);
+	default:
+		return ctf_count_kind(p, s, c, counts, CTF_HEADER_ANY);
+	}
 }
 
 /* ---- columns ---- */
@@ -497,28 +565,42 @@ ctf_store_row(const uint8_t *from, const struct ctf_rows *rows, int64_t time_ns,
 	}
 }
 
-/* Walk to the end; a row for every event whose rows[event->index] wants one. */
-static int
-ctf_fill_rows(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c,
-	      struct ctf_rows *rows, int32_t cpu)
+static inline __attribute__((always_inline)) int
+ctf_fill_kind(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_rows *rows,
+	      int32_t cpu, const int kind)
 {
 	struct ctf_record r;
 
 	while (c->pos < c->end) {
 		struct ctf_rows *out;
 
-		if (ctf_next_event(p, s, c, &r))
+		if (ctf_next(p, s, c, &r, kind))
 			return -1;
 		out = &rows[r.event->index];
 		if (!out->next)
 			continue;
-		if (!out->room)
+		if (CTF_UNLIKELY(!out->room))
 			return ctf_fail(c, "the packet changed while it was read");
 		ctf_store_row(ctf_at(c, r.begin), out, ctf_time_ns(&s->clock, r.ticks), cpu);
 		out->next += out->row_size;
 		out->room--;
 	}
 	return 0;
+}
+
+/* Walk to the end; a row for every event whose rows[event->index] wants one. */
+static int
+ctf_fill_rows(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c,
+	      struct ctf_rows *rows, int32_t cpu)
+{
+	switch (s->header_kind) {
+	case CTF_HEADER_COMPACT:
+		return ctf_fill_kind(p, s, c, rows, cpu, CTF_HEADER_COMPACT);
+	case CTF_HEADER_LARGE:
+		return ctf_fill_kind(p, s, c, rows, cpu, CTF_HEADER_LARGE);
+	default:
+		return ctf_fill_kind(p, s, c, rows, cpu, CTF_HEADER_ANY);
+	}
 }
 
 /* Write a value of fixed size as the host keeps it; returns where it ends, or NULL. */

@@ -167,7 +167,7 @@ class EventSchema:
         object.__setattr__(self, "fields", canonical(self.fields))
         for field in parse(self.contexts):
             if field.kind in ("bytes", "sequence"):
-                raise ValueError(f"event {self.name!r}: a context cannot be {field.type}; it can be a context of the channel")
+                raise ValueError(f"event {self.name!r}: a context cannot be {field.type}, unless it is the channel's")
 
 
 def parse(text: str) -> tuple[Field, ...]:

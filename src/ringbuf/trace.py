@@ -13,6 +13,7 @@ it is read is an error and not a SIGBUS.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -162,7 +163,8 @@ class Trace:
         self._decoder = Decoder(model)
         self.env = MappingProxyType(model.env)
         self.clock = next(iter(model.clocks.values()), None)
-        self.event_classes = tuple(_event(stream, event) for stream in model.streams.values() for event in _by_id(stream))
+        streams = model.streams.values()
+        self.event_classes = tuple(_event(stream, event) for stream in streams for event in _by_id(stream))
         self.events = MappingProxyType({event.name: event for event in reversed(self.event_classes)})
 
     def __enter__(self) -> Trace:
@@ -176,7 +178,8 @@ class Trace:
         self._is_closed = True
 
     def __repr__(self) -> str:
-        return f"<Trace {self.path!r}: {len(self.events)} events, {len(self.streams)} streams, {len(self.packets)} packets>"
+        sizes = f"{len(self.events)} events, {len(self.streams)} streams, {len(self.packets)} packets"
+        return f"<Trace {self.path!r}: {sizes}>"
 
     # ---- packets ----
 
@@ -317,7 +320,7 @@ class Trace:
             for data, places, _ in self._chunks(stream):
                 self._checked(data, places, counts)
         totals = dict.fromkeys(self._decoder.event_names, 0)
-        for name, count in zip(self._decoder.event_names, counts):
+        for name, count in zip(self._decoder.event_names, counts, strict=False):
             totals[name] += count
         return totals
 
@@ -441,9 +444,9 @@ class _Merge:
         ready = []
         for lane in sorted(self._waiting):
             pieces = self._waiting[lane]
-            counts = [_count_before(rows, time) for rows in pieces]
-            ready.append([rows[:count] for rows, count in zip(pieces, counts)])
-            self._waiting[lane] = [rows[count:] for rows, count in zip(pieces, counts) if count < len(rows)]
+            cuts = [(rows, _count_before(rows, time)) for rows in pieces]
+            ready.append([rows[:count] for rows, count in cuts])
+            self._waiting[lane] = [rows[count:] for rows, count in cuts if count < len(rows)]
         return merged_rows(ready) if any(len(rows) for pieces in ready for rows in pieces) else None
 
 
@@ -499,7 +502,7 @@ def _begin_of(packet: Packet | None) -> int:
 
 def _lost(packets: list[Packet], discarded_bits: int) -> Lost:
     events = missing = 0
-    for before, after in zip(packets, packets[1:]):
+    for before, after in itertools.pairwise(packets):
         if before.events_discarded is not None and after.events_discarded is not None:
             # A narrow counter may have begun again from 0.
             events += (after.events_discarded - before.events_discarded) % (1 << discarded_bits)

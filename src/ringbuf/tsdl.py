@@ -304,8 +304,9 @@ def _unescape(text: str) -> str:
         octal, hexadecimal, char = match.groups()
         if char:
             return _ESCAPED.get(char, char)
-        # One byte of UTF-8, perhaps; put together below.
-        return chr(0xDC00 + value) if (value := int(octal or hexadecimal, 8 if octal else 16) & 0xFF) > 0x7F else chr(value)
+        value = int(octal or hexadecimal, 8 if octal else 16) & 0xFF
+        # Beyond ASCII it is one byte of UTF-8, perhaps; put together below.
+        return chr(value if value < 0x80 else 0xDC00 + value)
 
     if "\\" not in text:
         return text
@@ -438,8 +439,8 @@ class _Parser:
         return entries
 
     def _is_entry(self) -> bool:
-        # No type is followed by these where a name is: `string = ...` is an entry too.
-        return self._peek().kind == "name" and self._peek_after().kind in ("=", ":=", ".") or self._peek().kind == "string"
+        # What comes after tells: `string = "x";` is an entry, too.
+        return self._peek().kind == "name" and self._peek_after().kind in ("=", ":=", ".")
 
     def _entry(self, entries: dict) -> None:
         key = self._take().text

@@ -382,14 +382,21 @@ reap(pid_t pid)
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a child ended with status %#x", status);
 }
 
+/* The child kills itself. */
 static UNUSED void
-kill_child(pid_t pid)
+reap_killed(pid_t pid)
 {
 	int status;
 
-	kill(pid, SIGKILL);
 	EQ(waitpid(pid, &status, 0), pid);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status %#x", status);
+}
+
+static UNUSED void
+kill_child(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	reap_killed(pid);
 }
 
 /* Zeroed memory that children share. */

@@ -245,7 +245,7 @@ TEST(a_process_killed_before_it_claimed_anything_leaves_nothing_to_repair)
 		ringbuf_ledger_take(my_slot(ch));
 		die(NULL);
 	}
-	kill_child(pid);
+	reap_killed(pid);
 	EQ(record(ch, 16, 0), 0);
 	EQ(flush_and_read(ch), 1);
 }
@@ -261,7 +261,7 @@ TEST(a_process_killed_while_registering_leaves_the_slot_free)
 		record(ch, 16, 0);
 		_exit(1);
 	}
-	kill_child(pid);
+	reap_killed(pid);
 	EQ(record(ch, 16, 0), 0);
 }
 

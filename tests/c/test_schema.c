@@ -201,7 +201,7 @@ TEST(a_declarer_killed_with_the_lock_leaves_no_trace)
 		declare(ch, 1);
 		_exit(1);
 	}
-	kill_child(pid);
+	reap_killed(pid);
 	EQ(count_schemas(ch), 1);
 	EQ(declare(ch, 2), 1);
 	EQ(declare(ch, 1), 2);

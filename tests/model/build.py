@@ -10,10 +10,21 @@ ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "model"
 # -fpermissive: Relacy is older than C++17. No warnings for the same reason: tests/c compiles with all of them.
 FLAGS = ["-std=c++17", "-fpermissive", "-w", "-O2", "-g", "-pipe", f"-I{HERE}"]
+MACHINERY = ["explore", "main", "model", "region"]
 
 
 class BuildError(Exception):
     pass
+
+
+def write_all_models(out):
+    """One file that includes all files of models: they compile in a fraction of the time, each in its own namespace."""
+    names = sorted(path.stem for path in HERE.glob("*.cc") if path.stem not in MACHINERY)
+    text = '#include "model.h"\n' + "".join(f'namespace models_{name} {{\n#include "{name}.cc"\n}}\n' for name in names)
+    path = out / "models.cc"
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+    return path
 
 
 def up_to_date(obj):
@@ -39,15 +50,14 @@ def compile_one(source, include, out):
 
 
 def build(include=ROOT / "include", out=BUILD, jobs=2, reuse=()):
-    """`reuse`: objects that are the same for other headers, by source name, from the ordinary build."""
+    """`reuse`: objects that do not depend on the headers under test, to be had from the ordinary build."""
     out.mkdir(parents=True, exist_ok=True)
-    # explore.cc takes longest: first
-    sources = sorted(HERE.glob("*.cc"), key=lambda path: path.stem != "explore")
+    sources = [write_all_models(out), *(HERE / f"{name}.cc" for name in MACHINERY)]
     with ThreadPoolExecutor(jobs) as pool:
         objects = [
-            pool.submit(lambda: BUILD / (s.stem + ".o")) if s.stem in reuse else pool.submit(compile_one, s, include, out)
-            for s in sources
+            pool.submit(compile_one, source, *((ROOT / "include", BUILD) if source.stem in reuse else (include, out)))
+            for source in sources
         ]
     program = out / "models"
-    run(["g++", *(o.result() for o in objects), "-o", program])
+    run(["g++", *(obj.result() for obj in objects), "-o", program])
     return program

@@ -29,6 +29,21 @@ clear(void)
 	ringbuf_clear_stream(&r, model_region.producer(model_me()));
 }
 
+static void half_flush(void) { half(); flush(); }
+static void discard_half(void) { model_write(MODEL_HALF, MODEL_DISCARD); }
+
+/* What was committed before a flush is delivered, and needs no other call. */
+static void
+delivered(void)
+{
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(&model_region.ch, 0, &r);
+	while (model_read(&r) == 0)
+		continue;
+	RL_ASSERT(model_log.records[0][0].state == MODEL_LOST || model_log.records[0][0].reads == 1);
+}
+
 static const struct model models[] = {
 	{"flush_discard", MODEL_DISCARD_2, {third_twice, flush_twice}, NULL, NULL, false},
 	{"flush_overwrite", MODEL_OVERWRITE_2, {third_twice, flush_twice}, NULL, NULL, false},
@@ -37,6 +52,8 @@ static const struct model models[] = {
 	{"flush_flush_overwrite", MODEL_OVERWRITE_2, {half, flush_empty, flush}, NULL, NULL, false},
 	{"flush_reader_discard", MODEL_DISCARD_2, {third_twice, flush_twice, read_twice}, NULL, NULL, false},
 	{"flush_reader_overwrite", MODEL_OVERWRITE_2, {half_twice, flush_empty_twice, read_twice}, NULL, NULL, false},
+	{"flush_delivers", MODEL_DISCARD_2, {half_flush, discard_half}, NULL, delivered, false},
+	{"flush_delivers_with_another", MODEL_DISCARD_2, {half_flush, half}, NULL, delivered, false},
 	{"clear_discard", MODEL_DISCARD_2, {half_twice, clear}, NULL, NULL, false},
 	{"clear_overwrite", MODEL_OVERWRITE_2, {half_twice, half_twice, clear}, NULL, NULL, false},
 };

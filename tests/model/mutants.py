@@ -9,9 +9,13 @@ Two kinds of mutants:
   order of one site, by its number.
 - PATCHES below: a check, a re-read or an order of two statements that matters, taken away. Each is compiled.
 
-A mutant is run against the models that execute its place, each for so many seconds; those that survive are run again
-for longer, in so many rounds. Survivors must be argued away in SURVIVORS below, each with its reason. Exit status 1
-if a mutant survives that is not listed there, or one that is listed is killed.
+A mutant is run against the models that execute its place, first for a moment each, at random, then for so many seconds
+each, in so many rounds. Survivors must be argued away in SURVIVORS below, each with its reason. Exit status 1 if a
+mutant survives that is not listed there, or one that is listed is killed.
+
+What the checker cannot show: it keeps the stores of one word in the order in which it ran them, and runs each thread's
+operations in the order of the program, but for loads of old values. So an order whose only work is to keep two stores
+apart, or a load before a later store, survives although C11 needs it.
 """
 
 import argparse
@@ -255,29 +259,36 @@ def models_of_sites(program, models, jobs):
     return where
 
 
+GLANCE = ["--search=pct", "--preemptions=3", "--seconds=0.2"]
+
+
 def kill(mutant, rounds, jobs):
     """Returns what the first failing model said, or None."""
-    for seconds in rounds:
+    for how in [GLANCE, *([f"--seconds={seconds}"] for seconds in rounds)]:
         with ThreadPoolExecutor(jobs) as pool:
-            runs = [
-                pool.submit(output_of, mutant.program, f"--seconds={seconds}", *mutant.options, m) for m in mutant.models
-            ]
+            runs = [pool.submit(output_of, mutant.program, *how, *mutant.options, m) for m in mutant.models]
             try:
                 for run in runs:
                     done = run.result()
                     if done.returncode:
-                        return " ".join(done.stdout.split("\n")[0].split())
+                        return explain(done.stdout)
             finally:
                 for run in runs:
                     run.cancel()
     return None
 
 
+def explain(output):
+    """The line of a failed model that says what failed, without the way to the header."""
+    line = next((line for line in output.splitlines() if ": thread " in line), output.strip())
+    return re.sub(r"/\S*/", "", line.replace(" detected", ""))
+
+
 def report(name, killer, seconds):
     expected = SURVIVORS.get(name)
     verdict = "killed" if killer else "argued" if expected else "SURVIVED"
     note = killer or expected or ""
-    print(f"{verdict:8} {name:70} {seconds:6.1f} s  {note[:140]}", flush=True)
+    print(f"{verdict:8} {name:72} {seconds:6.1f} s  {note}", flush=True)
     if bool(killer) == bool(expected):
         return [name]
     return []
@@ -316,7 +327,7 @@ def patch_mutants(include, models, args):
         if args.only and not any(only == name or only == header for only in args.only):
             continue
         start = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=BUILD) as place:
+        with tempfile.TemporaryDirectory(dir=BUILD, prefix="mutant-") as place:
             shutil.copytree(include, Path(place) / "include")
             path = Path(place) / "include" / "ringbuf" / header
             text = path.read_text()

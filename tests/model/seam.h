@@ -73,7 +73,7 @@ struct model_thread {
 	int signal_in;       /* likewise, runs `handler` there */
 	void (*handler)(void);
 	uint32_t cpu;
-	int migrations;      /* it may still change CPU so many times */
+	int migrate_in[2];   /* likewise, goes to the other CPU; and, so many after that, back */
 	uint64_t floor;      /* an early clock read cannot be older than this */
 	bool unchecked;      /* may read words that others own, as statistics do */
 };
@@ -84,7 +84,6 @@ struct model_machine {
 	uint64_t cpu_floor[MODEL_CPUS_MAX];
 	bool early;          /* ringbuf_clock_early() may run ahead of earlier loads */
 	bool quiet;          /* no preemption at words that threads do not contend for */
-	uint64_t steps;
 };
 
 extern struct model_machine model_machine;
@@ -95,12 +94,26 @@ model_self(void)
 	return model_machine.threads[rl::ctx().threadx_->index_];
 }
 
+/* To the other CPU: a context switch, which waits for everything. */
+inline void
+model_migrate(struct model_thread &self)
+{
+	self.cpu = (self.cpu + 1) % MODEL_CPUS_MAX;
+	self.floor = model_machine.now;
+}
+
 /* Before each atomic operation of a thread. */
 inline void
 model_step(void)
 {
 	struct model_thread &self = model_self();
 
+	if (self.migrate_in[0]) {
+		if (!--self.migrate_in[0])
+			model_migrate(self);
+	} else if (self.migrate_in[1] && !--self.migrate_in[1]) {
+		model_migrate(self);
+	}
 	if (self.die_in && !--self.die_in)
 		throw model_death();
 	if (self.signal_in && !--self.signal_in)
@@ -283,25 +296,10 @@ inline int ringbuf_tsc_is_usable(void) { return 1; }
 
 /* ---- CPU number ---- */
 
-inline void
-model_migrate(void)
-{
-	struct model_thread &self = model_self();
-
-	self.cpu = (self.cpu + 1) % MODEL_CPUS_MAX;
-	self.floor = model_machine.now; /* a context switch waits for everything */
-}
-
 inline uint32_t
 ringbuf_cpu(void)
 {
-	struct model_thread &self = model_self();
-
-	if (self.migrations && rl::rand(2)) {
-		self.migrations--;
-		model_migrate();
-	}
-	return self.cpu;
+	return model_self().cpu;
 }
 
 /* ---- futex ---- */
