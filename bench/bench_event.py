@@ -4,7 +4,7 @@ import time
 import timeit
 
 import pytest
-from conftest import note_ratio
+from ratios import note_ratio
 
 import ringbuf
 

@@ -3,7 +3,7 @@
 import ctypes
 
 import pytest
-from conftest import note_ratio
+from ratios import note_ratio
 
 import ringbuf
 

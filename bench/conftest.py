@@ -6,9 +6,7 @@ Only ratios taken in one run mean anything: every benchmark puts its own into
 
 import ctypes
 import os
-import statistics
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,20 +45,3 @@ def one_cpu():
     os.sched_setaffinity(0, {max(allowed)})
     yield
     os.sched_setaffinity(0, allowed)
-
-
-def median(values):
-    return statistics.median(values)
-
-
-def note_ratio(benchmark, name, values, floor_name, floors):
-    """Put the medians and the median of the paired ratios into the benchmark's extra_info."""
-    ratios = [value / floor for value, floor in zip(values, floors)]
-    benchmark.extra_info.update(
-        {
-            f"{name}_ns": round(median(values), 2),
-            f"{floor_name}_ns": round(median(floors), 2),
-            f"ratio_to_{floor_name}": round(median(ratios), 3),
-        }
-    )
-    print(f"\n{benchmark.name}: {benchmark.extra_info}", file=sys.stderr)

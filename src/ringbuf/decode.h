@@ -505,8 +505,8 @@ ctf_next_event(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_
 }
 
 static inline __attribute__((always_inline)) int
-ctf_count_kind(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, uint64_t *counts,
-	       const int kind)
+ctf_count_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, struct ctf_cursor *restrict c,
+	       uint64_t *restrict counts, const int kind)
 {
 	struct ctf_record r;
 
@@ -566,8 +566,8 @@ ctf_store_row(const uint8_t *from, const struct ctf_rows *rows, int64_t time_ns,
 }
 
 static inline __attribute__((always_inline)) int
-ctf_fill_kind(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_rows *rows,
-	      int32_t cpu, const int kind)
+ctf_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, struct ctf_cursor *restrict c,
+	      struct ctf_rows *restrict rows, int32_t cpu, const int kind)
 {
 	struct ctf_record r;
 

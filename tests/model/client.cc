@@ -107,8 +107,8 @@ read_twice(void)
 #define CUSTOM(mode) {mode, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, 0, &client, HEADER_SIZE}
 
 static const struct model models[] = {
-	{"client_discard", CUSTOM(RINGBUF_DISCARD), {half_twice, third_twice}, begin, NULL, false},
-	{"client_overwrite", CUSTOM(RINGBUF_OVERWRITE), {half_twice, third_twice, read_twice}, begin, NULL, false},
-	{"client_fillers", CUSTOM(RINGBUF_OVERWRITE), {third_discard, third_discard}, begin, NULL, false},
+	{"client_discard", CUSTOM(RINGBUF_DISCARD), {half_twice, third_twice}, begin},
+	{"client_overwrite", CUSTOM(RINGBUF_OVERWRITE), {half_twice, third_twice, read_twice}, begin},
+	{"client_fillers", CUSTOM(RINGBUF_OVERWRITE), {third_discard, third_discard}, begin},
 };
 MODEL_TABLE(models);

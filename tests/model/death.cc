@@ -49,9 +49,9 @@ read_3(void)
 }
 
 static const struct model models[] = {
-	{"death_half", MODEL_OVERWRITE_2, {die_half, half_3, read_3}, begin, NULL, false},
-	{"death_full", MODEL_OVERWRITE_2, {die_full, full_3, read_3}, begin, NULL, false},
-	{"death_discarding", MODEL_DISCARD_2, {die_discarding, half_3}, begin, NULL, false},
-	{"death_flushing", MODEL_OVERWRITE_2, {die_flushing, half_3}, begin, NULL, false},
+	{"death_half", MODEL_OVERWRITE_2, {die_half, half_3, read_3}, begin},
+	{"death_full", MODEL_OVERWRITE_2, {die_full, full_3, read_3}, begin},
+	{"death_discarding", MODEL_DISCARD_2, {die_discarding, half_3}, begin},
+	{"death_flushing", MODEL_OVERWRITE_2, {die_flushing, half_3}, begin},
 };
 MODEL_TABLE(models);

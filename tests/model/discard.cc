@@ -47,16 +47,16 @@ read_twice(void)
 #define LARGE {RINGBUF_OVERWRITE, 1, 1, RINGBUF_LARGE, RINGBUF_WAKEUP_NONE, 0, NULL, 0}
 
 static const struct model models[] = {
-	{"discard_roll_back", MODEL_DISCARD_2, {discard_third_third, tiny}, NULL, NULL, false},
-	{"discard_roll_back_twice", MODEL_DISCARD_2, {third_discard_third, third}, NULL, NULL, false},
-	{"discard_both", MODEL_DISCARD_2, {discard_twice, discard_third_third}, NULL, NULL, false},
-	{"discard_flush", MODEL_DISCARD_2, {third_then_discard, flush}, NULL, NULL, false},
-	{"discard_roll_back_flush", MODEL_DISCARD_2, {discard_third_third, flush}, NULL, NULL, false},
-	{"discard_fills", MODEL_OVERWRITE_2, {half_then_discard, half}, NULL, NULL, false},
-	{"discard_full", MODEL_OVERWRITE_2, {discard_full_half, half}, NULL, NULL, false},
-	{"discard_three", MODEL_DISCARD_2, {discard_third, discard_third_third, third}, NULL, NULL, false},
-	{"discard_nested", MODEL_OVERWRITE_2, {discard_first_of_two, discard_third_third}, NULL, NULL, false},
-	{"discard_reader", MODEL_OVERWRITE_2, {discard_third_third, discard_full_half, read_twice}, NULL, NULL, false},
-	{"discard_large", LARGE, {discard_twice, discard_third_third}, NULL, NULL, false},
+	{"discard_roll_back", MODEL_DISCARD_2, {discard_third_third, tiny}},
+	{"discard_roll_back_twice", MODEL_DISCARD_2, {third_discard_third, third}},
+	{"discard_both", MODEL_DISCARD_2, {discard_twice, discard_third_third}},
+	{"discard_flush", MODEL_DISCARD_2, {third_then_discard, flush}},
+	{"discard_roll_back_flush", MODEL_DISCARD_2, {discard_third_third, flush}},
+	{"discard_fills", MODEL_OVERWRITE_2, {half_then_discard, half}},
+	{"discard_full", MODEL_OVERWRITE_2, {discard_full_half, half}},
+	{"discard_three", MODEL_DISCARD_2, {discard_third, discard_third_third, third}},
+	{"discard_nested", MODEL_OVERWRITE_2, {discard_first_of_two, discard_third_third}},
+	{"discard_reader", MODEL_OVERWRITE_2, {discard_third_third, discard_full_half, read_twice}},
+	{"discard_large", LARGE, {discard_twice, discard_third_third}},
 };
 MODEL_TABLE(models);

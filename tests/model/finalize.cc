@@ -60,13 +60,13 @@ refused(void)
 }
 
 static const struct model models[] = {
-	{"finalize_producer", MODEL_DISCARD_2, {half_twice, finalize_and_drain}, NULL, refused, false},
-	{"finalize_fills", MODEL_OVERWRITE_2, {full, finalize_and_drain}, NULL, refused, false},
-	{"finalize_producers", MODEL_DISCARD_2, {tiny, tiny, finalize_and_drain}, NULL, refused, false},
-	{"finalize_reader", MODEL_DISCARD_2, {tiny, finalize, read_to_the_end}, NULL, refused, false},
-	{"finalize_reader_producers", MODEL_DISCARD_2, {tiny, tiny, finalize, read_to_the_end}, NULL, refused, false},
-	{"finalize_discard", MODEL_DISCARD_2, {tiny_discard, tiny, finalize_and_drain}, NULL, refused, false},
-	{"finalize_twice", MODEL_OVERWRITE_2, {half, finalize, finalize_and_drain}, NULL, refused, false},
-	{"disable_enable", MODEL_DISCARD_2, {half_twice, disable_enable}, NULL, NULL, false},
+	{"finalize_producer", MODEL_DISCARD_2, {half_twice, finalize_and_drain}, NULL, refused},
+	{"finalize_fills", MODEL_OVERWRITE_2, {full, finalize_and_drain}, NULL, refused},
+	{"finalize_producers", MODEL_DISCARD_2, {tiny, tiny, finalize_and_drain}, NULL, refused},
+	{"finalize_reader", MODEL_DISCARD_2, {tiny, finalize, read_to_the_end}, NULL, refused},
+	{"finalize_reader_producers", MODEL_DISCARD_2, {tiny, tiny, finalize, read_to_the_end}, NULL, refused},
+	{"finalize_discard", MODEL_DISCARD_2, {tiny_discard, tiny, finalize_and_drain}, NULL, refused},
+	{"finalize_twice", MODEL_OVERWRITE_2, {half, finalize, finalize_and_drain}, NULL, refused},
+	{"disable_enable", MODEL_DISCARD_2, {half_twice, disable_enable}},
 };
 MODEL_TABLE(models);

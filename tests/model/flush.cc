@@ -45,16 +45,16 @@ delivered(void)
 }
 
 static const struct model models[] = {
-	{"flush_discard", MODEL_DISCARD_2, {third_twice, flush_twice}, NULL, NULL, false},
-	{"flush_overwrite", MODEL_OVERWRITE_2, {third_twice, flush_twice}, NULL, NULL, false},
-	{"flush_empty_discard", MODEL_DISCARD_2, {half_twice, flush_empty_twice}, NULL, NULL, false},
-	{"flush_empty_overwrite", MODEL_OVERWRITE_2, {half_twice, flush_empty_twice}, NULL, NULL, false},
-	{"flush_flush_overwrite", MODEL_OVERWRITE_2, {half, flush_empty, flush}, NULL, NULL, false},
-	{"flush_reader_discard", MODEL_DISCARD_2, {third_twice, flush_twice, read_twice}, NULL, NULL, false},
-	{"flush_reader_overwrite", MODEL_OVERWRITE_2, {half_twice, flush_empty_twice, read_twice}, NULL, NULL, false},
-	{"flush_delivers", MODEL_DISCARD_2, {half_flush, discard_half}, NULL, delivered, false},
-	{"flush_delivers_with_another", MODEL_DISCARD_2, {half_flush, half}, NULL, delivered, false},
-	{"clear_discard", MODEL_DISCARD_2, {half_twice, clear}, NULL, NULL, false},
-	{"clear_overwrite", MODEL_OVERWRITE_2, {half_twice, half_twice, clear}, NULL, NULL, false},
+	{"flush_discard", MODEL_DISCARD_2, {third_twice, flush_twice}},
+	{"flush_overwrite", MODEL_OVERWRITE_2, {third_twice, flush_twice}},
+	{"flush_empty_discard", MODEL_DISCARD_2, {half_twice, flush_empty_twice}},
+	{"flush_empty_overwrite", MODEL_OVERWRITE_2, {half_twice, flush_empty_twice}},
+	{"flush_flush_overwrite", MODEL_OVERWRITE_2, {half, flush_empty, flush}},
+	{"flush_reader_discard", MODEL_DISCARD_2, {third_twice, flush_twice, read_twice}},
+	{"flush_reader_overwrite", MODEL_OVERWRITE_2, {half_twice, flush_empty_twice, read_twice}},
+	{"flush_delivers", MODEL_DISCARD_2, {half_flush, discard_half}, NULL, delivered},
+	{"flush_delivers_with_another", MODEL_DISCARD_2, {half_flush, half}, NULL, delivered},
+	{"clear_discard", MODEL_DISCARD_2, {half_twice, clear}},
+	{"clear_overwrite", MODEL_OVERWRITE_2, {half_twice, half_twice, clear}},
 };
 MODEL_TABLE(models);

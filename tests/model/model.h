@@ -128,10 +128,11 @@ struct model_table {
 
 #define MODEL_TABLE(models) static struct model_table table((models), sizeof(models) / sizeof((models)[0]))
 
-/* The configurations that most models use: two sub-buffers, one global stream, just
- * below the wrap of positions. */
-#define MODEL_DISCARD_2 {RINGBUF_DISCARD, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP(2), NULL, 0}
-#define MODEL_OVERWRITE_2 {RINGBUF_OVERWRITE, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP(2), NULL, 0}
-#define MODEL_OVERWRITE_4 {RINGBUF_OVERWRITE, 2, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, MODEL_BELOW_WRAP(4), NULL, 0}
+/* The configurations that most models use: one global stream of two (four) sub-buffers, just
+ * below the wrap of positions. The others begin at 0. */
+#define MODEL_RING(mode, order, start) {mode, order, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, start, NULL, 0}
+#define MODEL_DISCARD_2 MODEL_RING(RINGBUF_DISCARD, 1, MODEL_BELOW_WRAP(2))
+#define MODEL_OVERWRITE_2 MODEL_RING(RINGBUF_OVERWRITE, 1, MODEL_BELOW_WRAP(2))
+#define MODEL_OVERWRITE_4 MODEL_RING(RINGBUF_OVERWRITE, 2, MODEL_BELOW_WRAP(4))
 
 #endif /* MODEL_MODEL_H */

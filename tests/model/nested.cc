@@ -62,13 +62,13 @@ too_deep(void)
 }
 
 static const struct model models[] = {
-	{"nested_alone_discard", MODEL_DISCARD_2, {half_twice}, signal_half, NULL, false},
-	{"nested_alone_overwrite", MODEL_OVERWRITE_2, {half_twice}, signal_full, NULL, false},
-	{"nested_discards", MODEL_OVERWRITE_2, {third_twice}, signal_discards, NULL, false},
-	{"nested_flushes", MODEL_OVERWRITE_2, {third_twice}, signal_flushes, NULL, false},
-	{"nested_producers", MODEL_OVERWRITE_2, {half_twice, third_twice}, signal_half, NULL, false},
-	{"nested_reader", MODEL_OVERWRITE_2, {half_twice, read_twice}, signal_full, NULL, false},
-	{"nested_twice", MODEL_OVERWRITE_2, {half_twice, third}, signal_interrupted, NULL, false},
-	{"nested_too_deep", MODEL_DISCARD_2, {too_deep, third}, NULL, NULL, false},
+	{"nested_alone_discard", MODEL_DISCARD_2, {half_twice}, signal_half},
+	{"nested_alone_overwrite", MODEL_OVERWRITE_2, {half_twice}, signal_full},
+	{"nested_discards", MODEL_OVERWRITE_2, {third_twice}, signal_discards},
+	{"nested_flushes", MODEL_OVERWRITE_2, {third_twice}, signal_flushes},
+	{"nested_producers", MODEL_OVERWRITE_2, {half_twice, third_twice}, signal_half},
+	{"nested_reader", MODEL_OVERWRITE_2, {half_twice, read_twice}, signal_full},
+	{"nested_twice", MODEL_OVERWRITE_2, {half_twice, third}, signal_interrupted},
+	{"nested_too_deep", MODEL_DISCARD_2, {too_deep, third}},
 };
 MODEL_TABLE(models);

@@ -5,7 +5,6 @@
 #include "model.h"
 
 static void third_twice(void) { model_write(MODEL_THIRD); model_write(MODEL_THIRD); }
-static void half_twice(void) { model_write(MODEL_HALF); model_write(MODEL_HALF); }
 static void third(void) { model_write(MODEL_THIRD); }
 static void flush_both(void) { model_flush(0, 0); model_flush(0, 1); }
 static void discard_third(void) { model_write(MODEL_THIRD, MODEL_DISCARD); third(); }
@@ -32,10 +31,10 @@ static void both_migrate(void) { cpus(0, at_some_operation(), 1, at_some_operati
 #define PER_CPU(mode) {mode, 1, 2, RINGBUF_COMPACT, RINGBUF_WAKEUP_NONE, 0, NULL, 0}
 
 static const struct model models[] = {
-	{"percpu_preempted", PER_CPU(RINGBUF_OVERWRITE), {third_twice, third_twice}, same_cpu, NULL, false},
-	{"percpu_migrating", PER_CPU(RINGBUF_DISCARD), {third_twice, third_twice}, one_migrates, NULL, false},
-	{"percpu_both_migrating", PER_CPU(RINGBUF_OVERWRITE), {half_twice, half_twice}, both_migrate, NULL, false},
-	{"percpu_flushed", PER_CPU(RINGBUF_OVERWRITE), {third_twice, third, flush_both}, one_migrates, NULL, false},
-	{"percpu_discard", PER_CPU(RINGBUF_OVERWRITE), {discard_third, third_twice}, one_migrates, NULL, false},
+	{"percpu_preempted", PER_CPU(RINGBUF_OVERWRITE), {third_twice, third_twice}, same_cpu},
+	{"percpu_migrating", PER_CPU(RINGBUF_DISCARD), {third_twice, third_twice}, one_migrates},
+	{"percpu_both_migrating", PER_CPU(RINGBUF_OVERWRITE), {third_twice, third_twice}, both_migrate},
+	{"percpu_flushed", PER_CPU(RINGBUF_OVERWRITE), {third_twice, third, flush_both}, one_migrates},
+	{"percpu_discard", PER_CPU(RINGBUF_OVERWRITE), {discard_third, third_twice}, one_migrates},
 };
 MODEL_TABLE(models);

@@ -17,14 +17,14 @@ static void full_6(void) { full_thrice(); full_thrice(); }
 static void full_not_wrapped(void) { RL_ASSERT(model_write(MODEL_FULL) != -EIO); }
 
 static const struct model models[] = {
-	{"producers_half_discard", MODEL_DISCARD_2, {half_twice, half}, NULL, NULL, false},
-	{"producers_third_discard", MODEL_DISCARD_2, {third_twice, third_twice}, NULL, NULL, false},
-	{"producers_full_overwrite", MODEL_OVERWRITE_2, {full_thrice, full}, NULL, NULL, false},
-	{"producers_mixed_overwrite", MODEL_OVERWRITE_2, {full_twice, third_twice}, NULL, NULL, false},
-	{"producers_three_overwrite", MODEL_OVERWRITE_2, {full_twice, half_twice, full}, NULL, NULL, false},
-	{"producers_tiny", MODEL_DISCARD_2, {tiny, tiny}, NULL, NULL, false},
-	{"producers_three_tiny", MODEL_DISCARD_2, {tiny, tiny, tiny}, NULL, NULL, false},
-	{"producers_big", MODEL_DISCARD_2, {big_then_half, big_then_half}, NULL, NULL, false},
+	{"producers_half_discard", MODEL_DISCARD_2, {half_twice, half}},
+	{"producers_third_discard", MODEL_DISCARD_2, {third_twice, third_twice}},
+	{"producers_full_overwrite", MODEL_OVERWRITE_2, {full_thrice, full}},
+	{"producers_mixed_overwrite", MODEL_OVERWRITE_2, {full_twice, third_twice}},
+	{"producers_three_overwrite", MODEL_OVERWRITE_2, {full_twice, half_twice, full}},
+	{"producers_tiny", MODEL_DISCARD_2, {tiny, tiny}},
+	{"producers_three_tiny", MODEL_DISCARD_2, {tiny, tiny, tiny}},
+	{"producers_big", MODEL_DISCARD_2, {big_then_half, big_then_half}},
 	{"producers_false_wrap", MODEL_OVERWRITE_4, {full_6, full_not_wrapped}, NULL, NULL, true},
 };
 MODEL_TABLE(models);

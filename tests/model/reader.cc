@@ -61,16 +61,16 @@ sample_stats(void)
 }
 
 static const struct model models[] = {
-	{"reader_half_discard", MODEL_DISCARD_2, {half_4, read_twice}, NULL, NULL, false},
-	{"reader_full_discard", MODEL_DISCARD_2, {full_4, read_3}, NULL, NULL, false},
-	{"reader_third_overwrite", MODEL_OVERWRITE_2, {third_3, read_once}, NULL, NULL, false},
-	{"reader_full_overwrite", MODEL_OVERWRITE_2, {full_4, read_3}, NULL, NULL, false},
-	{"reader_holding_overwrite", MODEL_OVERWRITE_2, {full_4, look_twice}, NULL, NULL, false},
-	{"reader_drop_overwrite", MODEL_OVERWRITE_2, {full_3, drop_twice}, NULL, NULL, false},
-	{"reader_two_producers_discard", MODEL_DISCARD_2, {full_twice, half_twice, read_3}, NULL, NULL, false},
-	{"reader_two_producers_overwrite", MODEL_OVERWRITE_2, {full_3, half_twice, read_3}, NULL, NULL, false},
-	{"reader_far_behind", MODEL_OVERWRITE_2, {full_3, read_twice}, read_long_ago, NULL, false},
+	{"reader_half_discard", MODEL_DISCARD_2, {half_4, read_twice}},
+	{"reader_full_discard", MODEL_DISCARD_2, {full_4, read_3}},
+	{"reader_third_overwrite", MODEL_OVERWRITE_2, {third_3, read_once}},
+	{"reader_full_overwrite", MODEL_OVERWRITE_2, {full_4, read_3}},
+	{"reader_holding_overwrite", MODEL_OVERWRITE_2, {full_4, look_twice}},
+	{"reader_drop_overwrite", MODEL_OVERWRITE_2, {full_3, drop_twice}},
+	{"reader_two_producers_discard", MODEL_DISCARD_2, {full_twice, half_twice, read_3}},
+	{"reader_two_producers_overwrite", MODEL_OVERWRITE_2, {full_3, half_twice, read_3}},
+	{"reader_far_behind", MODEL_OVERWRITE_2, {full_3, read_twice}, read_long_ago},
 	{"reader_stats", MODEL_OVERWRITE_2, {full_3, read_twice, sample_stats}, NULL, NULL, true},
-	{"reader_two_producers_full", MODEL_OVERWRITE_2, {full_3, full_3, read_3}, NULL, NULL, false},
+	{"reader_two_producers_full", MODEL_OVERWRITE_2, {full_3, full_3, read_3}},
 };
 MODEL_TABLE(models);

@@ -59,15 +59,15 @@ fill(void)
 }
 
 static const struct model models[] = {
-	{"snapshot_discard", MODEL_DISCARD_2, {full_twice, snapshot_then_read}, NULL, NULL, false},
-	{"snapshot_overwrite", MODEL_OVERWRITE_2, {full_4, snapshot_twice}, NULL, NULL, false},
-	{"snapshot_then_read_overwrite", MODEL_OVERWRITE_2, {full_4, snapshot_then_read}, NULL, NULL, false},
-	{"snapshot_two_producers", MODEL_OVERWRITE_2, {full_3, full_twice, snapshot_twice}, NULL, NULL, false},
-	{"snapshot_of_full_ring", MODEL_OVERWRITE_2, {full, full, snapshot_twice}, fill, NULL, false},
-	{"snapshot_by_turns", MODEL_OVERWRITE_2, {full, full, hold_first_by_turns}, fill, NULL, false},
-	{"snapshot_by_turns_second", MODEL_OVERWRITE_2, {full, full, hold_second_by_turns}, fill, NULL, false},
+	{"snapshot_discard", MODEL_DISCARD_2, {full_twice, snapshot_then_read}},
+	{"snapshot_overwrite", MODEL_OVERWRITE_2, {full_4, snapshot_twice}},
+	{"snapshot_then_read_overwrite", MODEL_OVERWRITE_2, {full_4, snapshot_then_read}},
+	{"snapshot_two_producers", MODEL_OVERWRITE_2, {full_3, full_twice, snapshot_twice}},
+	{"snapshot_of_full_ring", MODEL_OVERWRITE_2, {full, full, snapshot_twice}, fill},
+	{"snapshot_by_turns", MODEL_OVERWRITE_2, {full, full, hold_first_by_turns}, fill},
+	{"snapshot_by_turns_second", MODEL_OVERWRITE_2, {full, full, hold_second_by_turns}, fill},
 	/* the spare comes back into the ring with two producers in it */
-	{"snapshot_spare_shared", MODEL_OVERWRITE_2, {full_half, half, snapshot}, fill, NULL, false},
-	{"snapshot_of_full_ring_once", MODEL_OVERWRITE_2, {full_twice, snapshot}, fill, NULL, false},
+	{"snapshot_spare_shared", MODEL_OVERWRITE_2, {full_half, half, snapshot}, fill},
+	{"snapshot_of_full_ring_once", MODEL_OVERWRITE_2, {full_twice, snapshot}, fill},
 };
 MODEL_TABLE(models);

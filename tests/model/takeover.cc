@@ -52,11 +52,11 @@ static void die_dropping(void) { die_and_take_over(RINGBUF_PUT_DROP); }
 static void fill(void) { full_twice(); }
 
 static const struct model models[] = {
-	{"takeover_alone", MODEL_OVERWRITE_2, {die_reading}, fill, NULL, false},
-	{"takeover_discard", MODEL_DISCARD_2, {full_3, die_reading}, NULL, NULL, false},
-	{"takeover_overwrite", MODEL_OVERWRITE_2, {full_3, die_reading}, fill, NULL, false},
-	{"takeover_snapshot", MODEL_OVERWRITE_2, {full_3, die_looking}, fill, NULL, false},
-	{"takeover_drop", MODEL_OVERWRITE_2, {full_3, die_dropping}, fill, NULL, false},
-	{"takeover_two_producers", MODEL_OVERWRITE_2, {full_twice, half_twice, die_reading}, fill, NULL, false},
+	{"takeover_alone", MODEL_OVERWRITE_2, {die_reading}, fill},
+	{"takeover_discard", MODEL_DISCARD_2, {full_3, die_reading}},
+	{"takeover_overwrite", MODEL_OVERWRITE_2, {full_3, die_reading}, fill},
+	{"takeover_snapshot", MODEL_OVERWRITE_2, {full_3, die_looking}, fill},
+	{"takeover_drop", MODEL_OVERWRITE_2, {full_3, die_dropping}, fill},
+	{"takeover_two_producers", MODEL_OVERWRITE_2, {full_twice, half_twice, die_reading}, fill},
 };
 MODEL_TABLE(models);

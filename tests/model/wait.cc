@@ -34,8 +34,17 @@ static void read_1(void) { read_sleeping(1); }
 static void read_2(void) { read_sleeping(2); }
 static void read_3(void) { read_sleeping(3); }
 
-static void full_3_blocking(void) { for (int i = 0; i < 3; i++) RL_ASSERT(model_write(MODEL_FULL, MODEL_COMMIT, MODEL_BLOCK) == 0); }
-static void half_3_blocking(void) { for (int i = 0; i < 3; i++) RL_ASSERT(model_write(MODEL_HALF, MODEL_COMMIT, MODEL_BLOCK) == 0); }
+static void
+write_blocking(enum model_event event, int n)
+{
+	while (n--)
+		RL_ASSERT(model_write(event, MODEL_COMMIT, MODEL_BLOCK) == 0);
+}
+
+static void half_blocking(void) { write_blocking(MODEL_HALF, 1); }
+static void half_3_blocking(void) { write_blocking(MODEL_HALF, 3); }
+static void full_blocking(void) { write_blocking(MODEL_FULL, 1); }
+static void full_3_blocking(void) { write_blocking(MODEL_FULL, 3); }
 
 /* A blocked producer comes back when the channel is finalized. */
 static void
@@ -109,22 +118,19 @@ read_2_and_leave(void)
 	RL_ASSERT(model_read(&r) == 0);
 }
 
-static void half_blocking(void) { RL_ASSERT(model_write(MODEL_HALF, MODEL_COMMIT, MODEL_BLOCK) == 0); }
-static void full_blocking(void) { RL_ASSERT(model_write(MODEL_FULL, MODEL_COMMIT, MODEL_BLOCK) == 0); }
-
 #define WAKING(mode) {mode, 1, 1, RINGBUF_COMPACT, RINGBUF_WAKEUP_WRITER, 0, NULL, 0}
 
 static const struct model models[] = {
-	{"wait_reader", WAKING(RINGBUF_DISCARD), {full_twice, read_2}, NULL, NULL, false},
-	{"wait_reader_overwrite", WAKING(RINGBUF_OVERWRITE), {full, full, read_1}, NULL, NULL, false},
-	{"wait_reader_two_producers", WAKING(RINGBUF_DISCARD), {half_twice, half_twice, read_2}, NULL, NULL, false},
-	{"wait_poller_overwrite", WAKING(RINGBUF_OVERWRITE), {full_3, poll_1}, NULL, NULL, false},
-	{"wait_space", WAKING(RINGBUF_DISCARD), {full_blocking, read_2_and_leave}, fill, NULL, false},
-	{"wait_space_two_producers", WAKING(RINGBUF_DISCARD), {half_blocking, half_blocking, read_2_and_leave}, fill, NULL, false},
-	{"wait_reader_halves", WAKING(RINGBUF_DISCARD), {half, half, read_1}, NULL, NULL, false},
-	{"wait_producer", WAKING(RINGBUF_DISCARD), {full_3_blocking, read_3}, NULL, NULL, false},
-	{"wait_two_producers", WAKING(RINGBUF_DISCARD), {half_3_blocking, half_3_blocking, read_3}, NULL, NULL, false},
-	{"wait_finalize", WAKING(RINGBUF_DISCARD), {blocked_or_refused, finalize}, NULL, NULL, false},
-	{"wait_reader_finalize", WAKING(RINGBUF_DISCARD), {full, finalize, read_to_the_end}, NULL, NULL, false},
+	{"wait_reader", WAKING(RINGBUF_DISCARD), {full_twice, read_2}},
+	{"wait_reader_overwrite", WAKING(RINGBUF_OVERWRITE), {full, full, read_1}},
+	{"wait_reader_two_producers", WAKING(RINGBUF_DISCARD), {half_twice, half_twice, read_2}},
+	{"wait_poller_overwrite", WAKING(RINGBUF_OVERWRITE), {full_3, poll_1}},
+	{"wait_space", WAKING(RINGBUF_DISCARD), {full_blocking, read_2_and_leave}, fill},
+	{"wait_space_two_producers", WAKING(RINGBUF_DISCARD), {half_blocking, half_blocking, read_2_and_leave}, fill},
+	{"wait_reader_halves", WAKING(RINGBUF_DISCARD), {half, half, read_1}},
+	{"wait_producer", WAKING(RINGBUF_DISCARD), {full_3_blocking, read_3}},
+	{"wait_two_producers", WAKING(RINGBUF_DISCARD), {half_3_blocking, half_3_blocking, read_3}},
+	{"wait_finalize", WAKING(RINGBUF_DISCARD), {blocked_or_refused, finalize}},
+	{"wait_reader_finalize", WAKING(RINGBUF_DISCARD), {full, finalize, read_to_the_end}},
 };
 MODEL_TABLE(models);
