@@ -81,7 +81,7 @@ ringbuf_compute_layout(struct ringbuf_superblock *sb)
 	sb->schema_off = sb->control_off + ringbuf_align_up(sizeof(struct ringbuf_control), page);
 	sb->producers_off = sb->schema_off + ringbuf_align_up(sb->schema_size, page);
 	sb->streams_off = ringbuf_align_up(
-		sb->producers_off + sb->n_producers * sizeof(struct ringbuf_producer_slot), page);
+		sb->producers_off + (sb->n_producers + UINT64_C(1)) * sizeof(struct ringbuf_producer_slot), page);
 	off = sizeof(struct ringbuf_stream);
 	sb->slots_off = off;
 	off += n * sizeof(struct ringbuf_slot);
@@ -331,9 +331,7 @@ ringbuf_init_region(struct ringbuf_channel *ch, const struct ringbuf_config *cfg
 {
 	int ret = ringbuf_robust_mutex_init(&ch->control->schema_lock);
 
-	if (!ret)
-		ret = ringbuf_robust_mutex_init(&ch->control->repair_lock);
-	for (uint32_t i = 0; !ret && i < ch->n_producers; i++)
+	for (uint32_t i = 0; !ret && i <= ch->n_producers; i++) /* with the repairer's */
 		ret = ringbuf_robust_mutex_init(&ringbuf_producer_slot_at(ch, i)->certificate);
 	for (uint32_t i = 0; i < ch->n_streams; i++)
 		ringbuf_init_stream(ch, i);
@@ -708,7 +706,8 @@ ringbuf_clear_stream(struct ringbuf_stream_reader *r, struct ringbuf_producer_sl
 
 	ringbuf_flush(r->ch, producer, r->stream_idx, 0);
 	to = ringbuf_subbuf_begin(&r->ch->geometry, ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
-	while (ringbuf_get_next_subbuf(r) == 0) {
+	while (ringbuf_get_next_subbuf(r) == 0 ||
+	       (ringbuf_repair_next(r) && ringbuf_get_next_subbuf(r) == 0)) {
 		int last = ringbuf_pos_diff(r->packet.pos, to) >= 0;
 
 		ringbuf_put_subbuf(r, last ? RINGBUF_PUT_BACK : RINGBUF_PUT_DROP);

@@ -106,6 +106,7 @@ ringbuf_commit_with(const struct ringbuf_client *client, const struct ringbuf_ch
 		    struct ringbuf_reservation *r)
 {
 	RINGBUF_TESTPOINT(commit_begin);
+	ringbuf_signal_fence(); /* the payload, before I say that it is complete: I may die next */
 	ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_WRITTEN, r->stream_idx, r->pos);
 	RINGBUF_TESTPOINT(commit_written);
 	ringbuf_count(client, ch, r->stream, r->stream_idx, r->slot, r->pos,

@@ -196,7 +196,13 @@ ringbuf_discard_with(const struct ringbuf_client *client, const struct ringbuf_c
 		RINGBUF_TESTPOINT(discard_before_filler);
 		ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_OWNED, r->stream_idx, r->pos);
 		ringbuf_put_filler(client, ch, r->stream, r->data, r->pos, r->size, r->pre_padding);
-		ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_WRITTEN, r->stream_idx, r->pos);
+		ringbuf_signal_fence(); /* the filler, before I say that it is there: I may die next */
+		/* O7: read of the dead */
+		ringbuf_store(&r->entry->word,
+			      ringbuf_ledger_word(RINGBUF_LEDGER_WRITTEN, r->stream_idx, r->pos) |
+				      RINGBUF_LEDGER_NO_RECORD,
+			      RINGBUF_RELAXED);
+		RINGBUF_TESTPOINT(discard_written);
 		ringbuf_count(client, ch, r->stream, r->stream_idx, r->slot, r->pos, r->size);
 	}
 	RINGBUF_TESTPOINT(discarded);

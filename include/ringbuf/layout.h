@@ -4,7 +4,7 @@
  *	superblock       1 page   written once, before the magic; read-only after
  *	control          1 page   channel state, schema lock, reader wake-up
  *	schema area               event declarations, append-only
- *	producer table            one slot for each recording thread
+ *	producer table            one slot for each recording thread, one for the repairer
  *	stream 0, 1, ...          one for each CPU (or one, global)
  *		stream control    positions, losses, reader's hold
  *		slots             one for each place in the ring: commit counters
@@ -110,22 +110,22 @@ struct ringbuf_control {
 	RINGBUF_ALIGNED ringbuf_atomic_u32 data_seq;
 	ringbuf_atomic_u32 data_wanted;
 
-	/* Held by whoever repairs a stuck sub-buffer. */
-	RINGBUF_ALIGNED pthread_mutex_t repair_lock; /* robust */
+	RINGBUF_ALIGNED ringbuf_atomic_u32 producers_used; /* slots of the table ever taken: the first so many */
+	ringbuf_atomic_u64 repair_after; /* CLOCK_MONOTONIC ns: no producer tries to repair before */
 };
 
 /* ---- producer table ---- */
 
 /*
  * One reservation in flight. `word` says all that a repairer must read
- * together: position (48 bits) | stream (12) | crosses (1) | state (3).
+ * together: position (48 bits) | stream (12) | flag (1) | state (3).
  * The rest is read only once the producer is known to be dead.
  */
 struct ringbuf_ledger_entry {
 	ringbuf_atomic_u64 word;      /* P */
 	ringbuf_atomic_u64 timestamp; /* P: of the reservation */
-	ringbuf_atomic_u64 size;      /* P: bytes reserved for the record */
-	ringbuf_atomic_u64 record;    /* P: where the record begins, if it crosses */
+	ringbuf_atomic_u64 size;      /* P: bytes reserved for the record, or for padding */
+	ringbuf_atomic_u64 discarded; /* P: losses sampled before the claim, if it ends a sub-buffer */
 };
 
 enum ringbuf_ledger_state {
@@ -140,7 +140,9 @@ enum ringbuf_ledger_state {
 };
 
 #define RINGBUF_LEDGER_STREAM_SHIFT 48
-#define RINGBUF_LEDGER_CROSSES (UINT64_C(1) << 60)
+#define RINGBUF_LEDGER_FLAG (UINT64_C(1) << 60)
+#define RINGBUF_LEDGER_OPENS RINGBUF_LEDGER_FLAG     /* CLAIMING: also opens the next sub-buffer, the record's */
+#define RINGBUF_LEDGER_NO_RECORD RINGBUF_LEDGER_FLAG /* WRITTEN: a filler */
 #define RINGBUF_LEDGER_STATE_SHIFT 61
 
 struct ringbuf_producer_slot {
@@ -178,6 +180,9 @@ struct ringbuf_stream {
 	ringbuf_atomic_u32 space_seq;        /* a producer asleep until there is room */
 	ringbuf_atomic_u32 space_wanted;
 	uint32_t index, cpu;                 /* C */
+	/* Whoever has the repair lock: torn records are counted once, however often it dies. */
+	ringbuf_atomic_u64 repair_pos;       /* the sub-buffer under repair | RINGBUF_HOLD_VALID */
+	ringbuf_atomic_u64 repair_torn;      /* lost[TORN] before that */
 
 	RINGBUF_ALIGNED uint64_t map_state[8]; /* the mapped consumer's */
 };
@@ -323,6 +328,13 @@ RINGBUF_INLINE struct ringbuf_producer_slot *
 ringbuf_producer_slot_at(const struct ringbuf_channel *ch, uint32_t idx)
 {
 	return (struct ringbuf_producer_slot *)(void *)(ch->base + ch->producers_off) + idx;
+}
+
+/* One more than producers have: its certificate is the repair lock, and its owner the repairer. */
+RINGBUF_INLINE struct ringbuf_producer_slot *
+ringbuf_repairer_slot(const struct ringbuf_channel *ch)
+{
+	return ringbuf_producer_slot_at(ch, ch->n_producers);
 }
 
 /* The pass in a slot's word, and the one that stands there while `pos` is written:

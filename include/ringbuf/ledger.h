@@ -10,11 +10,13 @@
  * entry seen idle means that its record's count is seen too. All earlier
  * stores may be relaxed: the claiming store is published by the release of the
  * position's swap (O1), and a dead thread's stores by its death (the
- * certificate's lock).
+ * certificate's lock). A thread dies between two instructions, so only the
+ * compiler must be kept from reordering, where that matters.
  */
 #ifndef RINGBUF_LEDGER_H
 #define RINGBUF_LEDGER_H
 
+#include "certificate.h"
 #include "layout.h"
 
 RINGBUF_INLINE uint64_t
@@ -66,6 +68,15 @@ ringbuf_ledger_is_full(const struct ringbuf_producer_slot *slot)
 	return 1;
 }
 
+RINGBUF_FUNC int
+ringbuf_ledger_is_idle(const struct ringbuf_producer_slot *slot)
+{
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		if (ringbuf_load(&slot->ledger[i].word, RINGBUF_ACQUIRE)) /* O7 */
+			return 0;
+	return 1;
+}
+
 /* Before the swap of the position: "I may be about to own `size` bytes at `pos`". */
 RINGBUF_INLINE void
 ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size,
@@ -91,6 +102,19 @@ ringbuf_ledger_idle(struct ringbuf_ledger_entry *e)
 	/* O7 release: whoever sees the entry idle sees the count it led to.
 	 * Pairs with the acquire of a repairer's scan. */
 	ringbuf_store(&e->word, 0, RINGBUF_RELEASE);
+}
+
+/* Has the dead owner of the slot left nothing to repair? Then its entries are idle. */
+RINGBUF_FUNC int
+ringbuf_ledger_is_clear(struct ringbuf_producer_slot *slot)
+{
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		if (ringbuf_ledger_state(ringbuf_load(&slot->ledger[i].word, RINGBUF_ACQUIRE)) > /* O7 */
+		    RINGBUF_LEDGER_TAKEN)
+			return 0;
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		ringbuf_ledger_idle(&slot->ledger[i]);
+	return 1;
 }
 
 #endif /* RINGBUF_LEDGER_H */

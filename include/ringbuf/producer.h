@@ -27,8 +27,7 @@
 #include <unistd.h>
 
 #include "context.h"
-#include "ledger.h"
-#include "reserve.h"
+#include "repair.h"
 
 /* One thread's registration with one channel; private memory. */
 struct ringbuf_producer {
@@ -77,56 +76,6 @@ __attribute__((weak, visibility("hidden"))) RINGBUF_THREAD_LOCAL struct ringbuf_
 __attribute__((weak, visibility("hidden"))) struct ringbuf_registry ringbuf_registry = {
 	PTHREAD_MUTEX_INITIALIZER, PTHREAD_ONCE_INIT, 0, 0, 0, 0, NULL, NULL};
 
-/* ---- certificates ---- */
-
-RINGBUF_FUNC int
-ringbuf_robust_mutex_init(pthread_mutex_t *m)
-{
-	pthread_mutexattr_t attr;
-	int ret = pthread_mutexattr_init(&attr);
-
-	if (ret)
-		return -ret;
-	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-	ret = pthread_mutex_init(m, &attr);
-	pthread_mutexattr_destroy(&attr);
-	return -ret;
-}
-
-/* Lock or try to lock; a dead owner's lock is simply had. Returns 0 or -errno. */
-RINGBUF_FUNC int
-ringbuf_robust_lock(pthread_mutex_t *m, int wait)
-{
-	int ret = wait ? pthread_mutex_lock(m) : pthread_mutex_trylock(m);
-
-	if (ret == EOWNERDEAD)
-		ret = pthread_mutex_consistent(m);
-	return -ret;
-}
-
-RINGBUF_FUNC int
-ringbuf_ledger_is_idle(const struct ringbuf_producer_slot *slot)
-{
-	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
-		if (ringbuf_load(&slot->ledger[i].word, RINGBUF_ACQUIRE)) /* O7 */
-			return 0;
-	return 1;
-}
-
-/* Has the dead owner of the slot left nothing to repair? Then its entries are idle. */
-RINGBUF_FUNC int
-ringbuf_ledger_is_clear(struct ringbuf_producer_slot *slot)
-{
-	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
-		if (ringbuf_ledger_state(ringbuf_load(&slot->ledger[i].word, RINGBUF_ACQUIRE)) > /* O7 */
-		    RINGBUF_LEDGER_TAKEN)
-			return 0;
-	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
-		ringbuf_ledger_idle(&slot->ledger[i]);
-	return 1;
-}
-
 /* The caller's process start time in clock ticks since boot, 0 if /proc is not there. */
 RINGBUF_FUNC uint64_t
 ringbuf_process_start(void)
@@ -146,9 +95,21 @@ ringbuf_process_start(void)
 	return start;
 }
 
+/* Repairers look at the first `producers_used` slots. Ordering: O7. */
+RINGBUF_FUNC void
+ringbuf_note_slot_used(const struct ringbuf_channel *ch, uint32_t idx)
+{
+	uint32_t used = ringbuf_load(&ch->control->producers_used, RINGBUF_RELAXED); /* the swap checks it */
+
+	/* relaxed: before my first claim, whose swap releases (O1) to whoever sees the position moved */
+	while (used <= idx && !ringbuf_cas(&ch->control->producers_used, &used, idx + 1, RINGBUF_RELAXED,
+					   RINGBUF_RELAXED))
+		;
+}
+
 /* Take a free slot of the table. Returns NULL if there is none. */
 RINGBUF_FUNC struct ringbuf_producer_slot *
-ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
+ringbuf_find_producer_slot(const struct ringbuf_channel *ch)
 {
 	for (uint32_t i = 0; i < ch->n_producers; i++) {
 		struct ringbuf_producer_slot *slot = ringbuf_producer_slot_at(ch, i);
@@ -156,9 +117,10 @@ ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
 		if (ringbuf_robust_lock(&slot->certificate, 0))
 			continue; /* its owner lives */
 		if (!ringbuf_ledger_is_clear(slot)) {
-			pthread_mutex_unlock(&slot->certificate); /* died over a record: a repairer's */
+			ringbuf_robust_unlock(&slot->certificate); /* died over a record: a repairer's */
 			continue;
 		}
+		ringbuf_note_slot_used(ch, i);
 		/* relaxed: told to people, and read of the dead */
 		ringbuf_store(&slot->pid, (uint32_t)getpid(), RINGBUF_RELAXED);
 		ringbuf_store(&slot->tid, (uint32_t)syscall(SYS_gettid), RINGBUF_RELAXED);
@@ -168,6 +130,19 @@ ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
 		return slot;
 	}
 	return NULL;
+}
+
+/* The same; slots that the dead keep are freed by repairing what they left. */
+RINGBUF_FUNC struct ringbuf_producer_slot *
+ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
+{
+	struct ringbuf_producer_slot *slot = ringbuf_find_producer_slot(ch);
+
+	if (!slot) {
+		ringbuf_repair(ch);
+		slot = ringbuf_find_producer_slot(ch);
+	}
+	return slot;
 }
 
 /* ---- the process's registry ---- */
@@ -241,7 +216,7 @@ ringbuf_release_producers(struct ringbuf_thread *self, const struct ringbuf_chan
 		ringbuf_unlink_producer(p);
 		/* a ledger entry left open makes its record torn, as a death would */
 		if (!ringbuf_bury_if_cut(p->channel))
-			pthread_mutex_unlock(&p->slot->certificate);
+			ringbuf_robust_unlock(&p->slot->certificate);
 		ringbuf_channel_unref(p->channel);
 		free(p);
 	}
@@ -374,8 +349,6 @@ ringbuf_is_own_slot(const struct ringbuf_channel *ch, const struct ringbuf_produ
 
 /* ---- records, for the calling thread ---- */
 
-#define RINGBUF_SPACE_STEP_NS UINT64_C(100000000) /* no sleep for space is longer: who wakes may be killed */
-
 /* A producer about to wait for room in the stream: announce it, then try once more, then
  * ringbuf_wait_for_space with the value returned. */
 RINGBUF_INLINE uint32_t
@@ -395,7 +368,7 @@ RINGBUF_FUNC int
 ringbuf_wait_for_space(const struct ringbuf_channel *ch, uint32_t stream_idx, uint32_t seq,
 		       uint64_t deadline_ns)
 {
-	uint64_t step = ringbuf_deadline(RINGBUF_SPACE_STEP_NS);
+	uint64_t step = ringbuf_deadline(RINGBUF_WAIT_STEP_NS);
 
 	/* O8 seq_cst: the tries before may have seen an old state. Pairs with ringbuf_set_state. */
 	if (ringbuf_load(&ch->control->state, RINGBUF_SEQ_CST))

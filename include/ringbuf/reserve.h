@@ -7,6 +7,11 @@
 #include "cpu.h"
 #include "switch.h"
 
+/* repair.h */
+RINGBUF_SLOW int ringbuf_repair_lapped(const struct ringbuf_channel *ch,
+				       const struct ringbuf_producer_slot *producer, uint32_t stream_idx,
+				       uint64_t begin);
+
 /* Lay the record out at `off` of its packet: sizes and padding, for that very place. */
 RINGBUF_INLINE uint64_t
 ringbuf_layout_record(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
@@ -163,8 +168,8 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 
 	word = ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, m->pos);
 	if (m->open_new)
-		word |= RINGBUF_LEDGER_CROSSES;
-	ringbuf_store(&r->entry->record, r->pos, RINGBUF_RELAXED); /* read of the dead */
+		word |= RINGBUF_LEDGER_OPENS;
+	ringbuf_store(&r->entry->discarded, m->discarded, RINGBUF_RELAXED); /* read of the dead */
 	ringbuf_ledger_claim(r->entry, word, r->size, r->timestamp);
 	r->word = ringbuf_word_at(m->word, m->next);
 	/* O1 acq_rel: as in the fast path. */
@@ -176,8 +181,8 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 
 /*
  * ringbuf_reserve_slow - the record opens a sub-buffer, ends one, or met company.
- * Progress: lock-free: every retry means that another thread moved on, or that
- *           this one was migrated. Ordering: O1-O5, O9.
+ * Progress: lock-free: every retry means that another thread moved on, that this
+ *           one was migrated, or that a dead one's sub-buffer was repaired. Ordering: O1-O5, O9.
  */
 RINGBUF_SLOW int
 ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
@@ -188,7 +193,9 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 
 	do {
 		ret = ringbuf_reserve_try(client, ch, r, &m);
-	} while (ret == -EAGAIN);
+	} while (ret == -EAGAIN ||
+		 (ret == -EIO && ringbuf_repair_lapped(ch, r->producer, r->stream_idx,
+						       ringbuf_subbuf_ceil(&ch->geometry, m.pos))));
 	if (RINGBUF_UNLIKELY(ret)) {
 		ringbuf_ledger_idle(r->entry);
 		if (ret == -ESHUTDOWN)

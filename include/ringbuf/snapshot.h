@@ -25,6 +25,8 @@ ringbuf_snapshot_get(struct ringbuf_trace *t, struct ringbuf_stream_file *f, uin
 
 		if (!ret)
 			return 0;
+		if (ret == -EAGAIN && ringbuf_repair_subbuf(t->ch, f->reader.stream_idx, *pos) > 0)
+			continue;
 		if (ret == -EAGAIN && ringbuf_clock_ns(CLOCK_MONOTONIC) < deadline_ns) {
 			nanosleep(&pause, NULL);
 			continue;

@@ -260,6 +260,7 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 	}
 	m.close_old = 1;
 	m.next = ringbuf_pos_add(ringbuf_subbuf_begin(g, m.pos), ringbuf_subbuf_size(g));
+	ringbuf_store(&entry->discarded, m.discarded, RINGBUF_RELAXED); /* read of the dead */
 	ringbuf_ledger_claim(entry, ringbuf_ledger_word(RINGBUF_LEDGER_FLUSHING, stream_idx, m.pos),
 			     ringbuf_subbuf_size(g) - off, m.timestamp);
 	/* O1 acq_rel: as in ringbuf_reserve. */

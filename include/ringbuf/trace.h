@@ -85,7 +85,7 @@ struct ringbuf_stream_file {
 	int error;             /* errno of the last attempt; 0: it worked */
 	int gone;              /* and there will be no other */
 	uint64_t size;         /* bytes, of whole packets */
-	uint64_t retry_ns, checked_ns; /* CLOCK_MONOTONIC */
+	uint64_t retry_ns, checked_ns, repair_ns; /* CLOCK_MONOTONIC */
 	uint64_t told;         /* events_discarded as this trace or an earlier reader knows it */
 	uint64_t told_pos;     /* and the position of the packet that follows */
 	uint64_t at_start;     /* events_discarded when the trace began */
@@ -643,15 +643,27 @@ ringbuf_file_is_at_limit(const struct ringbuf_stream_file *f)
 	return !f->reader.holding && ringbuf_pos_diff(ringbuf_next_pos(&f->reader), f->limit) >= 0;
 }
 
+/* Nothing can be had. Because of somebody dead? Looks now and then. Returns 1: it was. */
+RINGBUF_FUNC int
+ringbuf_drain_repair(struct ringbuf_stream_file *f, uint64_t now_ns)
+{
+	if (now_ns < f->repair_ns)
+		return 0;
+	f->repair_ns = now_ns + RINGBUF_STUCK_NS;
+	return ringbuf_repair_next(&f->reader);
+}
+
 /* Hold the next packet to be written; returns 0 if there is none. */
 RINGBUF_INLINE int
-ringbuf_drain_get(const struct ringbuf_trace *t, struct ringbuf_stream_file *f)
+ringbuf_drain_get(const struct ringbuf_trace *t, struct ringbuf_stream_file *f, uint64_t now_ns)
 {
 	if (f->reader.holding)
 		return 1; /* a dead reader's */
 	if (t->limited && ringbuf_file_is_at_limit(f))
 		return 0;
-	return ringbuf_get_next_subbuf(&f->reader) == 0;
+	if (ringbuf_get_next_subbuf(&f->reader) == 0)
+		return 1;
+	return ringbuf_drain_repair(f, now_ns) && ringbuf_get_next_subbuf(&f->reader) == 0;
 }
 
 /* Write and release the held packet, or put it back. Returns 0 or -errno. */
@@ -688,7 +700,7 @@ ringbuf_drain_stream(struct ringbuf_trace *t, struct ringbuf_stream_file *f, uin
 		return 0;
 	f->retry_ns = now_ns + RINGBUF_RETRY_NS; /* also if there turns out to be nothing to try */
 	ret = ringbuf_file_check(f, now_ns);
-	while (!ret && turn-- && f->size < end && ringbuf_drain_get(t, f)) {
+	while (!ret && turn-- && f->size < end && ringbuf_drain_get(t, f, now_ns)) {
 		ret = ringbuf_drain_packet(t, f);
 		if (!ret) {
 			some = 1;

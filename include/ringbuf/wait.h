@@ -52,6 +52,8 @@ ringbuf_futex_wake_all(ringbuf_atomic_u32 *seq)
 
 #endif /* RINGBUF_WAIT_HEADER */
 
+#define RINGBUF_WAIT_STEP_NS UINT64_C(100000000) /* no sleep is longer: who wakes may be killed */
+
 /* Now + timeout, saturating; UINT64_MAX stays "for ever". */
 RINGBUF_FUNC uint64_t
 ringbuf_deadline(uint64_t timeout_ns)
@@ -94,11 +96,14 @@ ringbuf_data_wanted(const struct ringbuf_channel *ch)
 	return ringbuf_wait_prepare(&ch->control->data_seq, &ch->control->data_wanted);
 }
 
-/* Sleep until a delivery, finalize or the deadline. Returns as ringbuf_futex_wait. */
+/* Sleep until a delivery, finalize, a step or the deadline is over: look again, for who would wake may
+ * have died. Returns as ringbuf_futex_wait. */
 RINGBUF_INLINE int
 ringbuf_wait_for_data(const struct ringbuf_channel *ch, uint32_t seq, uint64_t deadline_ns)
 {
-	return ringbuf_futex_wait(&ch->control->data_seq, seq, deadline_ns);
+	uint64_t step = ringbuf_deadline(RINGBUF_WAIT_STEP_NS);
+
+	return ringbuf_futex_wait(&ch->control->data_seq, seq, step < deadline_ns ? step : deadline_ns);
 }
 
 #endif /* RINGBUF_WAIT_H */

@@ -21,6 +21,7 @@ from ringbuf.cringbuf cimport *
 
 import os
 from operator import index
+from time import sleep as _sleep
 
 from . import client as _client
 from .errors import (
@@ -919,6 +920,40 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         try:
             for i in range(self.ch.n_streams):
                 _flush(self.ch, producer, i, flags)
+        finally:
+            self.leave()
+
+    def repair(self):
+        """Complete the packets that producers left unfinished when they died.
+
+        Readers, recorders and producers do it by themselves where they are held up by one.
+        A packet in which somebody alive is still writing is left alone. Also frees the
+        producer slots of the dead.
+
+        Returns
+        -------
+        int
+            How many packets can be read now that could not be before.
+
+        Raises
+        ------
+        TimeoutError
+            Another process has been repairing for a second.
+
+        Thread safety: any thread. Source: include/ringbuf/repair.h.
+        """
+        cdef uint64_t deadline = ringbuf_deadline(1_000_000_000)
+        cdef ringbuf_channel *ch = self.open_ch()
+        cdef int ret
+        self.enter()
+        try:
+            while True:
+                ret = ringbuf_repair(ch)
+                if ret >= 0:
+                    return ret
+                if _now_ns() >= deadline:
+                    raise TimeoutError("somebody else is repairing the channel, and does not finish")
+                _sleep(0.001)
         finally:
             self.leave()
 

@@ -188,6 +188,9 @@ cdef extern from "ringbuf/producer.h" nogil:
     bint ringbuf_may_block(const ringbuf_producer_slot *producer)
     int ringbuf_reserve(ringbuf_channel *ch, ringbuf_reservation *r)
 
+cdef extern from "ringbuf/repair.h" nogil:
+    int ringbuf_repair(const ringbuf_channel *ch)
+
 cdef extern from "ringbuf/reader.h" nogil:
     cdef struct ringbuf_packet:
         uint32_t stream_idx
@@ -210,6 +213,7 @@ cdef extern from "ringbuf/reader.h" nogil:
     cdef enum ringbuf_put:
         RINGBUF_PUT_READ, RINGBUF_PUT_BACK, RINGBUF_PUT_DROP
 
+    int ringbuf_repair_next(const ringbuf_stream_reader *r)
     uint64_t ringbuf_next_pos(const ringbuf_stream_reader *r)
     int ringbuf_get_subbuf(ringbuf_stream_reader *r, uint64_t pos)
     void ringbuf_put_subbuf(ringbuf_stream_reader *r, ringbuf_put how)

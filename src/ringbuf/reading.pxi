@@ -238,6 +238,13 @@ cdef class Reader:
                 return True
         return False
 
+    cdef bint repair(self):
+        """Nothing can be had: because of a dead producer? True: look again."""
+        for i in range(self.n_streams):
+            if not self.streams[i].holding and ringbuf_repair_next(&self.streams[i]):
+                return True
+        return False
+
     cdef run_switch_timer(self):
         """Flush when the channel's switch timer says so: a waiting reader is who wants it."""
         cdef uint64_t now
@@ -294,6 +301,8 @@ cdef class Reader:
                 return packet
             if final and self.is_at_end():
                 raise EndOfStream("the channel is finalized and read to the end")
+            if self.repair():
+                continue
             if _now_ns() >= deadline:
                 return None
             self.sleep(seq, deadline)
@@ -313,7 +322,7 @@ cdef class Reader:
         while True:
             seq = ringbuf_data_wanted(self.channel.ch)
             self.run_switch_timer()
-            if self.has_packet() or ringbuf_is_finalized(self.channel.ch):
+            if self.has_packet() or ringbuf_is_finalized(self.channel.ch) or self.repair():
                 return True
             if _now_ns() >= deadline:
                 return False
@@ -386,6 +395,7 @@ cdef class Reader:
         self._release_current()
         ranges = []
         self.flush()
+        ringbuf_repair(self.channel.ch)
         for i in range(self.n_streams):
             ringbuf_snapshot_range(&self.streams[i], &first, &last)
             ranges.append((i, first, last))
@@ -430,9 +440,10 @@ cdef class Reader:
         """The next packet of one stream, or None."""
         self.check_stream(i)
         self._release_current()
-        if self.streams[i].holding or ringbuf_get_next_subbuf(&self.streams[i]) == 0:
-            return self.wrap(&self.streams[i], RINGBUF_PUT_READ)
-        return None
+        while not self.streams[i].holding and ringbuf_get_next_subbuf(&self.streams[i]):
+            if not ringbuf_repair_next(&self.streams[i]):
+                return None
+        return self.wrap(&self.streams[i], RINGBUF_PUT_READ)
 
     def _is_stream_drained(self, uint32_t i):
         self.check_stream(i)

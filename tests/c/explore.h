@@ -23,6 +23,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -84,6 +86,7 @@ static uint32_t explore_cpu;          /* where the test itself is */
 static uint64_t explore_time, explore_last_read[EXPLORE_CPUS];
 
 static void explore_log(const char *what);
+static void (*explore_passed)(const char *name); /* called at each test point, if set */
 
 struct ringbuf_channel;
 #define RINGBUF_CPU_HEADER <stdint.h>
@@ -100,11 +103,14 @@ ringbuf_cpu(void)
 #define RINGBUF_CLOCK_HEADER <time.h>
 #define RINGBUF_NS_PER_S UINT64_C(1000000000)
 
+/* Of actors: the counter again, so that a schedule can be repeated. */
 static inline uint64_t
 ringbuf_clock_ns(clockid_t id)
 {
 	struct timespec ts;
 
+	if (explore_running && id == CLOCK_MONOTONIC)
+		return ++explore_time;
 	clock_gettime(id, &ts);
 	return (uint64_t)ts.tv_sec * RINGBUF_NS_PER_S + (uint64_t)ts.tv_nsec;
 }
@@ -150,6 +156,44 @@ ringbuf_clock_offset(int clock, uint64_t freq, int64_t *offset_s, uint64_t *offs
 	*offset = 0;
 }
 
+/* Certificates: plain words, which are restored with the region. Their owner is an actor, or the
+ * test itself, and whoever makes an actor die gives up what it held. */
+#define RINGBUF_CERTIFICATE_HEADER <pthread.h>
+#define EXPLORE_TEST_OWNS 1u
+
+static unsigned int explore_owner(void);
+
+static inline unsigned int *
+explore_owner_of(pthread_mutex_t *m)
+{
+	return (unsigned int *)(void *)m;
+}
+
+static inline int
+ringbuf_robust_mutex_init(pthread_mutex_t *m)
+{
+	memset(m, 0, sizeof(*m));
+	return 0;
+}
+
+static inline int
+ringbuf_robust_lock(pthread_mutex_t *m, int wait)
+{
+	(void)wait;
+	explore_yield();
+	if (*explore_owner_of(m))
+		return -EBUSY;
+	*explore_owner_of(m) = explore_owner();
+	return 0;
+}
+
+static inline void
+ringbuf_robust_unlock(pthread_mutex_t *m)
+{
+	explore_yield();
+	*explore_owner_of(m) = 0;
+}
+
 #include "harness.h"
 
 /* ---- actors ---- */
@@ -179,6 +223,12 @@ static struct {
 	uint32_t n_cpus;
 	struct actor *next; /* chosen by the actor that stopped */
 } explore_state;
+
+static unsigned int
+explore_owner(void)
+{
+	return explore_running ? (unsigned int)(explore_running - explore_state.actors) + 2 : EXPLORE_TEST_OWNS;
+}
 
 /* With RINGBUF_TRACE set, the schedule on stderr: actor, its CPU, the time, the step. */
 static UNUSED void
@@ -315,6 +365,8 @@ explore_testpoint(const char *name)
 {
 	struct actor *self = explore_running;
 
+	if (explore_passed)
+		explore_passed(name);
 	if (!self)
 		return;
 	self->at = name;

@@ -752,7 +752,7 @@ TEST(its_thread_takes_no_signals)
 	int seen = 0;
 
 	WAIT_UNTIL(threads() >= 2);
-	sleep_ms(20);
+	WAIT_UNTIL(ringbuf_slots_used(ch) == 1); /* it registers after it has its name */
 	while ((e = readdir(d))) {
 		char path[300], line[256], name[64] = "";
 		FILE *f;

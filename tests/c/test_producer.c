@@ -111,7 +111,7 @@ leave_open(void *arg)
 	return my_slot(ch);
 }
 
-TEST(a_thread_that_ends_over_an_open_record_keeps_its_slot_and_its_ledger)
+TEST(a_thread_that_ends_over_an_open_record_keeps_its_slot_until_that_is_repaired)
 {
 	struct ringbuf_producer_slot *slot;
 
@@ -120,12 +120,28 @@ TEST(a_thread_that_ends_over_an_open_record_keeps_its_slot_and_its_ledger)
 	EQ(ringbuf_ledger_state(atomic_load(&slot->ledger[0].word)), RINGBUF_LEDGER_OWNED);
 	for (int i = 0; i < 10; i++)
 		OK(join(start(record_one, NULL)) != slot);
-	/* others go on until they come round to it */
+	/* others go on until they come round to it; then the one who does repairs it */
 	for (uint64_t i = 0; i < 3; i++)
 		EQ(record(ch, 3900, i), 0);
-	EQ(record(ch, 3900, 9), -EIO);
 	EQ(ringbuf_ledger_state(atomic_load(&slot->ledger[0].word)), RINGBUF_LEDGER_OWNED);
-	EQ(stats_of(ch).lost[RINGBUF_LOST_WRAP], 1);
+	EQ(record(ch, 3900, 9), -ENOBUFS);
+	OK(ringbuf_ledger_is_idle(slot));
+	EQ(stats_of(ch).lost[RINGBUF_LOST_WRAP], 0);
+	EQ(stats_of(ch).lost[RINGBUF_LOST_TORN], 1);
+	EQ(flush_and_read(ch), 10 + 3);
+	OK(join(start(record_one, NULL)) == slot);
+}
+
+TEST(slots_of_the_dead_are_repaired_when_they_run_out)
+{
+	ch = create(CONFIG(.n_producers = 2, .n_subbufs = 16));
+	EQ(record(ch, 16, 0), 0);
+	for (int i = 0; i < 5; i++)
+		join(start(leave_open, NULL)); /* from the second on, each must repair to get a slot */
+	EQ(ringbuf_repair(ch), 1);
+	EQ(flush_and_read(ch), 1);
+	CHECK_IDENTITIES(stats_of(ch), 6);
+	EQ(stats_of(ch).lost[RINGBUF_LOST_TORN], 5);
 }
 
 /* ---- death of a process ---- */

@@ -1,0 +1,696 @@
+/*
+ * ringbuf/repair.h - finish what the dead have left.
+ *
+ * A producer that dies between its claim and its count leaves a sub-buffer that
+ * nobody can complete. Whoever needs it repairs it: the reader that waits for
+ * it, the producer that comes round to it, or somebody who asks. One at a time,
+ * under the repair lock, which is the certificate of the repairer's own slot:
+ *
+ * 1. Only a closed sub-buffer is repaired: no claim in it can succeed any more.
+ * 2. Scan the ledgers. A living producer is still in it: not now.
+ * 3. What is missing in the commit counter is what the dead did not count. Find
+ *    out which of them that is (ringbuf_solve).
+ * 4. Make fillers of torn records; write header and closing notes that are
+ *    missing.
+ * 5. Bring the counter to full with one swap, deliver, clear the dead entries.
+ *
+ * A repairer may be killed anywhere. Until the swap the next one finds the same
+ * sum and does the same again; after it, there is only the delivery to be done,
+ * which can be done twice.
+ *
+ * A dead producer's word often leaves open whether its swap or its add was
+ * done. One such is decided by the sum. With several, more than one choice may
+ * give the right sum, usually with the same effect. If not (several threads
+ * died within those few instructions), the packet is given up: its records
+ * count as torn.
+ */
+#ifndef RINGBUF_REPAIR_H
+#define RINGBUF_REPAIR_H
+
+#include "discard.h"
+#include "reader.h"
+
+#define RINGBUF_SUSPECTS_MAX 64
+#define RINGBUF_SOLVE_STEPS 65536
+#define RINGBUF_REPAIR_PERIOD_NS UINT64_C(1000000) /* between a producer's tries, while somebody lives */
+
+/* What a dead producer may have owned in a sub-buffer. */
+enum ringbuf_suspicion {
+	RINGBUF_SUSPECT_TORN,    /* its bytes, not counted */
+	RINGBUF_SUSPECT_RECORD,  /* its bytes, a whole record, perhaps counted */
+	RINGBUF_SUSPECT_FILLER,  /* the same, a filler */
+	RINGBUF_SUSPECT_CLAIM,   /* perhaps its bytes; if so, not counted */
+	RINGBUF_SUSPECT_OPENER,  /* the same, and perhaps the packet header, perhaps counted */
+	RINGBUF_SUSPECT_PADDING, /* the rest of the sub-buffer, perhaps counted */
+	RINGBUF_SUSPECT_CLOSER,  /* perhaps the rest of the sub-buffer, perhaps counted */
+};
+
+struct ringbuf_suspect {
+	enum ringbuf_suspicion kind;
+	uint64_t begin, end; /* offsets in the sub-buffer */
+	uint64_t header;     /* bytes before `begin` that it may also owe */
+	uint64_t pos;        /* where it claimed */
+	uint64_t timestamp, discarded;
+	unsigned int choice; /* 0: it owes nothing, 1: [begin, end), 2: the header too */
+};
+
+struct ringbuf_repair {
+	const struct ringbuf_channel *ch;
+	struct ringbuf_stream *s;
+	struct ringbuf_slot *slot;
+	uint32_t stream_idx;
+	uint64_t begin; /* position of the sub-buffer */
+	uint64_t committed, missing;
+	unsigned int n;
+	struct ringbuf_suspect suspects[RINGBUF_SUSPECTS_MAX];
+	/* of the search: */
+	unsigned int choices[RINGBUF_SUSPECTS_MAX], steps;
+	int found, doubtful;
+	uint64_t effect;
+};
+
+/* ---- who is suspected ---- */
+
+RINGBUF_INLINE int
+ringbuf_word_opens(uint64_t word)
+{
+	return ringbuf_ledger_state(word) == RINGBUF_LEDGER_CLAIMING && word & RINGBUF_LEDGER_OPENS;
+}
+
+/* Does the ledger word speak of the sub-buffer that begins at `begin`? */
+RINGBUF_FUNC int
+ringbuf_word_concerns(const struct ringbuf_channel *ch, uint64_t word, uint32_t stream_idx, uint64_t begin)
+{
+	uint64_t pos = ringbuf_pos(word);
+
+	if (ringbuf_ledger_state(word) <= RINGBUF_LEDGER_TAKEN || ringbuf_ledger_stream(word) != stream_idx)
+		return 0;
+	return ringbuf_subbuf_begin(&ch->geometry, pos) == begin ||
+	       (ringbuf_word_opens(word) && ringbuf_subbuf_ceil(&ch->geometry, pos) == begin);
+}
+
+/* What the entry means there. Returns 0 if nothing: somebody scribbled on it. All relaxed: its owner is
+ * dead, and its certificate was locked since. */
+RINGBUF_FUNC int
+ringbuf_suspect_of(const struct ringbuf_repair *r, const struct ringbuf_ledger_entry *e, uint64_t word,
+		   struct ringbuf_suspect *x)
+{
+	const struct ringbuf_geometry *g = &r->ch->geometry;
+	uint64_t size = ringbuf_load(&e->size, RINGBUF_RELAXED);
+
+	memset(x, 0, sizeof(*x));
+	x->pos = ringbuf_pos(word);
+	x->timestamp = ringbuf_load(&e->timestamp, RINGBUF_RELAXED);
+	x->discarded = ringbuf_load(&e->discarded, RINGBUF_RELAXED);
+	x->begin = ringbuf_subbuf_off(g, x->pos);
+	if (ringbuf_word_opens(word)) {
+		x->kind = RINGBUF_SUSPECT_CLOSER; /* of the old sub-buffer */
+		if (ringbuf_subbuf_ceil(g, x->pos) == r->begin) {
+			x->kind = RINGBUF_SUSPECT_OPENER;
+			x->begin = x->header = r->ch->packet_header_size;
+		}
+	} else {
+		switch (ringbuf_ledger_state(word)) {
+		case RINGBUF_LEDGER_OWNED: x->kind = RINGBUF_SUSPECT_TORN; break;
+		case RINGBUF_LEDGER_WRITTEN:
+			x->kind = word & RINGBUF_LEDGER_NO_RECORD ? RINGBUF_SUSPECT_FILLER
+								  : RINGBUF_SUSPECT_RECORD;
+			break;
+		case RINGBUF_LEDGER_FLUSHING: x->kind = RINGBUF_SUSPECT_CLOSER; break;
+		case RINGBUF_LEDGER_PADDING: x->kind = RINGBUF_SUSPECT_PADDING; break;
+		default: x->kind = RINGBUF_SUSPECT_CLAIM; break;
+		}
+	}
+	if (x->kind >= RINGBUF_SUSPECT_PADDING)
+		size = ringbuf_subbuf_size(g) - x->begin;
+	x->end = x->begin + size;
+	return size && size <= ringbuf_subbuf_size(g) && x->end <= ringbuf_subbuf_size(g);
+}
+
+/* The i-th slot that a repairer looks at; its own is the last. */
+RINGBUF_INLINE uint32_t
+ringbuf_slots_used(const struct ringbuf_channel *ch)
+{
+	/* relaxed: whoever moved the position (O1) had its slot noted before */
+	uint32_t used = ringbuf_load(&ch->control->producers_used, RINGBUF_RELAXED);
+
+	return used < ch->n_producers ? used : ch->n_producers;
+}
+
+RINGBUF_INLINE struct ringbuf_producer_slot *
+ringbuf_slot_to_scan(const struct ringbuf_channel *ch, uint32_t i, uint32_t used)
+{
+	return i < used ? ringbuf_producer_slot_at(ch, i) : ringbuf_repairer_slot(ch);
+}
+
+/* Lock the slot's certificate: 0 if its owner lives. The repairer's own is locked, and what
+ * stands there when a repair begins is a dead predecessor's. */
+RINGBUF_FUNC int
+ringbuf_lock_dead(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *slot)
+{
+	return slot == ringbuf_repairer_slot(ch) || ringbuf_robust_lock(&slot->certificate, 0) == 0;
+}
+
+RINGBUF_FUNC void
+ringbuf_unlock_dead(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *slot)
+{
+	if (slot != ringbuf_repairer_slot(ch))
+		ringbuf_robust_unlock(&slot->certificate);
+}
+
+RINGBUF_FUNC int
+ringbuf_slot_concerns(const struct ringbuf_repair *r, const struct ringbuf_producer_slot *slot)
+{
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		/* O7 acquire: idle, or busy elsewhere: its count here is seen. Pairs with
+		 * ringbuf_ledger_idle. */
+		if (ringbuf_word_concerns(r->ch, ringbuf_load(&slot->ledger[i].word, RINGBUF_ACQUIRE),
+					  r->stream_idx, r->begin))
+			return 1;
+	return 0;
+}
+
+/* Its owner is dead: no word of it changes any more. Relaxed: its certificate is locked. */
+RINGBUF_FUNC void
+ringbuf_suspect_slot(struct ringbuf_repair *r, const struct ringbuf_producer_slot *slot)
+{
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++) {
+		const struct ringbuf_ledger_entry *e = &slot->ledger[i];
+		uint64_t word = ringbuf_load(&e->word, RINGBUF_RELAXED);
+
+		if (!ringbuf_word_concerns(r->ch, word, r->stream_idx, r->begin))
+			continue;
+		if (r->n == RINGBUF_SUSPECTS_MAX)
+			r->doubtful = 1;
+		else
+			r->n += (unsigned int)ringbuf_suspect_of(r, e, word, &r->suspects[r->n]);
+	}
+}
+
+/* Returns 0, or -EAGAIN: somebody in there lives. */
+RINGBUF_FUNC int
+ringbuf_scan_ledgers(struct ringbuf_repair *r)
+{
+	uint32_t used = ringbuf_slots_used(r->ch);
+
+	for (uint32_t i = 0; i <= used; i++) {
+		struct ringbuf_producer_slot *slot = ringbuf_slot_to_scan(r->ch, i, used);
+
+		if (!ringbuf_slot_concerns(r, slot))
+			continue;
+		if (!ringbuf_lock_dead(r->ch, slot))
+			return -EAGAIN;
+		ringbuf_suspect_slot(r, slot);
+		ringbuf_unlock_dead(r->ch, slot);
+	}
+	return 0;
+}
+
+/* ---- what happened ---- */
+
+RINGBUF_INLINE int
+ringbuf_suspect_owns(const struct ringbuf_suspect *x)
+{
+	return x->choice || x->kind <= RINGBUF_SUSPECT_FILLER || x->kind == RINGBUF_SUSPECT_PADDING;
+}
+
+RINGBUF_INLINE uint64_t
+ringbuf_suspect_owes(const struct ringbuf_suspect *x)
+{
+	return x->choice ? x->end - x->begin + (x->choice == 2 ? x->header : 0) : 0;
+}
+
+RINGBUF_INLINE int
+ringbuf_suspect_tears(const struct ringbuf_suspect *x)
+{
+	return x->choice && (x->kind == RINGBUF_SUSPECT_TORN || x->kind == RINGBUF_SUSPECT_CLAIM ||
+			     x->kind == RINGBUF_SUSPECT_OPENER);
+}
+
+/* Two choices with the same sum over all suspects come to the same packet. */
+RINGBUF_FUNC uint64_t
+ringbuf_suspect_effect(const struct ringbuf_suspect *x)
+{
+	uint64_t what = ringbuf_suspect_tears(x) ? RINGBUF_SUSPECT_TORN : x->kind, h;
+
+	if (!x->choice || what == RINGBUF_SUSPECT_FILLER)
+		return 0;
+	if (what == RINGBUF_SUSPECT_CLOSER)
+		what = RINGBUF_SUSPECT_PADDING;
+	/* of whole records only the number matters */
+	h = what == RINGBUF_SUSPECT_RECORD ? 0 : x->begin << 26 | x->end;
+	h = (h << 5 | what << 2 | x->choice) * UINT64_C(0x9e3779b97f4a7c15);
+	return (h ^ h >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+}
+
+/* Does the i-th own bytes that one before it owns? */
+RINGBUF_FUNC int
+ringbuf_suspect_contradicts(const struct ringbuf_repair *r, unsigned int i)
+{
+	const struct ringbuf_suspect *x = &r->suspects[i];
+
+	for (unsigned int j = 0; j < i; j++) {
+		const struct ringbuf_suspect *y = &r->suspects[j];
+
+		if (ringbuf_suspect_owns(x) && ringbuf_suspect_owns(y) && x->begin - x->header < y->end &&
+		    y->begin - y->header < x->end)
+			return 1;
+	}
+	return 0;
+}
+
+/* Search for choices of the suspects from the i-th on that owe `left` bytes together. */
+RINGBUF_SLOW void
+ringbuf_solve(struct ringbuf_repair *r, unsigned int i, uint64_t left, uint64_t effect)
+{
+	struct ringbuf_suspect *x = &r->suspects[i];
+	unsigned int max;
+
+	if (r->doubtful || !r->steps--) {
+		r->doubtful = 1;
+		return;
+	}
+	if (i == r->n) {
+		if (left)
+			return;
+		r->doubtful = r->found && effect != r->effect;
+		if (!r->found)
+			for (unsigned int j = 0; j < r->n; j++)
+				r->choices[j] = r->suspects[j].choice;
+		r->found = 1;
+		r->effect = effect;
+		return;
+	}
+	max = x->kind == RINGBUF_SUSPECT_OPENER ? 2 : 1;
+	for (x->choice = x->kind == RINGBUF_SUSPECT_TORN; x->choice <= max; x->choice++)
+		if (ringbuf_suspect_owes(x) <= left && !ringbuf_suspect_contradicts(r, i))
+			ringbuf_solve(r, i + 1, left - ringbuf_suspect_owes(x),
+				      effect + ringbuf_suspect_effect(x));
+}
+
+/* ---- what to do about it ---- */
+
+/*
+ * Of those who may have opened (or closed) the sub-buffer, the one that sampled
+ * the last position did; of several at that position, the earliest time is
+ * right, whoever it was: not before what precedes, nor after what follows.
+ */
+RINGBUF_FUNC const struct ringbuf_suspect *
+ringbuf_suspect_at_boundary(const struct ringbuf_repair *r, int opener, int chosen)
+{
+	const struct ringbuf_suspect *best = NULL;
+
+	for (unsigned int i = 0; i < r->n; i++) {
+		const struct ringbuf_suspect *x = &r->suspects[i];
+		int empty = x->kind >= RINGBUF_SUSPECT_PADDING && !x->begin; /* a flush of an empty one */
+		int closes = x->kind >= RINGBUF_SUSPECT_PADDING ||
+			     (ringbuf_suspect_tears(x) && x->kind != RINGBUF_SUSPECT_TORN &&
+			      x->end == ringbuf_subbuf_size(&r->ch->geometry));
+
+		if (!(opener ? x->kind == RINGBUF_SUSPECT_OPENER || empty : closes) || (chosen && !x->choice))
+			continue;
+		if (opener && chosen && x->kind == RINGBUF_SUSPECT_OPENER && x->choice != 2)
+			continue;
+		if (!best || ringbuf_pos_diff(x->pos, best->pos) > 0 ||
+		    (x->pos == best->pos && x->timestamp < best->timestamp))
+			best = x;
+	}
+	return best;
+}
+
+RINGBUF_FUNC void
+ringbuf_repair_header(const struct ringbuf_repair *r, uint32_t idx, uint64_t timestamp)
+{
+	ringbuf_buffer_begin(r->ch->client, r->ch, r->s, r->stream_idx, idx, timestamp);
+}
+
+RINGBUF_FUNC void
+ringbuf_repair_close(const struct ringbuf_repair *r, const struct ringbuf_suspect *x)
+{
+	struct ringbuf_move m;
+	uint64_t content = x->kind < RINGBUF_SUSPECT_PADDING ? x->end
+			   : x->begin			     ? x->begin
+							     : r->ch->packet_header_size;
+
+	memset(&m, 0, sizeof(m));
+	m.timestamp = x->timestamp;
+	m.discarded = x->discarded;
+	ringbuf_note_close(r->slot, &m, content);
+}
+
+/* Torn ranges become fillers. Returns how many records are torn; *records: how many were whole. */
+RINGBUF_FUNC uint64_t
+ringbuf_repair_records(const struct ringbuf_repair *r, uint32_t idx, uint64_t *records)
+{
+	uint8_t *data = ringbuf_subbuf_data(r->ch, r->s, idx);
+	uint64_t torn = 0;
+
+	*records = 0;
+	for (unsigned int i = 0; i < r->n; i++) {
+		const struct ringbuf_suspect *x = &r->suspects[i];
+		int holes = ringbuf_has_holes(r->ch->client);
+		uint32_t padding = holes ? -x->begin & (RINGBUF_CTF_ALIGN - 1) : 0;
+
+		if (x->kind == RINGBUF_SUSPECT_RECORD && x->choice)
+			++*records;
+		if (!ringbuf_suspect_tears(x))
+			continue;
+		torn++;
+		/* smaller than any record: scribbled on */
+		if (!holes || x->end - x->begin >= padding + ringbuf_ctf_hole_size(r->ch))
+			ringbuf_put_filler(r->ch->client, r->ch, r->s, data, r->begin + x->begin,
+					   x->end - x->begin, padding);
+	}
+	return torn;
+}
+
+/* Add to lost[TORN], once for this sub-buffer, however often the repairer dies. All relaxed: under the
+ * repair lock; a thread dies between two instructions, and the fences keep those in order. */
+RINGBUF_FUNC void
+ringbuf_count_torn(const struct ringbuf_repair *r, uint64_t torn)
+{
+	struct ringbuf_stream *s = r->s;
+	uint64_t tag = r->begin | RINGBUF_HOLD_VALID;
+
+	if (ringbuf_load(&s->repair_pos, RINGBUF_RELAXED) != tag) {
+		ringbuf_store(&s->repair_torn, ringbuf_load(&s->lost[RINGBUF_LOST_TORN], RINGBUF_RELAXED),
+			      RINGBUF_RELAXED);
+		ringbuf_signal_fence();
+		ringbuf_store(&s->repair_pos, tag, RINGBUF_RELAXED);
+		ringbuf_signal_fence();
+	}
+	RINGBUF_TESTPOINT(repair_counting_torn);
+	ringbuf_store(&s->lost[RINGBUF_LOST_TORN], ringbuf_load(&s->repair_torn, RINGBUF_RELAXED) + torn,
+		      RINGBUF_RELAXED);
+}
+
+/* Everything but the counter. Returns what to add to it. */
+RINGBUF_FUNC uint64_t
+ringbuf_repair_contents(struct ringbuf_repair *r, uint32_t idx)
+{
+	const struct ringbuf_suspect *opener, *closer;
+	uint64_t records, torn;
+
+	for (unsigned int i = 0; i < r->n; i++)
+		r->suspects[i].choice = r->choices[i];
+	opener = ringbuf_suspect_at_boundary(r, 1, 1);
+	closer = ringbuf_suspect_at_boundary(r, 0, 1);
+	torn = ringbuf_repair_records(r, idx, &records);
+	RINGBUF_TESTPOINT(repair_filled);
+	if (opener)
+		ringbuf_repair_header(r, idx, opener->timestamp);
+	if (closer)
+		ringbuf_repair_close(r, closer);
+	ringbuf_count_torn(r, torn);
+	return r->missing + records * RINGBUF_ONE_RECORD;
+}
+
+/* Nobody can tell what is in there: an empty packet, and all its records torn. */
+RINGBUF_FUNC uint64_t
+ringbuf_give_up_contents(struct ringbuf_repair *r, uint32_t idx)
+{
+	const struct ringbuf_suspect *opener = ringbuf_suspect_at_boundary(r, 1, 0);
+	const struct ringbuf_suspect *closer = ringbuf_suspect_at_boundary(r, 0, 0);
+	/* relaxed: of the pass before, O3 acquired by whoever opened this one (O1) */
+	uint64_t delivered = ringbuf_load(&r->slot->delivered, RINGBUF_RELAXED);
+	uint64_t counted = ringbuf_records_between(delivered, r->committed + r->missing), torn = counted;
+
+	for (unsigned int i = 0; i < r->n; i++) {
+		r->suspects[i].choice = r->found ? r->choices[i] : r->suspects[i].kind == RINGBUF_SUSPECT_TORN;
+		torn += r->suspects[i].choice && r->suspects[i].kind <= RINGBUF_SUSPECT_OPENER &&
+			r->suspects[i].kind != RINGBUF_SUSPECT_FILLER;
+	}
+	RINGBUF_TESTPOINT(repair_giving_up);
+	if (opener)
+		ringbuf_repair_header(r, idx, opener->timestamp);
+	if (closer)
+		ringbuf_repair_close(r, closer);
+	ringbuf_store(&r->slot->close_size, r->ch->packet_header_size, RINGBUF_RELAXED); /* O2, by the swap */
+	ringbuf_count_torn(r, torn);
+	return r->missing - counted * RINGBUF_ONE_RECORD;
+}
+
+/* The counter is short of full: make it full. Returns 0, or -EAGAIN: it has moved. */
+RINGBUF_FUNC int
+ringbuf_repair_count(struct ringbuf_repair *r)
+{
+	uint32_t idx = ringbuf_enter(r->ch, r->slot, r->begin);
+	uint64_t amount;
+
+	r->steps = RINGBUF_SOLVE_STEPS;
+	ringbuf_solve(r, 0, r->missing, 0);
+	amount = r->found && !r->doubtful ? ringbuf_repair_contents(r, idx) : ringbuf_give_up_contents(r, idx);
+	RINGBUF_TESTPOINT(repair_before_count);
+	/* O2 acq_rel: as in ringbuf_count, for all the dead at once. */
+	if (!ringbuf_cas(&r->slot->committed, &r->committed, r->committed + amount, RINGBUF_ACQ_REL,
+			 RINGBUF_RELAXED))
+		return -EAGAIN;
+	r->committed += amount;
+	RINGBUF_TESTPOINT(repair_counted);
+	return 0;
+}
+
+/* ---- clearing up ---- */
+
+/* Is the sub-buffer that begins at `begin` delivered, on the pass of `begin` or a later one? */
+RINGBUF_FUNC int
+ringbuf_is_done(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t begin)
+{
+	uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	uint64_t delivered = ringbuf_load(&ringbuf_slot_at(ch, s, begin)->delivered, RINGBUF_ACQUIRE); /* O3 */
+
+	return ringbuf_is_delivered(ch, delivered, begin) ||
+	       ringbuf_pos_diff(produced, begin) > (int64_t)ringbuf_ring_size(&ch->geometry);
+}
+
+/* A dead producer's word with no meaning any more: what it speaks of is delivered, or never happened. */
+RINGBUF_FUNC int
+ringbuf_word_is_settled(const struct ringbuf_channel *ch, uint64_t word)
+{
+	uint64_t pos = ringbuf_pos(word), next = ringbuf_subbuf_ceil(&ch->geometry, pos), produced;
+	struct ringbuf_stream *s;
+
+	if (ringbuf_ledger_state(word) <= RINGBUF_LEDGER_TAKEN || ringbuf_ledger_stream(word) >= ch->n_streams)
+		return 1;
+	s = ringbuf_stream_at(ch, ringbuf_ledger_stream(word));
+	produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	if (ringbuf_pos_diff(produced, pos) <= 0)
+		return 1; /* the claim has failed, or was rolled back */
+	if (!ringbuf_is_done(ch, s, ringbuf_subbuf_begin(&ch->geometry, pos)))
+		return 0;
+	return !ringbuf_word_opens(word) || ringbuf_pos_diff(produced, next) <= 0 || ringbuf_is_done(ch, s, next);
+}
+
+/* With the repair lock. Frees the slots of the dead who have left nothing else. */
+RINGBUF_FUNC void
+ringbuf_clear_settled(const struct ringbuf_channel *ch)
+{
+	uint32_t used = ringbuf_slots_used(ch);
+
+	for (uint32_t i = 0; i <= used; i++) {
+		struct ringbuf_producer_slot *slot = ringbuf_slot_to_scan(ch, i, used);
+
+		if (ringbuf_ledger_is_idle(slot) || !ringbuf_lock_dead(ch, slot))
+			continue;
+		for (int level = 0; level < RINGBUF_NESTING_MAX; level++)
+			/* relaxed: by its certificate */
+			if (ringbuf_word_is_settled(ch, ringbuf_load(&slot->ledger[level].word, RINGBUF_RELAXED)))
+				ringbuf_ledger_idle(&slot->ledger[level]);
+		ringbuf_unlock_dead(ch, slot);
+	}
+}
+
+/* ---- one sub-buffer ---- */
+
+/*
+ * With the repair lock. Returns 1: delivered now, by this call or another;
+ * -EAGAIN: not yet closed, or somebody alive is in it.
+ */
+RINGBUF_SLOW int
+ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uint64_t begin)
+{
+	const struct ringbuf_geometry *g = &ch->geometry;
+	struct ringbuf_repair r;
+	int ret;
+
+	memset(&r, 0, offsetof(struct ringbuf_repair, suspects));
+	r.found = r.doubtful = 0;
+	r.ch = ch;
+	r.s = ringbuf_stream_at(ch, stream_idx);
+	r.stream_idx = stream_idx;
+	r.begin = begin;
+	r.slot = ringbuf_slot_at(ch, r.s, begin);
+	/* O1 acquire: closed, so all claims in it are seen in the ledgers, or were counted. */
+	if (ringbuf_pos_diff(ringbuf_pos(ringbuf_load(&r.s->produced, RINGBUF_ACQUIRE)), begin) <
+	    (int64_t)ringbuf_subbuf_size(g))
+		return -EAGAIN;
+	if (ringbuf_is_done(ch, r.s, begin))
+		return 1;
+	ret = ringbuf_scan_ledgers(&r);
+	if (ret)
+		return ret;
+	RINGBUF_TESTPOINT(repair_scanned);
+	/* Nobody alive is in it: so if it is not delivered now, nobody else will do it. */
+	if (ringbuf_is_done(ch, r.s, begin))
+		return 1;
+	/* O2 acquire: what was counted, for the delivery. Pairs with ringbuf_count. */
+	r.committed = ringbuf_load(&r.slot->committed, RINGBUF_ACQUIRE);
+	r.missing = (uint32_t)(ringbuf_commit_full(g, begin) - (uint32_t)r.committed);
+	if (r.missing > ringbuf_subbuf_size(g))
+		return -EAGAIN; /* scribbled on: another pass's count */
+	if (r.missing) {
+		ret = ringbuf_repair_count(&r);
+		if (ret)
+			return ret;
+	}
+	ringbuf_deliver(ch->client, ch, r.s, stream_idx, begin, r.committed);
+	RINGBUF_TESTPOINT(repair_delivered);
+	ringbuf_clear_settled(ch);
+	/* relaxed, after the entries: the next repair of another sub-buffer does not look at it */
+	ringbuf_store(&r.s->repair_pos, 0, RINGBUF_RELAXED);
+	RINGBUF_TESTPOINT(repair_cleared);
+	return 1;
+}
+
+/*
+ * ringbuf_repair_subbuf - deliver the sub-buffer at `begin` if only the dead are in it.
+ * Callers:  any thread, not in a signal handler. Does not wait: if somebody else
+ *           repairs, it returns at once.
+ * Progress: bounded by the number of producer slots, and the steps of a search.
+ * Returns:  1 it is delivered; -EAGAIN not now; -EBUSY somebody else repairs.
+ * Ordering: O1, O2, O3, O5, O7.
+ */
+RINGBUF_SLOW int
+ringbuf_repair_subbuf(const struct ringbuf_channel *ch, uint32_t stream_idx, uint64_t begin)
+{
+	struct ringbuf_producer_slot *self = ringbuf_repairer_slot(ch);
+	int ret;
+
+	if (ringbuf_robust_lock(&self->certificate, 0))
+		return -EBUSY;
+	ret = ringbuf_repair_locked(ch, stream_idx, begin);
+	ringbuf_robust_unlock(&self->certificate);
+	return ret;
+}
+
+/* ---- by whom ---- */
+
+/* More than the entry of the record being reserved: a signal handler over a record, perhaps. */
+RINGBUF_FUNC int
+ringbuf_is_nested(const struct ringbuf_producer_slot *producer)
+{
+	int open = 0;
+
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		open += ringbuf_load(&producer->ledger[i].word, RINGBUF_RELAXED) != 0; /* this thread's own */
+	return open > 1;
+}
+
+/*
+ * ringbuf_repair_lapped - the ring has come round to a sub-buffer that is not delivered.
+ * Callers:  a producer about to enter the slot of `begin`. While somebody alive is in
+ *           there (stopped, perhaps), producers try once in a while only.
+ * Returns:  1: try to reserve again.
+ */
+RINGBUF_SLOW int
+ringbuf_repair_lapped(const struct ringbuf_channel *ch, const struct ringbuf_producer_slot *producer,
+		      uint32_t stream_idx, uint64_t begin)
+{
+	/* relaxed both: saves work, no more */
+	uint64_t now = ringbuf_clock_ns(CLOCK_MONOTONIC);
+	uint64_t after = ringbuf_load(&ch->control->repair_after, RINGBUF_RELAXED);
+	int ret;
+
+	if ((now < after && after - now <= RINGBUF_REPAIR_PERIOD_NS) || ringbuf_is_nested(producer))
+		return 0;
+	ret = ringbuf_repair_subbuf(ch, stream_idx, ringbuf_pos_sub(begin, ringbuf_ring_size(&ch->geometry)));
+	if (ret == -EAGAIN)
+		ringbuf_store(&ch->control->repair_after, now + RINGBUF_REPAIR_PERIOD_NS, RINGBUF_RELAXED);
+	return ret > 0;
+}
+
+/*
+ * ringbuf_repair_next - is the packet that the reader waits for stuck? Then repair it.
+ * Callers:  the stream's reader, having got -EAGAIN, now and then.
+ * Returns:  1: look again.
+ */
+RINGBUF_FUNC int
+ringbuf_repair_next(const struct ringbuf_stream_reader *r)
+{
+	const struct ringbuf_geometry *g = &r->ch->geometry;
+	uint64_t pos = ringbuf_next_pos(r), produced, ref;
+	uint32_t tries = ringbuf_n_subbufs(g);
+
+	while (tries-- && ringbuf_find_packet(r->ch, r->s, pos, &ref) == -ESTALE)
+		pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g));
+	produced = ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	return ringbuf_pos_diff(produced, pos) >= (int64_t)ringbuf_subbuf_size(g) &&
+	       ringbuf_repair_subbuf(r->ch, r->stream_idx, pos) > 0;
+}
+
+/* Is the sub-buffer that producers write to now one in which the dead have left something? */
+RINGBUF_FUNC int
+ringbuf_word_is_open(const struct ringbuf_channel *ch, uint64_t word)
+{
+	uint32_t stream_idx = ringbuf_ledger_stream(word);
+	uint64_t produced;
+
+	if (ringbuf_word_is_settled(ch, word))
+		return 0;
+	produced = ringbuf_load(&ringbuf_stream_at(ch, stream_idx)->produced, RINGBUF_ACQUIRE); /* O1 */
+	return ringbuf_subbuf_off(&ch->geometry, produced) &&
+	       ringbuf_word_concerns(ch, word, stream_idx, ringbuf_subbuf_begin(&ch->geometry, produced));
+}
+
+/* With the repair lock: end the packets that need repair and are not complete. */
+RINGBUF_FUNC void
+ringbuf_close_torn(const struct ringbuf_channel *ch)
+{
+	uint32_t used = ringbuf_slots_used(ch);
+
+	for (uint32_t i = 0; i <= used; i++) {
+		struct ringbuf_producer_slot *slot = ringbuf_slot_to_scan(ch, i, used);
+		uint64_t words[RINGBUF_NESTING_MAX];
+
+		if (ringbuf_ledger_is_idle(slot) || !ringbuf_lock_dead(ch, slot))
+			continue;
+		for (int level = 0; level < RINGBUF_NESTING_MAX; level++) /* relaxed: by its certificate */
+			words[level] = ringbuf_load(&slot->ledger[level].word, RINGBUF_RELAXED);
+		ringbuf_unlock_dead(ch, slot);
+		for (int level = 0; level < RINGBUF_NESTING_MAX; level++)
+			if (ringbuf_word_is_open(ch, words[level]))
+				ringbuf_flush(ch, ringbuf_repairer_slot(ch), ringbuf_ledger_stream(words[level]), 0);
+	}
+}
+
+/*
+ * ringbuf_repair - repair whatever needs it, in all streams, and free the slots of the dead.
+ * Ends packets in which the dead have left something.
+ * Callers:  any thread, not in a signal handler. Does not wait.
+ * Returns:  how many sub-buffers it has delivered; -EBUSY: somebody else repairs.
+ */
+RINGBUF_SLOW int
+ringbuf_repair(const struct ringbuf_channel *ch)
+{
+	const struct ringbuf_geometry *g = &ch->geometry;
+	struct ringbuf_producer_slot *self = ringbuf_repairer_slot(ch);
+	int repaired = 0;
+
+	if (ringbuf_robust_lock(&self->certificate, 0))
+		return -EBUSY;
+	ringbuf_close_torn(ch);
+	for (uint32_t i = 0; i < ch->n_streams; i++) {
+		struct ringbuf_stream *s = ringbuf_stream_at(ch, i);
+		uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
+		uint64_t pos = ringbuf_oldest_begin(g, produced), end = ringbuf_subbuf_begin(g, produced);
+
+		for (; pos != end; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g)))
+			if (!ringbuf_is_done(ch, s, pos))
+				repaired += ringbuf_repair_locked(ch, i, pos) > 0;
+	}
+	ringbuf_clear_settled(ch);
+	ringbuf_robust_unlock(&self->certificate);
+	return repaired;
+}
+
+#endif /* RINGBUF_REPAIR_H */
