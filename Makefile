@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-c bench lint clean distclean help
+.PHONY: build demo test test-c kill bench lint clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -27,6 +27,12 @@ test: $(VENV)/.built $(VENV)/.test  ## all tests, on every CPython from 3.10 to 
 
 test-c: $(VENV)/.pytest  ## only the tests of the C headers; more flags with RINGBUF_CFLAGS=
 	$(PY) -m pytest tests/c
+
+kill: $(VENV)/.built $(VENV)/.test  ## the whole kill matrix, then DEATHS=5000 random deaths in each kind of channel
+	RINGBUF_KILL=all $(PY) -m pytest tests/kill/test_matrix.py
+	for mode in discard overwrite; do for streams in global per-cpu; do for readers in "" --readers; do \
+		$(PY) tests/kill/torture.py --deaths=$(or $(DEATHS),5000) --mode=$$mode --streams=$$streams $$readers || exit 1; \
+	done; done; done
 
 bench: $(VENV)/.built $(VENV)/.test  ## all benchmarks
 	$(PY) -m pytest bench --benchmark-only

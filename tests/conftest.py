@@ -7,6 +7,7 @@ from collections import Counter
 
 import needs
 import pytest
+from seeds import SEED
 
 try:
     import hypothesis
@@ -16,8 +17,6 @@ else:
     # No deadline: a shared two-core machine stalls. The blob repeats a failure that CI found.
     hypothesis.settings.register_profile("ringbuf", deadline=None, print_blob=True)
     hypothesis.settings.load_profile("ringbuf")
-
-SEED = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
 
 
 def pytest_report_header():

@@ -56,7 +56,7 @@ done
 run "$primary" "$VENV/bin/python" tests $([ -d bench ] && echo bench --benchmark-disable)
 for version in "${others[@]}"; do
     if [ -e "build/py$version/.installed" ]; then
-        run "$version" "build/py$version/bin/python" tests --ignore=tests/c --ignore=tests/packaging
+        run "$version" "build/py$version/bin/python" tests --ignore=tests/c --ignore=tests/kill --ignore=tests/packaging
     else
         not_run "CPython $version: ringbuf did not build (its message is above)"
     fi
