@@ -44,7 +44,7 @@ class build_ext(_build_ext):
             force=self.force,
             quiet=not self.verbose,
             # Not freethreading_compatible yet: objects count the users of their mapping without atomics.
-            compiler_directives={"language_level": 3, "embedsignature": True},
+            compiler_directives={"language_level": 3},
         )
         for extension, in_c in zip(self.extensions, translated, strict=True):
             extension.sources = in_c.sources

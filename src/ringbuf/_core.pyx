@@ -329,6 +329,7 @@ cdef class Channel:
     """Channel(name, *, subbuf_size=262144, n_subbufs=4, mode="discard", client=None, streams="per-cpu", \
 clock="auto", path=None, switch_timer=None, read_timer=None, wakeup="timer", blocking_timeout=0.0, contexts="", \
 n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_position=0)
+--
 
     A set of ring buffers in shared memory, one stream for each CPU (or one in all).
 
@@ -360,6 +361,14 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         Fields of every record, as schema text, for example ``"vpid:i32,vtid:i32"``.
     n_producers : int
         Threads, of all processes, that can record at one time.
+    n_streams : int, optional
+        Of a per-CPU channel; one for each CPU that the machine may have by default.
+    preallocate : bool
+        Take anonymous memory at once, not page by page; a file's always is.
+    schema_size : int
+        Bytes for the declarations of events.
+    start_position : int
+        Where the positions of the rings begin; for tests.
 
     Raises
     ------
