@@ -412,18 +412,24 @@ ringbuf_read_superblock(int fd, struct ringbuf_superblock *sb)
 {
 	struct ringbuf_superblock expected;
 	struct stat st;
+	uint64_t magic;
 	ssize_t n;
 	int ret;
 
 	if (fstat(fd, &st))
 		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -RINGBUF_E_MAGIC;
 	if (st.st_uid != geteuid() && geteuid() != 0)
 		return -RINGBUF_E_OWNER;
 	n = pread(fd, (void *)sb, sizeof(*sb), 0);
 	if (n < 0)
 		return -errno;
 	/* relaxed: a copy, for the checks; O10 is in ringbuf_attach_fd */
-	if (n < 16 || ringbuf_load(&sb->magic, RINGBUF_RELAXED) != RINGBUF_MAGIC)
+	magic = n < 16 ? 0 : ringbuf_load(&sb->magic, RINGBUF_RELAXED);
+	if (magic == __builtin_bswap64(RINGBUF_MAGIC))
+		return -RINGBUF_E_BYTE_ORDER;
+	if (magic != RINGBUF_MAGIC)
 		return -RINGBUF_E_MAGIC;
 	if (sb->byte_order != RINGBUF_BYTE_ORDER)
 		return -RINGBUF_E_BYTE_ORDER;

@@ -383,6 +383,7 @@ TEST(files_that_are_no_channel_are_refused_with_the_reason)
 	struct ringbuf_superblock *sb = good_image();
 	struct ringbuf_channel *none;
 	uint8_t zeros[8192] = {0};
+	int ends[2];
 
 	EQ(attach_copy(image, image_size, &none), 0);
 	EQ(attach_copy("", 0, &none), -RINGBUF_E_MAGIC);
@@ -405,10 +406,15 @@ TEST(files_that_are_no_channel_are_refused_with_the_reason)
 	EQ(attach_copy(image, image_size, &none), -RINGBUF_E_MAGIC);
 	atomic_store(&sb->magic, RINGBUF_MAGIC + 1);
 	EQ(attach_copy(image, image_size, &none), -RINGBUF_E_MAGIC);
+	atomic_store(&sb->magic, __builtin_bswap64(RINGBUF_MAGIC));
+	EQ(attach_copy(image, image_size, &none), -RINGBUF_E_BYTE_ORDER);
 	atomic_store(&sb->magic, RINGBUF_MAGIC);
 	EQ(attach_copy(image, image_size, &none), 0);
 	EQ(ringbuf_attach("/nonexistent", &none), -ENOENT);
 	EQ(ringbuf_attach("/", &none), -EISDIR);
+	EQ(ringbuf_attach("/dev/zero", &none), -RINGBUF_E_MAGIC);
+	EQ(pipe(ends), 0);
+	EQ(ringbuf_attach_fd(ends[0], NULL, NULL, &none), -RINGBUF_E_MAGIC);
 	for (int e = RINGBUF_E_TRUNCATED; e <= RINGBUF_E_CLIENT; e++) {
 		OK(strlen(ringbuf_strerror(-e)) > 10);
 		OK(!strcmp(ringbuf_strerror(-e), ringbuf_strerror(e)));
