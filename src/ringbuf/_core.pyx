@@ -441,6 +441,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             raise self._creation_error(ret, &cfg)
         self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
         self._call_buffer_create()
+        from . import sharing
+        sharing.remember(self)
 
     @staticmethod
     def _attach(int fd, client, clock, path):
@@ -451,7 +453,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         self.path = path
         ret = ringbuf_attach_fd(fd, &self.callbacks if self._has_callbacks() else NULL, <void *>self, &self.ch)
         if ret:
-            raise _region_error(ret, path if path is not None else f"descriptor {fd}")
+            raise _region_error(ret, path if path is not None else os.readlink(f"/proc/self/fd/{fd}"))
         self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
         if client is None:
             self.client = _client.CtfClient(header="large" if self.ch.header == RINGBUF_LARGE else "compact")

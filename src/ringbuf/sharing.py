@@ -1,7 +1,7 @@
 """Attach to a channel of another process: by path, descriptor or pid; and pickling.
 
-Within a process, a channel that is attached to twice is one `Channel` object, so that a
-worker which unpickles it with every task does not map it again.
+`attach` gives a Channel of its own with each call. Unpickling gives the one that the
+process has already, because it or its parent made it, or because it came before.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .errors import RegionError
 __all__ = ["attach", "reduce_channel"]
 
 _channels: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # uuid -> Channel
-_lock = threading.Lock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.Lock()))
+_newest: Channel | None = None  # a worker that is sent a channel with each task keeps it in between
+_lock = threading.RLock()  # again: by signal handlers and destructors
+os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.RLock()))
 
 
 def attach(target, *, client=None, clock=None) -> Channel:
@@ -29,9 +29,9 @@ def attach(target, *, client=None, clock=None) -> Channel:
     Parameters
     ----------
     target : str, os.PathLike, int or file object
-        A path; a pid (finds the process's channels in anonymous memory: there must be
-        exactly one); or an open descriptor, given as an object with ``fileno()``, or as an
-        int that is an open descriptor of this process and a channel.
+        A path; the pid of a process that has exactly one channel open; or an open
+        descriptor, given as an object with ``fileno()``, or as an int that is an open
+        descriptor of this process and a channel.
     client : Client, optional
         Equal to the one the channel was made with, if that had callbacks.
     clock : callable, optional
@@ -51,7 +51,8 @@ def attach(target, *, client=None, clock=None) -> Channel:
         return _attach_descriptor(target.fileno(), client, clock)
     if isinstance(target, int):
         return _attach_number(target, client, clock)
-    return _attach_path(os.fspath(target), client, clock)
+    path = os.fspath(target)
+    return _attach_opened(path, client, clock, path)
 
 
 def _attach_number(number: int, client, clock) -> Channel:
@@ -66,7 +67,7 @@ def _attach_number(number: int, client, clock) -> Channel:
         raise RegionError(f"process {number} has no ringbuf channel open, and {number} is no descriptor of one")
     if len(paths) > 1:
         raise RegionError(f"process {number} has {len(paths)} ringbuf channels open: attach to one of {sorted(paths)}")
-    return _attach_path(paths[0], client, clock)
+    return _attach_opened(paths[0], client, clock)
 
 
 def _is_channel(link: str) -> bool:
@@ -82,7 +83,7 @@ def _has_magic(path: str) -> bool:
         if not os.path.isfile(path):
             return False
         with open(path, "rb") as file:
-            return file.read(8) == b"\xf1fubring"[:8]
+            return file.read(8) == b"\xf1fubring"
     except OSError:
         return False
 
@@ -106,24 +107,28 @@ def channels_of(pid: int) -> list[str]:
     return list(found.values())
 
 
-def _attach_path(path: str, client, clock) -> Channel:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    return _attach_owned(fd, client, clock, path)
-
-
 def _attach_descriptor(fd: int, client, clock) -> Channel:
     # A description of our own: locks and offsets of the caller's are its own affair.
-    return _attach_owned(os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC), client, clock, None)
+    return _attach_opened(f"/proc/self/fd/{fd}", client, clock)
 
 
-def _attach_owned(fd: int, client, clock, path) -> Channel:
+def _attach_opened(name: str, client, clock, path=None) -> Channel:
+    return _attach_owned(os.open(name, os.O_RDWR | os.O_CLOEXEC), client, clock, path)
+
+
+def _attach_owned(fd: int, client, clock, path=None) -> Channel:
     """Attach by a descriptor that the Channel takes over, or that is closed."""
     try:
-        channel = Channel._attach(fd, client, clock, path)
+        return Channel._attach(fd, client, clock, _file_of(fd) if path is None else path)
     except BaseException:
         os.close(fd)
         raise
-    return channel
+
+
+def _file_of(fd: int) -> str | None:
+    """The path of an open file; None: it is anonymous memory."""
+    name = os.readlink(f"/proc/self/fd/{fd}")
+    return None if name.startswith("/memfd:") else name
 
 
 # ---- pickling ----
@@ -145,24 +150,32 @@ def reduce_channel(channel):
 
 
 def _restore(source, uuid: bytes, client, clock) -> Channel:
+    global _newest
     with _lock:
         known = _channels.get(uuid)
         if known is not None and not known.closed:
             if not isinstance(source, str):
                 os.close(source.detach())
             return known
-        if isinstance(source, str):
-            channel = _attach_path(source, client, clock)
-        else:
-            channel = _attach_owned(source.detach(), client, clock, None)
-        if channel.uuid.bytes != uuid:
-            channel.close()
-            raise RegionError("the process that pickled the channel has closed it")
-        _channels[uuid] = channel
+        channel = _newest = _channels[uuid] = _attach_sent(source, uuid, client, clock)
         return channel
 
 
+def _attach_sent(source, uuid: bytes, client, clock) -> Channel:
+    if not isinstance(source, str):
+        return _attach_owned(source.detach(), client, clock)
+    try:
+        channel = _attach_opened(source, client, clock)
+    except FileNotFoundError:
+        channel = None
+    if channel is not None and channel.uuid.bytes == uuid:
+        return channel
+    if channel is not None:
+        channel.close()
+    raise RegionError("the process that pickled the channel has closed it, or has ended")
+
+
 def remember(channel: Channel) -> None:
-    """Let an unpickled copy of `channel` in this process, or a forked child, be `channel` itself."""
+    """Let an unpickled copy of `channel`, in this process or a forked child, be `channel` itself."""
     with _lock:
         _channels[channel.uuid.bytes] = channel

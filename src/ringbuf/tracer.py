@@ -48,7 +48,6 @@ class Tracer:
         self._contexts = _contexts.resolve(contexts)
         self._events: dict[tuple, Event] = {}
         self.channel = Channel(name, mode=mode, path=path, contexts=_contexts.text(self._contexts), **options)
-        _sharing.remember(self.channel)
 
     @classmethod
     def attach(cls, target, *, contexts=(), **options) -> Tracer:
