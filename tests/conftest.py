@@ -40,6 +40,20 @@ def babeltrace2():
     return needs.command("babeltrace2")
 
 
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 1 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    mount, umount = needs.command("mount"), needs.command("umount")
+    target = tmp_path / "disk"
+    target.mkdir()
+    if os.spawnv(os.P_WAIT, mount, ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(target)]):
+        pytest.skip("mount is not permitted here")
+    yield target
+    os.spawnv(os.P_WAIT, umount, ["umount", "-l", str(target)])
+
+
 def pytest_terminal_summary(terminalreporter):
     """Prints what was not run, and leaves it and the counts to `make test`, which prints those of all runs."""
     python = "{}.{}".format(*sys.version_info)

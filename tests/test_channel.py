@@ -10,7 +10,6 @@ import threading
 import time
 import uuid
 
-import needs
 import numpy
 import pytest
 import rings
@@ -173,20 +172,6 @@ def test_a_path_without_a_directory_is_refused(tmp_path):
     with pytest.raises(NotADirectoryError):
         (tmp_path / "file").touch()
         small(path=tmp_path / "file" / "ring")
-
-
-@pytest.fixture
-def tiny_disk(tmp_path):
-    """A file system of 1 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a file system needs root")
-    mount, umount = needs.command("mount"), needs.command("umount")
-    target = tmp_path / "disk"
-    target.mkdir()
-    if os.spawnv(os.P_WAIT, mount, ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(target)]):
-        pytest.skip("mount is not permitted here")
-    yield target
-    os.spawnv(os.P_WAIT, umount, ["umount", "-l", str(target)])
 
 
 def test_a_full_disk_is_an_error_at_creation_that_says_what_to_change(tiny_disk):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
 import os
 import threading
 import warnings
-import weakref
 from dataclasses import replace
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from . import ctf
@@ -20,14 +19,16 @@ from .schema import EventSchema
 __all__ = ["Recorder", "snapshot"]
 
 _METADATA_PERIOD = 0.5  # seconds between looks for newly declared events
-_recorders: weakref.WeakSet = weakref.WeakSet()
+_IN_FLIGHT = 1.0  # seconds that stopping waits for records that are being written
+_AT_EXIT = -1  # multiprocessing's priority of what is done after its children have ended
 
 
 class Recorder:
     """Streams a channel's packets to a CTF trace directory, from now until `stop`.
 
     A native thread, which needs no GIL, writes each stream to a file of its own, straight
-    from the shared memory. A context manager.
+    from the shared memory. A context manager. One that still runs when its process ends is
+    stopped then, after the process's multiprocessing children have ended.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class Recorder:
     FileExistsError
         The directory has a trace in it.
     OSError
-        The directory cannot be made.
+        The directory cannot be made, or written to.
 
     While it runs, a full disk or a vanished directory stops nothing: see `stats` for the
     errors. What cannot be written stays in the ring, and is tried again.
@@ -60,6 +61,7 @@ class Recorder:
         self._channel = channel
         self._pid = os.getpid()
         self._stopped = False
+        self._stopping = threading.RLock()
         self._consumer = Consumer(
             channel,
             directory,
@@ -73,7 +75,8 @@ class Recorder:
         self._stop_metadata = threading.Event()
         self._metadata_thread = threading.Thread(target=self._keep_metadata, name="ringbuf-metadata", daemon=True)
         self._metadata_thread.start()
-        _recorders.add(self)
+        # Unlike an atexit handler this runs in multiprocessing's children too, and not in a forked copy.
+        self._at_exit = Finalize(None, _stop_at_exit, (self,), exitpriority=_AT_EXIT)
 
     def _keep_metadata(self) -> None:
         """Events may be declared at any time, by any process; a killed recorder leaves their names."""
@@ -116,7 +119,7 @@ class Recorder:
         """Look for packets now; the only way with ``wakeup="none"``."""
         self._consumer.poke()
 
-    def stop(self, timeout: float = 1.0) -> None:
+    def stop(self, timeout: float = _IN_FLIGHT) -> None:
         """Flush, write everything recorded before the call, and end. Twice is harmless.
 
         Parameters
@@ -132,15 +135,26 @@ class Recorder:
         Warns RuntimeWarning if a producer was in the middle of a record for all of `timeout`:
         its packet, and those after it in that stream, are in the ring, unread.
         """
-        if self._stopped or os.getpid() != self._pid:
+        self._end(timeout)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._end(_IN_FLIGHT)
+
+    def _end(self, timeout: float) -> None:
+        if os.getpid() != self._pid:
             return
-        self._stopped = True
-        self._stop_metadata.set()
-        self._metadata_thread.join()
-        result = self._consumer.stop(timeout)
-        _recorders.discard(self)
-        self._finish_metadata(result)
-        self._report(result)
+        with self._stopping:  # whoever else calls meanwhile returns when the trace is complete
+            if not self._stopped:
+                self._stop_metadata.set()
+                self._metadata_thread.join()
+                result = self._consumer.stop(timeout)
+                self._stopped = True
+                self._at_exit.cancel()
+                self._finish_metadata(result)
+                self._report(result)
 
     def _finish_metadata(self, result: int) -> None:
         try:
@@ -150,18 +164,13 @@ class Recorder:
                 raise
 
     def _report(self, result: int) -> None:
+        # The fourth frame is that of the call of stop, or of the with statement.
         if result == -errno.ETIMEDOUT:
             warnings.warn(f"{self.directory}: a producer was in the middle of a record", RuntimeWarning, stacklevel=4)
         elif result == -errno.EUSERS:
             warnings.warn(f"{self.directory}: no producer slot was free to flush with", RuntimeWarning, stacklevel=4)
         elif result:
             raise OSError(-result, Consumer.strerror(result), str(self.directory))
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(self, *exc) -> None:
-        self.stop()
 
     def __repr__(self) -> str:
         return f"<ringbuf.Recorder to {str(self.directory)!r}{', stopped' if self._stopped else ''}>"
@@ -217,9 +226,17 @@ def _has_holes(stats) -> bool:
 
 
 def _write(text: str, directory) -> None:
-    draft = Path(directory) / f".metadata.{os.getpid()}"
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, Path(directory) / "metadata")
+    draft = _draft(directory)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, Path(directory) / "metadata")
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _draft(directory) -> Path:
+    return Path(directory) / f".metadata.{os.getpid()}"
 
 
 def _check_format(channel) -> None:
@@ -229,16 +246,17 @@ def _check_format(channel) -> None:
 
 def _check_directory(directory) -> None:
     """Stream files are never overwritten; nor is the metadata of another trace."""
-    metadata = os.path.join(os.fspath(directory), "metadata")
-    if os.path.lexists(metadata):
+    if os.path.lexists(Path(directory) / "metadata"):
         raise FileExistsError(errno.EEXIST, "there is a trace in this directory", os.fspath(directory))
+    if os.path.isdir(directory):
+        draft = _draft(directory)
+        draft.touch()  # an error now is better than one after hours of recording
+        draft.unlink()
 
 
-@atexit.register
-def _stop_all() -> None:
-    """At exit, write what is there: the thread would die in the middle of it."""
-    for recorder in list(_recorders):
-        try:
-            recorder.stop()
-        except OSError as error:
-            warnings.warn(str(error), RuntimeWarning, stacklevel=1)
+def _stop_at_exit(recorder: Recorder) -> None:
+    """Write what is there: the thread would die in the middle of it."""
+    try:
+        recorder.stop()
+    except OSError as error:
+        warnings.warn(str(error), RuntimeWarning, stacklevel=1)
