@@ -23,17 +23,16 @@ _PERIOD = 0.01  # between rounds that find nothing
 class _StreamCursor:
     """The records of one stream, one packet at a time."""
 
-    def __init__(self, reader, index: int, decode) -> None:
-        self._reader = reader
+    def __init__(self, index: int, decode) -> None:
         self._index = index
         self._decode = decode
         self._records: list = []
         self._next = 0
 
-    def peek(self):
+    def peek(self, reader):
         """The stream's next record, or None if no complete packet is there."""
         while self._next >= len(self._records):
-            packet = self._reader._next_of_stream(self._index)
+            packet = reader._next_of_stream(self._index)
             if packet is None:
                 return None
             with packet:
@@ -46,18 +45,19 @@ class _StreamCursor:
         self._next += 1
         return record
 
-    @property
-    def is_held_up(self) -> bool:
-        return not self._reader._is_stream_drained(self._index)
+    def is_held_up(self, reader) -> bool:
+        return self.peek(reader) is None and not reader._is_stream_drained(self._index)
 
 
 def merged_records(reader, timeout):
     """See `Reader.records`."""
-    return _merged(reader, packet_decoder(reader.channel), timeout)
+    if reader._cursors is None:
+        decode = packet_decoder(reader.channel)
+        reader._cursors = [_StreamCursor(i, decode) for i in range(len(reader.stream_indices))]
+    return _merged(reader, reader._cursors, timeout)
 
 
-def _merged(reader, decode, timeout):
-    cursors = [_StreamCursor(reader, i, decode) for i in range(len(reader.stream_indices))]
+def _merged(reader, cursors, timeout):
     last = time.monotonic()
     while True:
         final = reader.channel.is_finalized
@@ -66,7 +66,7 @@ def _merged(reader, decode, timeout):
             reader.flush()
         found = False
         # A single stream is in order by itself; `now` may be less than its times, if a user's clock steps back.
-        for record in _round(cursors, None if final or len(cursors) == 1 else now):
+        for record in _round(reader, cursors, None if final or len(cursors) == 1 else now):
             found = True
             yield record
         if found:
@@ -74,24 +74,25 @@ def _merged(reader, decode, timeout):
         elif final and reader._is_at_end():
             return
         elif timeout is not None and time.monotonic() - last >= timeout:
+            yield from _round(reader, cursors, None)  # newer than `now`, or than a clock that has stepped back
             return
         else:
             time.sleep(_PERIOD)
 
 
-def _round(cursors, until):
+def _round(reader, cursors, until):
     """Merge what is there, up to ticks `until` (None: all)."""
     give_up = time.monotonic() + _PATIENCE
-    while any(c.peek() is None and c.is_held_up for c in cursors) and time.monotonic() < give_up:
+    while any(cursor.is_held_up(reader) for cursor in cursors) and time.monotonic() < give_up:
         time.sleep(0.001)
-    heap = [(c.peek().timestamp, i) for i, c in enumerate(cursors) if c.peek() is not None]
+    heap = [(c.peek(reader).timestamp, i) for i, c in enumerate(cursors) if c.peek(reader) is not None]
     heapq.heapify(heap)
     while heap:
         timestamp, i = heap[0]
         if until is not None and timestamp > until:
             return
         yield cursors[i].pop()
-        record = cursors[i].peek()
+        record = cursors[i].peek(reader)
         if record is None:
             heapq.heappop(heap)
         else:
@@ -129,20 +130,25 @@ class _CtfDecoder:
 
 def _custom_records(channel, packet):
     """Walk a packet by the client's `record_get`."""
+    data = memoryview(_content(packet))  # of a copy: the client may keep parts of it, or fail with one in its hands
     records = []
-    with memoryview(packet) as view:
-        offset = channel.packet_header_size
-        while offset < packet.content_size:
-            found = channel.client.record_get(view[: packet.content_size], offset)
-            if found is None:
-                break
-            header, size, timestamp = found
-            if header + size <= 0:
-                raise ValueError(f"record_get at {offset} made no progress: {found!r}")
-            begin = offset + header
-            records.append(CustomRecord(timestamp, packet.cpu, bytes(view[begin : begin + size])))
-            offset = begin + size
+    offset = channel.packet_header_size
+    while offset < len(data):
+        found = channel.client.record_get(data, offset)
+        if found is None:
+            break
+        header, size, timestamp = found
+        if header + size <= 0:
+            raise ValueError(f"record_get at {offset} made no progress: {found!r}")
+        begin = offset + header
+        records.append(CustomRecord(timestamp, packet.cpu, bytes(data[begin : begin + size])))
+        offset = begin + size
     return records
+
+
+def _content(packet) -> bytes:
+    with memoryview(packet) as view:
+        return bytes(view[: packet.content_size])
 
 
 class CustomRecord:

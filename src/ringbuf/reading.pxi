@@ -123,8 +123,9 @@ cdef class Reader:
     cdef uint32_t turn               # the stream to look at first
     cdef Packet current
     cdef uint64_t period_ns, switch_ns, next_switch_ns
-    cdef bint is_open, is_reading_records
+    cdef bint is_open
     cdef object notifier
+    cdef public object _cursors      # what records() has in hand between two calls
     cdef object __weakref__
 
     def __init__(self):
@@ -368,7 +369,9 @@ cdef class Reader:
     def records(self, timeout=None):
         """Iterate over records of all streams in order of time, until finalized and drained.
 
-        Each look flushes the streams, so records come soon after they are committed.
+        Each look flushes the streams, so records come soon after they are committed. The
+        records of a packet count as read together; those that are left when you stop early
+        come with the next call.
 
         Parameters
         ----------
@@ -496,6 +499,7 @@ cdef class Reader:
         if self.notifier is not None:
             self.notifier.close()
             self.notifier = None
+        self._cursors = None
         self._close()
 
     def __enter__(self):
