@@ -26,9 +26,9 @@ except ImportError as error:
     if getattr(error, "name", None) != "ringbuf._core":
         raise
     raise ImportError("ringbuf is not built: run `make` in the source tree, or `pip install .`") from error
-from .sharing import attach
 from .client import Client, CtfClient
 from .recorder import Recorder, snapshot
+from .sharing import attach
 from .stats import Stats
 from .trace import Trace, open_trace
 from .tracer import Tracer
