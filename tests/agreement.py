@@ -5,9 +5,12 @@ import judge
 from ringbuf import trace
 
 
-def assert_agrees(directory, **options):
-    """Compare everything both can tell: events in order with times and values, packets, losses. Our records."""
-    judged = judge.read(directory)
+def assert_agrees(directory, judged=None, **options):
+    """Compare everything both can tell: events in order with times and values, packets, losses. Our records.
+
+    `judged`: what judge.read says of the directory, if it was asked already.
+    """
+    judged = judged or judge.read(directory)
     opened = trace.open_trace(directory, **options)
     records = list(opened)
     assert [head(record) for record in records] == [judged_head(event) for event in judged.events]

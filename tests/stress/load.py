@@ -163,9 +163,39 @@ def produce(tracer, numbers, tally, seed, attempts, start):
         start.wait()
         producer.run(attempts)
 
-    with ThreadPoolExecutor(len(numbers)) as pool:
-        for _ in pool.map(run, numbers):
-            pass  # it raises what a thread has raised
+    in_threads(run, numbers)
+
+
+class Thread(threading.Thread):
+    """A thread that has an exit code like a process."""
+
+    exitcode = 1
+
+    def run(self):
+        super().run()
+        self.exitcode = 0
+
+
+def let_go(workers, start, around):
+    """Start threads and processes that `produce`, join them, and have the load itself go on within around()."""
+    interval = sys.getswitchinterval()
+    try:
+        for worker in workers:
+            worker.start()  # before other threads do: a fork is best made without any
+        with around():
+            start.wait()
+            start.wait()
+            for worker in workers:
+                worker.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert [worker.exitcode for worker in workers] == [0] * len(workers)
+
+
+def in_threads(function, values):
+    """Call the function with each value, all at a time; raise what a thread has raised."""
+    with ThreadPoolExecutor(len(values)) as pool:
+        list(pool.map(function, values))
 
 
 @contextlib.contextmanager

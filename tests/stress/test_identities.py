@@ -5,8 +5,6 @@ attempts = written + discarded + lost, by cause; written = read + overrun + unre
 
 import contextlib
 import multiprocessing
-import sys
-import threading
 
 import load
 import pytest
@@ -40,20 +38,8 @@ class Case:
             (self.tracer, numbers, self.tally, self.seed, self.attempts, start)
             for numbers in ([range(PRODUCERS)] if method == "threads" else [range(0, 2), range(2, PRODUCERS)])
         ]
-        make = threading.Thread if method == "threads" else processes.Process
-        workers = [make(target=load.produce, args=task) for task in tasks]
-        interval = sys.getswitchinterval()
-        try:
-            for worker in workers:
-                worker.start()  # before other threads do: a fork is best made without any
-            with around():
-                start.wait()
-                start.wait()
-                for worker in workers:
-                    worker.join()
-        finally:
-            sys.setswitchinterval(interval)
-        assert [getattr(worker, "exitcode", 0) for worker in workers] == [0] * len(workers)
+        make = load.Thread if method == "threads" else processes.Process
+        load.let_go([make(target=load.produce, args=task) for task in tasks], start, around)
         stats = load.settle(self.channel, self.tally, self.seen)
         assert stats.attempts >= PRODUCERS * self.attempts
         self.tracer.close()
