@@ -622,25 +622,36 @@ ringbuf_is_at_end(const struct ringbuf_stream_reader *r, struct ringbuf_producer
 
 
 #define RINGBUF_READER_LOCK (INT64_C(1) << 62) /* lock byte of stream 0: far beyond the file */
+#define RINGBUF_OFD_GETLK 36                   /* F_OFD_*: not all C libraries have their names */
+#define RINGBUF_OFD_SETLK 37
 
-/* A locked descriptor for bytes [first, first + n) of the lock range, or -errno. */
+/* The lock of n streams from `first` on; n = 0: of all. `type` is F_WRLCK or F_UNLCK. */
+RINGBUF_FUNC struct flock
+ringbuf_reader_lock(short type, uint32_t first, uint32_t n)
+{
+	struct flock lock;
+
+	memset(&lock, 0, sizeof(lock));
+	lock.l_type = type;
+	lock.l_whence = SEEK_SET;
+	lock.l_start = (off_t)(RINGBUF_READER_LOCK + first);
+	lock.l_len = (off_t)n;
+	return lock;
+}
+
+/* A locked descriptor for these streams, or -errno. */
 RINGBUF_FUNC int
 ringbuf_lock_streams(const struct ringbuf_channel *ch, uint32_t first, uint32_t n)
 {
 	char path[64];
-	struct flock lock;
+	struct flock lock = ringbuf_reader_lock(F_WRLCK, first, n);
 	int fd, error;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", ch->fd);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	memset(&lock, 0, sizeof(lock));
-	lock.l_type = F_WRLCK;
-	lock.l_whence = SEEK_SET;
-	lock.l_start = (off_t)(RINGBUF_READER_LOCK + first);
-	lock.l_len = (off_t)n;
-	if (fcntl(fd, 37 /* F_OFD_SETLK */, &lock) == 0)
+	if (fcntl(fd, RINGBUF_OFD_SETLK, &lock) == 0)
 		return fd;
 	error = errno == EAGAIN || errno == EACCES ? EBUSY : errno;
 	close(fd);
@@ -669,17 +680,24 @@ ringbuf_open_reader(const struct ringbuf_channel *ch, uint32_t first, uint32_t n
 	return right->fd < 0 ? right->fd : 0;
 }
 
-/* Give the right up; harmless if it was not had, or was the parent's. */
+/*
+ * ringbuf_close_reader - give the right up; harmless if it was not had, or was the parent's.
+ *
+ * Closing alone would not end the lock at once: a child that another thread has
+ * just forked has the descriptor too, until it gets to run.
+ */
 RINGBUF_FUNC void
 ringbuf_close_reader(struct ringbuf_right *right)
 {
 	struct ringbuf_right **link = &ringbuf_registry.rights;
+	struct flock lock = ringbuf_reader_lock(F_UNLCK, 0, 0);
 
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	while (*link && *link != right)
 		link = &(*link)->next;
 	if (*link) {
 		*link = right->next;
+		fcntl(right->fd, RINGBUF_OFD_SETLK, &lock);
 		close(right->fd);
 		right->fd = -1;
 	}
@@ -690,14 +708,9 @@ ringbuf_close_reader(struct ringbuf_right *right)
 RINGBUF_FUNC int
 ringbuf_has_no_reader(const struct ringbuf_channel *ch, uint32_t stream_idx)
 {
-	struct flock lock;
+	struct flock lock = ringbuf_reader_lock(F_WRLCK, stream_idx, 1);
 
-	memset(&lock, 0, sizeof(lock));
-	lock.l_type = F_WRLCK;
-	lock.l_whence = SEEK_SET;
-	lock.l_start = (off_t)(RINGBUF_READER_LOCK + stream_idx);
-	lock.l_len = 1;
-	return fcntl(ch->fd, 36 /* F_OFD_GETLK */, &lock) == 0 && lock.l_type == F_UNLCK;
+	return fcntl(ch->fd, RINGBUF_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
 }
 
 /*

@@ -633,6 +633,24 @@ TEST(the_right_to_read_is_not_inherited_and_ends_with_its_process)
 	ringbuf_close_reader(&right);
 }
 
+/* A child that was just forked holds every descriptor of its parent, until its handlers run. */
+TEST(a_closed_reader_is_closed_even_if_a_child_still_holds_the_descriptor)
+{
+	struct ringbuf_right right;
+	int copy;
+
+	ch = create(CONFIG(.streams = RINGBUF_PER_CPU, .n_streams = 3));
+	EQ(ringbuf_open_reader(ch, 0, 3, &right), 0);
+	copy = dup(right.fd);
+	ringbuf_close_reader(&right);
+	for (uint32_t i = 0; i < 3; i++)
+		OK(ringbuf_has_no_reader(ch, i));
+	EQ(ringbuf_open_reader(ch, 0, 3, &right), 0);
+	close(copy);
+	OK(!ringbuf_has_no_reader(ch, 0));
+	ringbuf_close_reader(&right);
+}
+
 /* ---- the end ---- */
 
 static atomic_int stop;
