@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-c kill bench lint clean distclean help
+.PHONY: build demo test test-c kill soak bench lint clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -33,6 +33,10 @@ kill: $(VENV)/.built $(VENV)/.test  ## the whole kill matrix, then DEATHS=5000 r
 	for mode in discard overwrite; do for streams in global per-cpu; do for readers in "" --readers; do \
 		$(PY) tests/kill/torture.py --deaths=$(or $(DEATHS),5000) --mode=$$mode --streams=$$streams $$readers || exit 1; \
 	done; done; done
+
+TIME ?= 60
+soak: $(VENV)/.built $(VENV)/.test  ## everything at the same time, TIME= seconds long (60); SEED= repeats its choices
+	$(PY) tests/stress/soak.py --seconds $(TIME)
 
 bench: $(VENV)/.built $(VENV)/.test  ## all benchmarks
 	$(PY) -m pytest bench --benchmark-only

@@ -335,11 +335,12 @@ def test_eight_producers_in_processes_of_all_kinds(seed, tmp_path, header, mode)
     produce_everywhere(load.produce, tracer, tmp_path / "trace", tally, seed, 2000)
     stats = load.check_counts(tracer.channel, tally)
     judged = judge.read(tmp_path / "trace")
-    seen.add(map(as_record, judged.events))
+    records = [as_record(event) for event in judged.events]
+    seen.add(records)
     seen.check_complete(tally.written())
     assert (seen.count, stats.records_unread) == (stats.records_read, 0)
     assert sum(loss["count"] for loss in judged.discarded_events) == stats.records_lost
-    processes = {(load.identity(as_record(event))[0] // 2, event["contexts"]["stream"]["vpid"]) for event in judged.events}
+    processes = {(load.identity(record)[0] // 2, record.vpid) for record in records}
     assert len(processes) == len(dict(processes)) == len({pid for _, pid in processes})
     agreement.assert_agrees(tmp_path / "trace", judged)
 
@@ -348,7 +349,8 @@ def as_record(event):
     """An event of babeltrace2 as one of ours, for load.Seen."""
     fields = agreement.shown(event["fields"], event["labels"])
     fields = {name: bytes(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return SimpleNamespace(name=event["name"], cpu=event["cpu"], fields=fields)
+    vpid = event["contexts"]["stream"]["vpid"]
+    return SimpleNamespace(name=event["name"], cpu=event["cpu"], fields=fields, vpid=vpid)
 
 
 @pytest.mark.slow
