@@ -119,6 +119,28 @@ ringbuf_clock_offset(int clock, uint64_t freq, int64_t *offset_s, uint64_t *offs
 #define SANITIZED 0
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+#define TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TSAN 1
+#endif
+#endif
+#ifndef TSAN
+#define TSAN 0
+#endif
+
+#if TSAN
+/* A thread holds a certificate for each channel, more than the deadlock detector can count. A
+ * forked child has no threads, and is told that it leaks them. */
+const char *__tsan_default_options(void);
+const char *
+__tsan_default_options(void)
+{
+	return "detect_deadlocks=0:report_thread_leaks=0";
+}
+#endif
+
 /* ---- cases and checks ---- */
 
 struct test_case {

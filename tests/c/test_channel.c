@@ -966,6 +966,8 @@ live_among_scribbles(void *arg)
 
 TEST(scribbled_shared_memory_crashes_and_hangs_nobody)
 {
+	if (TSAN)
+		SKIP("a data race on purpose");
 	for (uint32_t mode = RINGBUF_DISCARD; mode <= RINGBUF_OVERWRITE; mode++) {
 		uint64_t deadline = now_ns() + soak_ns(0.6) + 60000 * MS;
 		int status;

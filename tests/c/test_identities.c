@@ -297,6 +297,8 @@ run_load(const struct load *l)
 	pid_t pids[PROCESSES];
 	uint64_t end;
 
+	if (TSAN && l->processes > 1)
+		SKIP("ThreadSanitizer does not see what other processes order");
 	load = l;
 	sources = shared_memory(sizeof(*sources) * IDS);
 	stop = shared_memory(sizeof(*stop));
