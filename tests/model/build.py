@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "model"
 # -fpermissive: Relacy is older than C++17. No warnings for the same reason: tests/c compiles with all of them.
-FLAGS = ["-std=c++17", "-fpermissive", "-w", "-O2", "-g", "-pipe", f"-I{HERE}"]
+FLAGS = ["-std=c++17", "-fpermissive", "-w", "-pipe", f"-I{HERE}"]
 MACHINERY = ["explore", "main", "model", "region"]
 
 
@@ -42,20 +42,22 @@ def run(command):
         raise BuildError(f"{shlex.join(map(str, command))}\n{done.stdout}")
 
 
-def compile_one(source, include, out):
+def compile_one(source, include, out, optimize):
     obj = out / (source.stem + ".o")
     if not up_to_date(obj):
-        run(["g++", *FLAGS, f"-I{include}", "-MMD", "-c", source, "-o", obj])
+        run(["g++", *FLAGS, optimize, f"-I{include}", "-MMD", "-c", source, "-o", obj])
     return obj
 
 
-def build(include=ROOT / "include", out=BUILD, jobs=2, reuse=()):
+def build(include=ROOT / "include", out=BUILD, jobs=2, reuse=(), optimize="-O2"):
     """`reuse`: objects that do not depend on the headers under test, to be had from the ordinary build."""
     out.mkdir(parents=True, exist_ok=True)
     sources = [write_all_models(out), *(HERE / f"{name}.cc" for name in MACHINERY)]
     with ThreadPoolExecutor(jobs) as pool:
         objects = [
-            pool.submit(compile_one, source, *((ROOT / "include", BUILD) if source.stem in reuse else (include, out)))
+            pool.submit(
+                compile_one, source, *((ROOT / "include", BUILD) if source.stem in reuse else (include, out)), optimize
+            )
             for source in sources
         ]
     program = out / "models"

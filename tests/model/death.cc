@@ -12,29 +12,17 @@ static void full(void) { model_write(MODEL_FULL); }
 #define WITHIN 90 /* operations: two records take about that many */
 
 static void
-begin(void)
-{
-	model_machine.threads[0].die_in = 1 + (int)rl::rand(WITHIN);
-}
-
-static void
 die(void (*work)(void))
 {
-	try {
-		work();
-		work();
-	} catch (const struct model_death &) {
-		model_log.died = true;
-	}
-	model_self().die_in = 0;
+	model_log.died = model_until_death(1 + (int)rl::rand(WITHIN), work);
 }
 
-static void die_half(void) { die(half); }
-static void die_full(void) { die(full); }
+static void die_half(void) { die([] { half(); half(); }); }
+static void die_full(void) { die([] { full(); full(); }); }
 static void discard_half(void) { model_write(MODEL_HALF, MODEL_DISCARD); }
-static void die_discarding(void) { die(discard_half); }
+static void die_discarding(void) { die([] { discard_half(); discard_half(); }); }
 static void flush_empty(void) { model_flush(RINGBUF_FLUSH_EMPTY); }
-static void die_flushing(void) { die(flush_empty); }
+static void die_flushing(void) { die([] { flush_empty(); flush_empty(); }); }
 static void half_3(void) { half(); half(); half(); }
 static void full_3(void) { full(); full(); full(); }
 
@@ -49,9 +37,9 @@ read_3(void)
 }
 
 static const struct model models[] = {
-	{"death_half", MODEL_OVERWRITE_2, {die_half, half_3, read_3}, begin},
-	{"death_full", MODEL_OVERWRITE_2, {die_full, full_3, read_3}, begin},
-	{"death_discarding", MODEL_DISCARD_2, {die_discarding, half_3}, begin},
-	{"death_flushing", MODEL_OVERWRITE_2, {die_flushing, half_3}, begin},
+	{"death_half", MODEL_OVERWRITE_2, {die_half, half_3, read_3}},
+	{"death_full", MODEL_OVERWRITE_2, {die_full, full_3, read_3}},
+	{"death_discarding", MODEL_DISCARD_2, {die_discarding, half_3}},
+	{"death_flushing", MODEL_OVERWRITE_2, {die_flushing, half_3}},
 };
 MODEL_TABLE(models);

@@ -64,6 +64,7 @@ static const struct model models[] = {
 	{"finalize_fills", MODEL_OVERWRITE_2, {full, finalize_and_drain}, NULL, refused},
 	{"finalize_producers", MODEL_DISCARD_2, {tiny, tiny, finalize_and_drain}, NULL, refused},
 	{"finalize_reader", MODEL_DISCARD_2, {tiny, finalize, read_to_the_end}, NULL, refused},
+	{"finalize_reader_full", MODEL_DISCARD_2, {full, finalize, read_to_the_end}, NULL, refused},
 	{"finalize_reader_producers", MODEL_DISCARD_2, {tiny, tiny, finalize, read_to_the_end}, NULL, refused},
 	{"finalize_discard", MODEL_DISCARD_2, {tiny_discard, tiny, finalize_and_drain}, NULL, refused},
 	{"finalize_twice", MODEL_OVERWRITE_2, {half, finalize, finalize_and_drain}, NULL, refused},

@@ -4,7 +4,7 @@
  *	models --list
  *	models [--seconds=S] [--executions=N] [--search=all|tree|pct|random]
  *	       [--preemptions=N] [--stale=N] [--loud]
- *	       [--mutant=SITE:ORDER] [--history] [--sites] NAME...
+ *	       [--mutant=SITE:ORDER]... [--history] [--sites] NAME...
  *
  * --loud: in the tree too, threads are preempted before every atomic operation, not
  * only before those on words they contend for. --sites lists the memory orders that
@@ -220,8 +220,8 @@ main(int argc, char **argv)
 		else if (strcmp(argv[i], "--sites") == 0)
 			sites = true;
 		else if ((v = value_of(argv[i], "--mutant="))) {
-			model_orders.mutant = atoi(v);
-			model_orders.weakened = order_named(strchr(v, ':') + 1);
+			model_orders.weak[atoi(v)] = true;
+			model_orders.weakened[atoi(v)] = order_named(strchr(v, ':') + 1);
 		} else if (!(current = find(argv[i]))) {
 			fprintf(stderr, "no such model: %s\n", argv[i]);
 			return 2;

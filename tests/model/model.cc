@@ -41,9 +41,18 @@ cause_of(int ret)
 	case -EIO: return RINGBUF_LOST_WRAP;
 	case -ENOSPC: return RINGBUF_LOST_BIG;
 	case -EPERM: return RINGBUF_LOST_NESTING;
+	case -EUSERS: return RINGBUF_LOST_SLOTS;
 	case -ESHUTDOWN: return RINGBUF_LOST_DISABLED;
 	default: return RINGBUF_N_CAUSES; /* -EAGAIN: not counted */
 	}
+}
+
+struct ringbuf_producer_slot *
+model_producer(void)
+{
+	struct ringbuf_producer_slot *slot = model_self().producer;
+
+	return slot ? slot : model_region.producer(model_me());
 }
 
 /* What ringbuf_reserve() does once it knows the thread's slot. */
@@ -74,9 +83,9 @@ model_reserve(enum model_event event, struct ringbuf_reservation *r, uint32_t fl
 	record->state = MODEL_TRYING;
 	record->event = event;
 	if (flags & MODEL_BLOCK)
-		ret = reserve_blocking(model_region.producer(me), r);
+		ret = reserve_blocking(model_producer(), r);
 	else
-		ret = ringbuf_reserve_as(&model_region.ch, model_region.producer(me), r);
+		ret = ringbuf_reserve_as(&model_region.ch, model_producer(), r);
 	if (ret) {
 		enum ringbuf_cause cause = cause_of(ret);
 
@@ -126,7 +135,15 @@ model_write(enum model_event event, enum model_fate fate, uint32_t flags)
 void
 model_flush(unsigned int flags, uint32_t stream_idx)
 {
-	ringbuf_flush(&model_region.ch, model_region.producer(model_me()), stream_idx, flags);
+	ringbuf_flush(&model_region.ch, model_producer(), stream_idx, flags);
+}
+
+/* ---- death ---- */
+
+void
+model_bury(void)
+{
+	model_region.certificate(&model_producer()->certificate).store(MODEL_MUTEX_OWNER_DEAD, rl::mo_release, $);
 }
 
 /* ---- reading ---- */
@@ -383,7 +400,7 @@ model_finish(void)
 			RL_ASSERT(model_log.died || model_log.records[i][j].state >= MODEL_COMMITTED);
 			committed += model_log.records[i][j].state == MODEL_COMMITTED;
 		}
-	for (int cause = RINGBUF_LOST_FULL; cause <= RINGBUF_LOST_NESTING; cause++)
+	for (int cause = RINGBUF_LOST_FULL; cause <= RINGBUF_LOST_SLOTS; cause++)
 		lost += model_log.lost[cause];
 
 	for (uint32_t i = 0; i < ch->n_streams; i++)

@@ -81,6 +81,37 @@ void model_resolve(struct ringbuf_reservation *r, enum model_fate fate);
 
 void model_flush(unsigned int flags = 0, uint32_t stream_idx = 0);
 
+/* The slot that the calling thread records through. */
+struct ringbuf_producer_slot *model_producer(void);
+
+/* ---- death ---- */
+
+/* The thread is dead: the kernel says so in its certificate. */
+void model_bury(void);
+
+/*
+ * Run work(), in which the thread dies before its n-th atomic operation, if it has so many.
+ * That is finer than at the headers' test points. The caller then goes on as somebody else.
+ * Returns whether it died.
+ */
+template <typename F>
+bool
+model_until_death(int n, F work)
+{
+	bool died = false;
+
+	model_self().die_in = n;
+	try {
+		work();
+	} catch (const struct model_death &) {
+		died = true;
+	}
+	model_self().die_in = 0;
+	if (died)
+		model_bury();
+	return died;
+}
+
 /* ---- reading ---- */
 
 /* Check the packet that r holds, against the log and against itself. */

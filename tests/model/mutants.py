@@ -1,44 +1,47 @@
 #!/usr/bin/env python3
 """Weakens the headers, one place at a time, and expects some model to fail.
 
-    tests/model/mutants.py [--rounds=0.5,2,8] [--jobs=2] [--list] [--unmodelled] [FILE[:LINE] | PATCH...]
+    tests/model/mutants.py [--seconds=60] [--jobs=2] [--only=TEXT]... [--again] [--list]
 
-Two kinds of mutants:
+Three kinds of mutants:
 
-- Each memory order in the headers, made weaker, one step at a time. No compiling: model_order() in seam.h weakens the
-  order of one site, by its number.
-- PATCHES below: a check, a re-read or an order of two statements that matters, taken away. Each is compiled.
+- each memory order in the headers that models compile, made weaker, one step at a time. No compiling: model_order() in
+  seam.h weakens the order of one site, by its number;
+- PAIRS: two of these at once, where each alone is covered for by the other;
+- PATCHES: a check, a re-read or an order of two statements that matters, taken away. Each is compiled.
 
-A mutant is run against the models that execute its place, first for a moment each, at random, then for so many seconds
-each, in so many rounds. Survivors must be argued away in SURVIVORS below, each with its reason. Exit status 1 if a
-mutant survives that is not listed there, or one that is listed is killed.
+A mutant is run against the models that execute its place: first the one that killed it the last time (killers.txt), then
+all, for a moment each and then for longer, up to --seconds of processor time in all. Those that survive must be argued away in
+docs/verification.md, by name. Exit status 1 if a mutant survives that is not named there, or if one that is named is
+killed.
 
-What the checker cannot show: it keeps the stores of one word in the order in which it ran them, and runs each thread's
-operations in the order of the program, but for loads of old values. So an order whose only work is to keep two stores
-apart, or a load before a later store, survives although C11 needs it.
+Results are kept in build/model/mutants.txt until a header or a model changes, so that a run can be interrupted and
+taken up again; --again forgets them. A run of all mutants writes killers.txt.
 """
 
 import argparse
+import hashlib
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from build import BUILD, FLAGS, HERE, ROOT, BuildError, build
 
-# What no model runs, since it is about processes and descriptors, or at leisure.
-UNMODELLED = {
-    "ringbuf_read_superblock", "ringbuf_attach_fd", "ringbuf_create_in", "ringbuf_ledger_is_idle", "ringbuf_ledger_is_clear",
-}  # fmt: skip
+INCLUDE = ROOT / "include"
+HINTS = HERE / "killers.txt"
+KEPT = BUILD / "mutants.txt"
+ARGUED = ROOT / "docs" / "verification.md"
 
-# Why these may be weaker, or must not be although no model shows it.
-SURVIVORS: dict[str, str] = {}
+# name: two orders, as the list of mutants names them
+PAIRS: dict[str, tuple[str, str]] = {}
 
 # name: (header, old text, new text)
 PATCHES: dict[str, tuple[str, str, str]] = {
@@ -160,9 +163,17 @@ PATCHES: dict[str, tuple[str, str, str]] = {
 @dataclass
 class Mutant:
     name: str
-    program: Path
-    options: list[str]
-    models: list[str]
+    header: str
+    options: list[str] = field(default_factory=list)  # of the models
+    patch: tuple[str, str] | None = None
+    models: list[str] | None = None  # that execute it; None: not known
+
+
+@dataclass
+class Verdict:
+    killer: str | None
+    seconds: float
+    what: str = ""
 
 
 # ---- memory orders ----
@@ -200,26 +211,53 @@ def function_at(text, offset):
 
 @dataclass
 class Site:
-    number: int
     header: str
     line: int
     function: str
     operation: str  # load, store, rmw, failure
     order: str
+    nth: int = 1  # of its kind in the function
+    number: int | None = None  # None: no model compiles it
+
+    @property
+    def name(self):
+        nth = f" {self.nth}" if self.nth > 1 else ""
+        return f"{self.header} {self.function} {self.operation}{nth} {self.order}"
 
     def weaker(self):
-        order = self.order
         if self.operation in ("load", "failure"):
-            return {"seq_cst": ["acquire", "relaxed"], "acquire": ["relaxed"]}[order]
+            return {"seq_cst": ["acquire", "relaxed"], "acquire": ["relaxed"]}[self.order]
         if self.operation == "store":
-            return {"seq_cst": ["release", "relaxed"], "release": ["relaxed"]}[order]
-        return {"seq_cst": ["acq_rel"], "acq_rel": ["acquire", "release", "relaxed"]}.get(order, ["relaxed"])
+            return {"seq_cst": ["release", "relaxed"], "release": ["relaxed"]}[self.order]
+        return {"seq_cst": ["acq_rel", "acquire", "release", "relaxed"],
+                "acq_rel": ["acquire", "release", "relaxed"]}.get(self.order, ["relaxed"])  # fmt: skip
 
 
-def sites(include):
-    """All memory orders that the models compile, numbered as __COUNTER__ numbers them."""
-    flags = [flag for flag in FLAGS if flag not in ("-g", "-pipe")]
-    command = ["g++", *flags, f"-I{include}", "-E", HERE / "model.cc"]
+def implies(order, killed):
+    """Is `order` weaker than one that was killed already?"""
+    weaker = {"acq_rel": {"acquire", "release", "relaxed"}, "acquire": {"relaxed"}, "release": {"relaxed"}}
+    return any(order in weaker.get(other, ()) for other in killed)
+
+
+def sites_of(path):
+    """All orders stronger than relaxed in a header, in the order of the text."""
+    text = without_comments(path.read_text())
+    seen = {}
+    for place in OCCURRENCE.finditer(text):
+        if text[: place.start()].rpartition("\n")[2].startswith("#"):
+            continue
+        name, argument = operation_at(text, place.start())
+        operation = name if name in ("load", "store") else "failure" if name == "cas" and argument == 4 else "rmw"
+        line = text.count("\n", 0, place.start()) + 1
+        site = Site(path.name, line, function_at(text, place.start()), operation, place[1].lower())
+        kind = site.name
+        site.nth = seen[kind] = seen.get(kind, 0) + 1
+        yield site
+
+
+def numbers_by_header():
+    """The numbers that __COUNTER__ gives to the orders of each header that models compile."""
+    command = ["g++", *FLAGS, f"-I{INCLUDE}", "-E", HERE / "model.cc"]
     text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     header, numbers = None, {}
     for line in text.splitlines():
@@ -227,155 +265,243 @@ def sites(include):
             header = Path(marker[1]).name
         for number in re.findall(r"model_order\(rl::mo_\w+, (\d+)\)", line):
             numbers.setdefault(header, []).append(int(number))
-    found = []
-    for header, counted in numbers.items():
-        text = without_comments((Path(include) / "ringbuf" / header).read_text())
-        places = [m for m in OCCURRENCE.finditer(text) if not text[: m.start()].rpartition("\n")[2].startswith("#")]
-        assert len(places) == len(counted), header
-        for number, place in zip(counted, places, strict=True):
-            name, argument = operation_at(text, place.start())
-            operation = name if name in ("load", "store") else "failure" if name == "cas" and argument == 4 else "rmw"
-            line = text.count("\n", 0, place.start()) + 1
-            function = function_at(text, place.start())
-            found.append(Site(number, header, line, function, operation, place[1].lower()))
+    return numbers
+
+
+def sites():
+    numbers, found = numbers_by_header(), []
+    for path in sorted((INCLUDE / "ringbuf").glob("*.h")):
+        if path.name == "atomic.h":
+            continue
+        here = list(sites_of(path))
+        if path.name in numbers:
+            for site, number in zip(here, numbers[path.name], strict=True):
+                site.number = number
+        found += here
     return found
 
 
-# ---- running ----
+# ---- the list of mutants ----
+
+
+def order_mutants(found, where):
+    for site in found:
+        if site.number is None:
+            continue
+        for order in site.weaker():
+            yield Mutant(
+                f"{site.name} -> {order}", site.header, [f"--mutant={site.number}:{order}"], None,
+                where.get(site.number, []),
+            )  # fmt: skip
+
+
+def pair_mutants(orders):
+    by_name = {mutant.name: mutant for mutant in orders}
+    for name, pair in PAIRS.items():
+        first, second = (by_name[one] for one in pair)
+        models = [model for model in first.models if model in second.models]
+        yield Mutant(name, first.header, first.options + second.options, None, models)
+
+
+def patch_mutants():
+    for name, (header, old, new) in PATCHES.items():
+        yield Mutant(f"{header}: {name}", header, [], (old, new))
 
 
 def output_of(program, *args):
-    return subprocess.run(["nice", program, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = ["nice", "-n", "19", program, *args]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def models_of_sites(program, models, jobs):
     """Which models execute which site."""
     where = {}
     with ThreadPoolExecutor(jobs) as pool:
-        runs = pool.map(lambda m: (m, output_of(program, "--search=pct", "--executions=400", "--sites", m)), models)
+        runs = pool.map(lambda m: (m, output_of(program, "--search=pct", "--executions=300", "--sites", m)), models)
         for model, done in runs:
             for number in re.findall(r"^site (\d+)$", done.stdout, re.M):
                 where.setdefault(int(number), []).append(model)
     return where
 
 
-GLANCE = ["--search=pct", "--preemptions=3", "--seconds=0.2"]
+# ---- running ----
 
 
-def kill(mutant, rounds, jobs):
-    """Returns what the first failing model said, or None."""
-    for how in [GLANCE, *([f"--seconds={seconds}"] for seconds in rounds)]:
-        with ThreadPoolExecutor(jobs) as pool:
-            runs = [pool.submit(output_of, mutant.program, *how, *mutant.options, m) for m in mutant.models]
-            try:
-                for run in runs:
-                    done = run.result()
-                    if done.returncode:
-                        return explain(done.stdout)
-            finally:
-                for run in runs:
-                    run.cancel()
-    return None
+def patched(mutant, place, jobs):
+    """Builds the models over headers with a patch. ValueError: the patch does not fit."""
+    shutil.copytree(INCLUDE, place / "include")
+    path = place / "include" / "ringbuf" / mutant.header
+    text = path.read_text()
+    old, new = mutant.patch
+    if text.count(old) != 1:
+        raise ValueError(f"its text is not in {mutant.header} once")
+    path.write_text(text.replace(old, new))
+    # explore.cc includes none of the headers, and main.cc uses none of their functions
+    return build(place / "include", place, jobs, reuse=("explore", "main"), optimize="-O1")
 
 
-def explain(output):
+def why(output):
     """The line of a failed model that says what failed, without the way to the header."""
     line = next((line for line in output.splitlines() if ": thread " in line), output.strip())
     return re.sub(r"/\S*/", "", line.replace(" detected", ""))
 
 
-def report(name, killer, seconds):
-    expected = SURVIVORS.get(name)
-    verdict = "killed" if killer else "argued" if expected else "SURVIVED"
-    note = killer or expected or ""
-    print(f"{verdict:8} {name:72} {seconds:6.1f} s  {note}", flush=True)
-    if bool(killer) == bool(expected):
-        return [name]
-    return []
+def try_all(program, mutant, models, seconds, jobs):
+    """Each model for so many seconds; returns the first that fails and what it said."""
+    with ThreadPoolExecutor(jobs) as pool:
+        runs = [(model, pool.submit(output_of, program, f"--seconds={seconds}", *mutant.options, model)) for model in models]
+        try:
+            for model, run in runs:
+                done = run.result()
+                if done.returncode:
+                    return model, why(done.stdout)
+        finally:
+            for _, run in runs:
+                run.cancel()
+    return None
 
 
-def order_mutants(program, include, models, args):
-    where = models_of_sites(program, models, args.jobs)
-    unmodelled, wrong, count = [], [], 0
-    for site in sites(include):
-        place = f"{site.header}:{site.line}"
-        if args.only and not any(place == only or site.header == only for only in args.only):
-            continue
-        if site.number not in where:
-            if site.function not in UNMODELLED:
-                unmodelled.append(f"{place} {site.function}")
-            continue
-        dead = False
-        for weaker in site.weaker():
-            if dead and not (site.operation == "rmw" and weaker in ("acquire", "release")):
-                continue  # weaker still than one that was killed
-            name = f"{site.header} {site.function} {site.operation} {site.order} -> {weaker} (line {site.line})"
-            start = time.monotonic()
-            mutant = Mutant(name, program, [f"--mutant={site.number}:{weaker}"], where[site.number])
-            killer = kill(mutant, args.rounds, args.jobs)
-            wrong += report(re.sub(r" \(line \d+\)", "", name), killer, time.monotonic() - start)
-            dead = dead or bool(killer)
-            count += 1
-    for place in unmodelled:
-        print(f"NOT RUN  {place}: no model executes it")
-    return count, wrong + unmodelled
+def cpu_seconds():
+    """Of all programs run so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
-def patch_mutants(include, models, args):
-    wrong, count = [], 0
-    for name, (header, old, new) in PATCHES.items():
-        if args.only and not any(only == name or only == header for only in args.only):
-            continue
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=BUILD, prefix="mutant-") as place:
-            shutil.copytree(include, Path(place) / "include")
-            path = Path(place) / "include" / "ringbuf" / header
-            text = path.read_text()
-            if text.count(old) != 1:
-                print(f"STALE    {name}: its text is not in {header} once", flush=True)
-                wrong.append(name)
-                continue
-            path.write_text(text.replace(old, new))
-            # explore.cc includes none of the headers
-            program = build(Path(place) / "include", Path(place), args.jobs, reuse=("explore",))
-            killer = kill(Mutant(name, program, [], models), args.rounds, args.jobs)
-            wrong += report(name, killer, time.monotonic() - start)
-            count += 1
-    return count, wrong
+def kill(program, mutant, models, hint, budget, jobs):
+    """Searches until a model fails or the budget is spent. All seconds are of processor time."""
+    start = cpu_seconds()
+    rounds = [([hint], seconds) for seconds in (0.5, 4, 12)] if hint in models else []
+    each = 0.2
+    while budget > 0 and models:
+        each = max(min(each, budget / len(models)), 0.1)
+        rounds.append((models, each))
+        budget -= each * len(models)
+        each *= 3
+    for some, seconds in rounds:
+        if killed := try_all(program, mutant, some, seconds, jobs):
+            return Verdict(killed[0], cpu_seconds() - start, killed[1])
+    return Verdict(None, cpu_seconds() - start)
+
+
+def run_one(program, mutant, models, hint, args):
+    models = models if mutant.models is None else mutant.models
+    if not mutant.patch:
+        return kill(program, mutant, models, hint, args.seconds, args.jobs)
+    with tempfile.TemporaryDirectory(dir=BUILD, prefix="mutant-") as place:
+        return kill(patched(mutant, Path(place), args.jobs), mutant, models, hint, args.seconds, args.jobs)
+
+
+# ---- what is known ----
+
+
+def read_table(path):
+    """Lines of tabs, by their first column."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {cells[0]: cells[1:] for cells in (line.split("\t") for line in lines if line and line[0] != "#")}
+
+
+def digest():
+    """Of all that a result depends on."""
+    files = sorted([*INCLUDE.glob("ringbuf/*.h"), *HERE.glob("*.cc"), *HERE.glob("*.h")])
+    return hashlib.sha1(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def argued():
+    """name: why it may survive, from the table in docs/verification.md."""
+    text = ARGUED.read_text() if ARGUED.exists() else ""
+    return {name: why for names, why in re.findall(r"^\| (`.*?`) \| (.*?) \|$", text, re.M)
+            for name in re.findall(r"`(.*?)`", names)}  # fmt: skip
+
+
+def expected(name, reasons):
+    """The reason that is given for this mutant, or for all of its site."""
+    return reasons.get(name) or reasons.get(name.partition(" -> ")[0])
+
+
+def write_hints(killers):
+    head = "# Which model killed a mutant the last time, and after how many seconds: it is tried first. Written by mutants.py.\n"
+    HINTS.write_text(head + "".join(f"{name}\t{model}\t{seconds}\n" for name, (model, seconds) in killers.items()))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=lambda s: [float(x) for x in s.split(",")], default=[0.5, 2, 8])
+    parser.add_argument("--seconds", type=float, default=60, help="of processor time, for each mutant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--include", type=Path, default=ROOT / "include")
+    parser.add_argument("--only", action="append", default=[], help="mutants with this in their names")
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--no-orders", action="store_true")
-    parser.add_argument("--no-patches", action="store_true")
-    parser.add_argument("only", nargs="*")
     args = parser.parse_args()
 
-    if args.list:
-        for site in sites(args.include):
-            print(site.number, f"{site.header}:{site.line}", site.function, site.operation, site.order)
-        return 0
     try:
-        BUILD.mkdir(parents=True, exist_ok=True)
-        program = build(args.include, jobs=args.jobs)
+        program = build(jobs=args.jobs)
     except BuildError as error:
         sys.exit(str(error))
     models = output_of(program, "--list").stdout.split()
-    failure = kill(Mutant("none", program, [], models), args.rounds[:1], args.jobs)
-    if failure:
-        sys.exit(f"fails without any mutant: {failure}")
-    start, count, wrong = time.monotonic(), 0, []
-    if not args.no_patches:
-        n, w = patch_mutants(args.include, models, args)
-        count, wrong = count + n, wrong + w
-    if not args.no_orders:
-        n, w = order_mutants(program, args.include, models, args)
-        count, wrong = count + n, wrong + w
-    print(f"{count} mutants, {time.monotonic() - start:.0f} s; not as expected: {len(wrong)}")
+    found = sites()
+    where = models_of_sites(program, models, args.jobs)
+    orders = list(order_mutants(found, where))
+    mutants = [*orders, *pair_mutants(orders), *patch_mutants()]
+    unmodelled = sorted({site.name for site in found if site.number not in where})
+    if args.only:
+        mutants = [mutant for mutant in mutants if any(text in mutant.name for text in args.only)]
+    if args.list:
+        print("\n".join(mutant.name for mutant in mutants))
+        return 0
+    if killed := try_all(program, Mutant("none", ""), models, 0.2, args.jobs):
+        sys.exit(f"fails without any mutant: {killed[1]}")
+    return judge(program, mutants, models, unmodelled, args)
+
+
+def judge(program, mutants, models, unmodelled, args):
+    key, reasons, hints = digest(), argued(), read_table(HINTS)
+    kept = {} if args.again else {n: v for n, v in read_table(KEPT).items() if v[0] == key}
+    start, wrong, killers, killed_orders = time.monotonic(), [], {}, {}
+    n_killed = n_argued = 0
+    with open(KEPT, "w") as out:
+        for mutant in mutants:
+            site, _, order = mutant.name.partition(" -> ")
+            if implies(order, killed_orders.get(site, ())):
+                continue  # weaker still than one that was killed
+            if mutant.models == []:
+                continue  # said below
+            if mutant.name in kept:
+                _, killer, seconds, what = kept[mutant.name]
+                verdict = Verdict(killer or None, float(seconds), what)
+            else:
+                hint = hints.get(mutant.name, [None])[0]
+                try:
+                    verdict = run_one(program, mutant, models, hint, args)
+                except (BuildError, ValueError) as error:
+                    print(f"STALE    {mutant.name}: {error}", flush=True)
+                    wrong.append(mutant.name)
+                    continue
+            cells = [mutant.name, key, verdict.killer or "", f"{verdict.seconds:.1f}", verdict.what]
+            print("\t".join(cells), file=out, flush=True)
+            reason = expected(mutant.name, reasons)
+            word = "killed" if verdict.killer else "argued" if reason else "SURVIVED"
+            note = verdict.what or reason or ""
+            print(f"{word:8} {mutant.name:72} {verdict.seconds:6.1f} s  {note}", flush=True)
+            if verdict.killer:
+                killers[mutant.name] = verdict.killer, f"{verdict.seconds:.1f}"
+                killed_orders.setdefault(site, set()).add(order)
+            n_killed += bool(verdict.killer)
+            n_argued += not verdict.killer and bool(reason)
+            if bool(verdict.killer) == bool(reason):
+                wrong.append(mutant.name)
+        # those that this run left out
+        for name, cells in kept.items():
+            if name not in {mutant.name for mutant in mutants}:
+                print("\t".join([name, *cells]), file=out)
+    if not args.only:
+        write_hints(killers)
+        for name in unmodelled:
+            known = expected(name, reasons)
+            print(f"{'not run ' if known else 'NOT RUN '} {name}: {known or 'no model executes it'}")
+            wrong += [] if known else [name]
+    print(
+        f"{n_killed} killed, {n_argued} argued away, {len(unmodelled)} orders in no model, "
+        f"{time.monotonic() - start:.0f} s; not as expected: {len(wrong)}"
+    )
     return 1 if wrong else 0
 
 

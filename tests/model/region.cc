@@ -3,7 +3,7 @@
 
 struct model_region model_region;
 struct model_machine model_machine;
-struct model_orders model_orders = {-1, rl::mo_relaxed, false, {0}};
+struct model_orders model_orders;
 
 /* f(word, kind) for each atomic word of the region. The kinds repeat what layout.h says
  * about who writes what. */
@@ -161,6 +161,21 @@ model_region::build(const struct model_config &cfg, uint32_t n_producers)
 	});
 	for (uint32_t i = 0; i < ch.n_streams; i++)
 		ringbuf_init_stream(&ch, i);
+	for (uint32_t i = 0; i < n_producers; i++)
+		::new ((void *)&certificates[i]) rl::atomic<int>(MODEL_MUTEX_LOCKED);
+	::new ((void *)&right) rl::atomic<int>(MODEL_MUTEX_FREE);
+}
+
+/* Check from here on that no two threads use the slot's ledger without an order between. */
+void
+model_region::check_ledger(int i)
+{
+	for (int j = 0; j < RINGBUF_NESTING_MAX; j++) {
+		ringbuf_atomic_u64 &word = producer(i)->ledger[j].word;
+
+		word.owner = ::new ((void *)owners[n_owners++]) shadow(0);
+		RL_ASSERT(n_owners <= sizeof(owners) / sizeof(owners[0]));
+	}
 }
 
 void
@@ -185,8 +200,11 @@ model_region::destroy(void)
 			ringbuf_subbuf_at(&ch, s, j)->~ringbuf_subbuf();
 		s->~ringbuf_stream();
 	}
-	for (int i = 0; i < (int)ch.n_producers; i++)
+	for (int i = 0; i < (int)ch.n_producers; i++) {
 		producer(i)->~ringbuf_producer_slot();
+		certificates[i].~atomic();
+	}
+	right.~atomic();
 	ch.control->~ringbuf_control();
 	const_cast<struct ringbuf_superblock *>(ch.super)->~ringbuf_superblock();
 }
@@ -220,6 +238,55 @@ model_region::touch(const void *p, size_t len, bool write, rl::debug_info_param 
 		else
 			(void)(*shadow_at(base + g))(info).load();
 	}
+}
+
+/* ---- locks ---- */
+
+bool
+model_region::take_right(void)
+{
+	int was = MODEL_MUTEX_FREE;
+
+	return right.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, $);
+}
+
+void
+model_region::give_right(void)
+{
+	right.store(MODEL_MUTEX_FREE, rl::mo_release, $);
+}
+
+rl::atomic<int> &
+model_region::certificate(const pthread_mutex_t *m)
+{
+	for (uint32_t i = 0; i < ch.n_producers; i++)
+		if (m == &producer((int)i)->certificate)
+			return certificates[i];
+	RL_ASSERT(false);
+	return certificates[0];
+}
+
+int
+model_mutex_trylock(const pthread_mutex_t *m, rl::debug_info_param info)
+{
+	rl::atomic<int> &word = model_region.certificate(m);
+	int was = MODEL_MUTEX_FREE;
+
+	model_step();
+	if (word.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, info))
+		return 0;
+	if (was == MODEL_MUTEX_OWNER_DEAD &&
+	    word.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, info))
+		return EOWNERDEAD;
+	return EBUSY;
+}
+
+int
+model_mutex_unlock(const pthread_mutex_t *m, rl::debug_info_param info)
+{
+	model_step();
+	model_region.certificate(m).store(MODEL_MUTEX_FREE, rl::mo_release, info);
+	return 0;
 }
 
 void

@@ -40,12 +40,20 @@ struct model_config {
 struct model_region {
 	struct ringbuf_channel ch;
 
+	model_region() {}
+	~model_region() {}
 	void build(const struct model_config &cfg, uint32_t n_producers);
 	void destroy(void);
 	void touch(const void *p, size_t len, bool write, rl::debug_info_param info);
 
 	struct ringbuf_stream *stream(uint32_t idx = 0) { return ringbuf_stream_at(&ch, idx); }
 	struct ringbuf_producer_slot *producer(int i) { return ringbuf_producer_slot_at(&ch, (uint32_t)i); }
+	/* All are locked at first: threads have their slots for life, and need not register. */
+	rl::atomic<int> &certificate(const pthread_mutex_t *m);
+	void check_ledger(int i);
+	/* The right to read, as the kernel's lock gives it. */
+	bool take_right(void);
+	void give_right(void);
 
 private:
 	typedef rl::var<int> shadow;
@@ -58,6 +66,12 @@ private:
 	alignas(shadow) unsigned char shadows[n_shadows][sizeof(shadow)];
 	alignas(shadow) unsigned char owners[512][sizeof(shadow)];
 	size_t n_owners;
+	union { /* built and destroyed as the rest is */
+		rl::atomic<int> certificates[MODEL_THREADS_MAX + 1];
+	};
+	union {
+		rl::atomic<int> right;
+	};
 
 	shadow *shadow_at(size_t i) { return reinterpret_cast<shadow *>(shadows[i]); }
 	template <typename S> S *place(uint64_t *off, uint64_t n);

@@ -13,6 +13,8 @@
 #ifndef MODEL_SEAM_H
 #define MODEL_SEAM_H
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
@@ -38,10 +40,10 @@
 #define MODEL_SITES_MAX 1024
 
 struct model_orders {
-	int mutant;                /* the site to weaken, or -1 */
-	rl::memory_order weakened; /* to this */
-	bool strong;               /* all operations sequentially consistent: checks logic alone */
-	unsigned char seen[MODEL_SITES_MAX]; /* executed at least once */
+	bool strong; /* all operations sequentially consistent: checks logic alone */
+	bool weak[MODEL_SITES_MAX];                 /* mutants: this site ... */
+	rl::memory_order weakened[MODEL_SITES_MAX]; /* ... has this order instead */
+	bool seen[MODEL_SITES_MAX];                 /* executed at least once */
 };
 
 extern struct model_orders model_orders;
@@ -49,10 +51,10 @@ extern struct model_orders model_orders;
 inline rl::memory_order
 model_order(rl::memory_order order, int site)
 {
-	model_orders.seen[site] = 1;
+	model_orders.seen[site] = true;
 	if (model_orders.strong)
 		return rl::mo_seq_cst;
-	return site == model_orders.mutant ? model_orders.weakened : order;
+	return model_orders.weak[site] ? model_orders.weakened[site] : order;
 }
 
 /* __COUNTER__ numbers the occurrences in the order of the text; mutants.py reads
@@ -65,7 +67,7 @@ model_order(rl::memory_order order, int site)
 
 /* ---- threads of the model: death, signals, CPUs ---- */
 
-/* Thrown where a thread dies; caught by whoever plays its successor. */
+/* Thrown where a thread dies; caught by model_until_death() (model.h). */
 struct model_death {};
 
 struct model_thread {
@@ -76,6 +78,7 @@ struct model_thread {
 	int migrate_in[2];   /* likewise, goes to the other CPU; and, so many after that, back */
 	uint64_t floor;      /* an early clock read cannot be older than this */
 	bool unchecked;      /* may read words that others own, as statistics do */
+	struct ringbuf_producer_slot *producer; /* records through this one; NULL: its own */
 };
 
 struct model_machine {
@@ -329,6 +332,19 @@ model_futex_wake_all(ringbuf_atomic_u32 *seq, rl::debug_info_param info)
 /* The headers' other words for one thread: a signal strikes only between atomic operations,
  * of which this is one, as it is one instruction or an atomic addition in production. */
 #define ringbuf_signal_fence() ((void)0)
+
+/* ---- robust mutexes: the certificates of producers ---- */
+
+/* One for each producer (region.h). They order as C11's do, and as the kernel does when it
+ * finds the owner dead. */
+enum model_mutex { MODEL_MUTEX_FREE, MODEL_MUTEX_LOCKED, MODEL_MUTEX_OWNER_DEAD };
+
+int model_mutex_trylock(const pthread_mutex_t *m, rl::debug_info_param info);
+int model_mutex_unlock(const pthread_mutex_t *m, rl::debug_info_param info);
+
+#define pthread_mutex_trylock(m) model_mutex_trylock((m), $)
+#define pthread_mutex_unlock(m) model_mutex_unlock((m), $)
+#define pthread_mutex_consistent(m) ((void)(m), 0)
 
 #define ringbuf_futex_wait(seq, expected, deadline) model_futex_wait((seq), (expected), (deadline), $)
 #define ringbuf_futex_wake_all(seq) model_futex_wake_all((seq), $)

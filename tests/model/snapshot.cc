@@ -51,6 +51,19 @@ static void hold_second_by_turns(void) { hold_by_turns(1); }
 static void half(void) { model_write(MODEL_HALF); }
 static void full_half(void) { full(); half(); }
 
+/* Holds the oldest packet alone: two producers then land in one sub-buffer. */
+static void
+hold_first(void)
+{
+	struct ringbuf_stream_reader r;
+
+	ringbuf_stream_reader_init(&model_region.ch, 0, &r);
+	if (ringbuf_get_subbuf(&r, model_region.ch.start_pos) == 0) {
+		model_check_packet(&r);
+		ringbuf_put_subbuf(&r, RINGBUF_PUT_BACK);
+	}
+}
+
 /* The ring is full, and counted, before the threads begin. */
 static void
 fill(void)
@@ -68,6 +81,7 @@ static const struct model models[] = {
 	{"snapshot_by_turns_second", MODEL_OVERWRITE_2, {full, full, hold_second_by_turns}, fill},
 	/* the spare comes back into the ring with two producers in it */
 	{"snapshot_spare_shared", MODEL_OVERWRITE_2, {full_half, half, snapshot}, fill},
+	{"enter_two", MODEL_OVERWRITE_2, {half, half, hold_first}, fill},
 	{"snapshot_of_full_ring_once", MODEL_OVERWRITE_2, {full_twice, snapshot}, fill},
 };
 MODEL_TABLE(models);
