@@ -573,7 +573,7 @@ ringbuf_close_stream(const struct ringbuf_channel *ch, struct ringbuf_producer_s
 			if (ringbuf_flush(ch, producer, stream_idx, 0))
 				return;
 		} else if (ringbuf_cas(&s->produced, &word, ringbuf_word_retagged(word, ringbuf_pos(word)),
-				       RINGBUF_ACQ_REL, RINGBUF_RELAXED)) {
+				       RINGBUF_RELEASE, RINGBUF_RELAXED)) {
 			return;
 		}
 	}

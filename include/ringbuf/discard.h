@@ -177,10 +177,10 @@ ringbuf_roll_back(const struct ringbuf_channel *ch, struct ringbuf_reservation *
 		return 0;
 	ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_UNDOING, r->stream_idx, r->pos);
 	RINGBUF_TESTPOINT(discard_undoing);
-	/* O1 acq_rel: release, my writes to the bytes precede their next owner's. The
-	 * new tag makes every swap fail whose clock was read before this. */
+	/* O1 release: my writes to the bytes precede their next owner's. It reads what I
+	 * stored myself. The new tag makes every swap fail whose clock was read before this. */
 	return ringbuf_cas(&r->stream->produced, &word, ringbuf_word_retagged(word, r->pos),
-			   RINGBUF_ACQ_REL, RINGBUF_RELAXED);
+			   RINGBUF_RELEASE, RINGBUF_RELAXED);
 }
 
 /*

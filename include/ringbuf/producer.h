@@ -355,11 +355,8 @@ RINGBUF_INLINE uint32_t
 ringbuf_space_wanted(const struct ringbuf_channel *ch, uint32_t stream_idx)
 {
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
-	uint32_t seq = ringbuf_wait_prepare(&s->space_seq, &s->space_wanted);
 
-	/* O8 seq_cst: the next try sees a state set before. Pairs with ringbuf_set_state. */
-	(void)ringbuf_load(&ch->control->state, RINGBUF_SEQ_CST);
-	return seq;
+	return ringbuf_wait_prepare(&s->space_seq, &s->space_wanted);
 }
 
 /* Sleep until the stream's reader has released a packet, the state has changed, a step or
@@ -370,7 +367,8 @@ ringbuf_wait_for_space(const struct ringbuf_channel *ch, uint32_t stream_idx, ui
 {
 	uint64_t step = ringbuf_deadline(RINGBUF_WAIT_STEP_NS);
 
-	/* O8 seq_cst: the tries before may have seen an old state. Pairs with ringbuf_set_state. */
+	/* O8 seq_cst: the try before may have seen an old state, the next one will not. Pairs
+	 * with ringbuf_set_state. */
 	if (ringbuf_load(&ch->control->state, RINGBUF_SEQ_CST))
 		return 0;
 	return ringbuf_futex_wait(&ringbuf_stream_at(ch, stream_idx)->space_seq, seq,

@@ -126,7 +126,7 @@ ringbuf_unhold(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint6
 	/* O5 release: my loads of the packet precede its reuse. Pairs with
 	 * ringbuf_enter_slow. The reader alone clears HELD while the pass stands. */
 	if (ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) &&
-	    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref) | flag, RINGBUF_ACQ_REL,
+	    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref) | flag, RINGBUF_RELEASE,
 			RINGBUF_RELAXED))
 		return 1;
 	/* relaxed: the reader's own, offered to producers by the next hold (O5) */
@@ -232,10 +232,10 @@ ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
 	ringbuf_store(&s->hold, RINGBUF_HOLD_VALID | idx, RINGBUF_RELEASE);
 	RINGBUF_TESTPOINT(reader_holding);
 	spare = ringbuf_load(&s->spare, RINGBUF_RELAXED); /* the reader's own */
-	/* O5 acq_rel: acquire as above; release: my loads of the spare precede its use by
-	 * whoever laps. Pairs with ringbuf_enter_slow. */
+	/* O5 release: my loads of the spare precede its use by whoever laps. Pairs with
+	 * ringbuf_enter_slow. */
 	if (!ringbuf_cas(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, &ref, ringbuf_ref_held(ref, spare),
-			 RINGBUF_ACQ_REL, RINGBUF_RELAXED)) {
+			 RINGBUF_RELEASE, RINGBUF_RELAXED)) {
 		ringbuf_release_hold(s);
 		return -ESTALE; /* only a producer lapping it can have changed the word */
 	}
@@ -267,10 +267,10 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 		struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, s, p->pos);
 		uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED);
 
-		/* O5 acq_rel: as in ringbuf_unhold; lapped packets must be counted before they
+		/* O5 release: as in ringbuf_unhold; lapped packets must be counted before they
 		 * are spare. relaxed load: the swap checks it */
 		if (ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(r->ch, p->pos) &&
-		    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_ACQ_REL,
+		    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_RELEASE,
 				RINGBUF_RELAXED)) {
 			ringbuf_release_hold(s);
 			return;

@@ -172,8 +172,9 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 	ringbuf_store(&r->entry->discarded, m->discarded, RINGBUF_RELAXED); /* read of the dead */
 	ringbuf_ledger_claim(r->entry, word, r->size, r->timestamp);
 	r->word = ringbuf_word_at(m->word, m->next);
-	/* O1 acq_rel: as in the fast path. */
-	if (!ringbuf_cas(&s->produced, &m->word, r->word, RINGBUF_ACQ_REL, RINGBUF_RELAXED))
+	/* O1 release: what the load above and the slot's words (O3, O4) told me, to all who
+	 * land in this sub-buffer; and as in the fast path. */
+	if (!ringbuf_cas(&s->produced, &m->word, r->word, RINGBUF_RELEASE, RINGBUF_RELAXED))
 		return -EAGAIN;
 	RINGBUF_TESTPOINT(reserve_claimed_slow);
 	return 0;
@@ -256,7 +257,8 @@ ringbuf_reserve_with(const struct ringbuf_client *client, const struct ringbuf_c
 	cpu = per_cpu ? ringbuf_cpu() : 0;
 	r->stream_idx = per_cpu ? ringbuf_stream_of_cpu(ch, cpu) : 0;
 	r->stream = s = ringbuf_stream_at(ch, r->stream_idx);
-	/* O1 acquire: also keeps the compiler from reading the clock first. */
+	/* O1 acquire: what whoever opened this sub-buffer had seen (O3, O4), so its bytes
+	 * are free. Also keeps the compiler from reading the clock first. */
 	word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE);
 	off = ringbuf_subbuf_off(&ch->geometry, word);
 	r->timestamp = per_cpu && !ch->cpus_share ? ringbuf_clock_early(ch) : ringbuf_clock_ordered(ch);
@@ -274,11 +276,10 @@ ringbuf_reserve_with(const struct ringbuf_client *client, const struct ringbuf_c
 			     ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, r->pos),
 			     r->size, r->timestamp);
 	r->word = word + r->size;
-	/* O1 acquire: what whoever opened this sub-buffer had seen (O3, O4), so its
-	 * bytes are free. O1 release: that again, and my claim in the ledger, to
-	 * whoever sees the position moved. Pairs with itself and with the loads of
-	 * `produced`. */
-	if (RINGBUF_UNLIKELY(!ringbuf_cas(&s->produced, &word, r->word, RINGBUF_ACQ_REL,
+	/* O1 release: my claim in the ledger, to whoever sees the position moved. Pairs
+	 * with the loads of `produced`. The load above has acquired what this reads: a
+	 * position comes back under another tag only. */
+	if (RINGBUF_UNLIKELY(!ringbuf_cas(&s->produced, &word, r->word, RINGBUF_RELEASE,
 					  RINGBUF_RELAXED)))
 		return ringbuf_reserve_slow(client, ch, r);
 	RINGBUF_TESTPOINT(reserve_claimed);

@@ -263,8 +263,8 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 	ringbuf_store(&entry->discarded, m.discarded, RINGBUF_RELAXED); /* read of the dead */
 	ringbuf_ledger_claim(entry, ringbuf_ledger_word(RINGBUF_LEDGER_FLUSHING, stream_idx, m.pos),
 			     ringbuf_subbuf_size(g) - off, m.timestamp);
-	/* O1 acq_rel: as in ringbuf_reserve. */
-	if (!ringbuf_cas(&s->produced, &m.word, ringbuf_word_at(m.word, m.next), RINGBUF_ACQ_REL,
+	/* O1 release: as in ringbuf_reserve_try. */
+	if (!ringbuf_cas(&s->produced, &m.word, ringbuf_word_at(m.word, m.next), RINGBUF_RELEASE,
 			 RINGBUF_RELAXED))
 		return -EAGAIN;
 	RINGBUF_TESTPOINT(flush_claimed);

@@ -5,7 +5,7 @@
  * blocking channel until there is room. Each uses a pair of words: `wanted`,
  * set by the sleeper, and `seq`, the futex.
  *
- * Ordering O8 (a Dekker pair, hence seq_cst on all four): the sleeper stores
+ * Ordering O8 (a Dekker pair, hence seq_cst on both stores and both loads): the sleeper stores
  * `wanted`, then looks at the ring again; the waker changes the ring, then
  * looks at `wanted`. At least one sees the other. The waker clears `wanted`, so
  * a sleeper that was killed costs one needless wake-up and no more. Ordering O14:
@@ -83,7 +83,7 @@ ringbuf_wait_wake(ringbuf_atomic_u32 *seq, ringbuf_atomic_u32 *wanted)
 	/* O8 seq_cst: after my change of the ring. Pairs with wait_prepare. */
 	if (RINGBUF_LIKELY(!ringbuf_load(wanted, RINGBUF_SEQ_CST)))
 		return;
-	ringbuf_store(wanted, 0, RINGBUF_SEQ_CST);
+	ringbuf_store(wanted, 0, RINGBUF_RELAXED); /* by O14 */
 	/* O14 release: that clearing. Pairs with the load in wait_prepare. */
 	ringbuf_add(seq, 1, RINGBUF_RELEASE);
 	ringbuf_futex_wake_all(seq);
