@@ -36,10 +36,11 @@ ringbuf_next_schema(const struct ringbuf_channel *ch, uint64_t *off, struct ring
 	/* O12 acquire: the entries below `used` are complete. Pairs with ringbuf_append_schema. */
 	uint64_t used = ringbuf_load(&ch->control->schema_used, RINGBUF_ACQUIRE), texts;
 	struct ringbuf_schema_entry e;
-	const uint8_t *at = ch->base + ch->schema_off + *off;
+	const uint8_t *at;
 
 	if (used > ch->schema_size || *off > used || used - *off < sizeof(e))
 		return 0;
+	at = ch->base + ch->schema_off + *off;
 	memcpy(&e, at, sizeof(e)); /* once: what is checked is what is used */
 	texts = (uint64_t)e.name_size + e.contexts_size + e.fields_size;
 	if (e.size > used - *off || e.size % 8 || texts + sizeof(e) > e.size)
@@ -70,7 +71,7 @@ ringbuf_append_schema(const struct ringbuf_channel *ch, const struct ringbuf_sch
 {
 	uint64_t used = ringbuf_load(&ch->control->schema_used, RINGBUF_RELAXED); /* locked */
 	struct ringbuf_schema_entry e;
-	uint8_t *at = ch->base + ch->schema_off + used;
+	uint8_t *at;
 
 	memset(&e, 0, sizeof(e));
 	e.size = (uint32_t)ringbuf_align_up(
@@ -81,6 +82,7 @@ ringbuf_append_schema(const struct ringbuf_channel *ch, const struct ringbuf_sch
 	e.fields_size = s->fields_size;
 	if (used > ch->schema_size || e.size > ch->schema_size - used)
 		return -ENOSPC;
+	at = ch->base + ch->schema_off + used;
 	memcpy(at, &e, sizeof(e));
 	memcpy(at + sizeof(e), s->name, s->name_size);
 	memcpy(at + sizeof(e) + s->name_size, s->contexts, s->contexts_size);

@@ -9,6 +9,7 @@ and prints, for each case, `ok NAME`, `ok NAME # SKIP reason` or `not ok NAME: r
 case failed. Each case is one pytest item; one more item compiles the program with clang, whose warnings differ.
 
 CC chooses the compiler, RINGBUF_CFLAGS adds flags (sanitizers, say); each combination builds in a directory of its own.
+RINGBUF_EMULATOR is a command that runs programs of another processor.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CC = shlex.split(os.environ.get("CC") or "cc")
+EMULATOR = shlex.split(os.environ.get("RINGBUF_EMULATOR", ""))
 EXTRA = shlex.split(os.environ.get("RINGBUF_CFLAGS", ""))
 CFLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Iinclude", "-Itests/c", "-pthread", *EXTRA]
 
@@ -83,7 +85,7 @@ class CProgram(pytest.File):
 
 
 def list_cases(program):
-    listing = subprocess.run([program, "--list"], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    listing = subprocess.run([*EMULATOR, program, "--list"], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
     cases = listing.stdout.split()
     if not cases or len(cases) != len(set(cases)):
         raise CaseFailed(f"{program.name} --list printed no cases, or one twice: {cases}")
@@ -114,7 +116,8 @@ class CCase(CItem):
         program = self.parent.program.result()
         # A file, not a pipe: it can be read after a time-out, and no grandchild holds it open.
         with tempfile.TemporaryFile("w+", errors="replace") as log:
-            child = subprocess.Popen([program, self.name], cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+            command = [*EMULATOR, program, self.name]
+            child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
             try:
                 child.wait()
             finally:  # with all that it forked

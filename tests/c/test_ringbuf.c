@@ -49,6 +49,7 @@ compile_each(const char *compiler, const char *language)
 	GT(found.gl_pathc, 15);
 	for (size_t i = 0; i < found.gl_pathc; i++)
 		compile(compiler, language, strrchr(found.gl_pathv[i], '/') + 1);
+	globfree(&found);
 }
 
 TEST(each_header_may_come_first)

@@ -179,6 +179,7 @@ TEST(a_signal_that_flushes_or_finalizes_at_any_access)
 		sim.signal_op = ops[i];
 		sim.unordered = 1;
 		sim_explore(0);
+		sim_destroy();
 	}
 }
 

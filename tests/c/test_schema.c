@@ -77,6 +77,7 @@ TEST(a_declaration_without_a_name_or_too_long_is_refused)
 	EQ(ringbuf_declare_event(ch, text, text, text), 0);
 	EQ(count_schemas(ch), 1);
 	EQ(ringbuf_declare_event(ch, text, text, text), 0);
+	free(text);
 }
 
 TEST(a_full_area_refuses_and_stays_as_it_was)
