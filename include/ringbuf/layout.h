@@ -182,7 +182,7 @@ struct ringbuf_stream {
 	uint32_t index, cpu;                 /* C */
 	/* Whoever has the repair lock: torn records are counted once, however often it dies. */
 	ringbuf_atomic_u64 repair_pos;       /* the sub-buffer under repair | RINGBUF_HOLD_VALID */
-	ringbuf_atomic_u64 repair_torn;      /* lost[TORN] before that */
+	ringbuf_atomic_u64 repair_torn;      /* lost[TORN] once that is complete */
 
 	RINGBUF_ALIGNED uint64_t map_state[8]; /* the mapped consumer's */
 };

@@ -6,8 +6,9 @@
  * got, in one 64-bit word, so that a repairer never pairs an old state with a
  * new position. Plain stores to the thread's own cache lines.
  *
- * Ordering O7: the idle store releases, and the repairer's scan acquires: an
- * entry seen idle means that its record's count is seen too. All earlier
+ * Ordering O7: the store by which an entry leaves a sub-buffer (it goes idle, or
+ * on to the next one) releases, and the repairer's scan acquires: an entry seen
+ * elsewhere, then or later, means that its counts are seen too. The other
  * stores may be relaxed: the claiming store is published by the release of the
  * position's swap (O1), and a dead thread's stores by its death (the
  * certificate's lock). A thread dies between two instructions, so only the
@@ -94,6 +95,15 @@ ringbuf_ledger_set(struct ringbuf_ledger_entry *e, enum ringbuf_ledger_state sta
 {
 	ringbuf_store(&e->word, ringbuf_ledger_word(state, stream_idx, pos),
 		      RINGBUF_RELAXED); /* O7: read of the dead, or to find me alive */
+}
+
+/* A claim that crossed a boundary is carried out: what is left of it is the record at `pos`. */
+RINGBUF_INLINE void
+ringbuf_ledger_land(struct ringbuf_ledger_entry *e, uint32_t stream_idx, uint64_t pos)
+{
+	/* O7 release: whoever sees that I have left the sub-buffer before sees what I counted
+	 * there. Pairs with ringbuf_slot_concerns. */
+	ringbuf_store(&e->word, ringbuf_ledger_word(RINGBUF_LEDGER_OWNED, stream_idx, pos), RINGBUF_RELEASE);
 }
 
 RINGBUF_INLINE void

@@ -69,6 +69,17 @@ struct ringbuf_repair {
 	uint64_t effect;
 };
 
+/* Is the sub-buffer that begins at `begin` delivered, on the pass of `begin` or a later one? */
+RINGBUF_FUNC int
+ringbuf_is_done(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t begin)
+{
+	uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	uint64_t delivered = ringbuf_load(&ringbuf_slot_at(ch, s, begin)->delivered, RINGBUF_ACQUIRE); /* O3 */
+
+	return ringbuf_is_delivered(ch, delivered, begin) ||
+	       ringbuf_pos_diff(produced, begin) > (int64_t)ringbuf_ring_size(&ch->geometry);
+}
+
 /* ---- who is suspected ---- */
 
 RINGBUF_INLINE int
@@ -364,24 +375,39 @@ ringbuf_repair_records(const struct ringbuf_repair *r, uint32_t idx, uint64_t *r
 	return torn;
 }
 
-/* Add to lost[TORN], once for this sub-buffer, however often the repairer dies. All relaxed: under the
- * repair lock; a thread dies between two instructions, and the fences keep those in order. */
+/*
+ * Torn records are counted once, however often a repairer dies: what lost[TORN]
+ * is going to be is noted before the swap that completes the sub-buffer, and
+ * becomes so after it; whoever comes next finds by the counter whether the swap
+ * was done. All relaxed: under the repair lock. A thread dies between two
+ * instructions, and the fences keep those in order.
+ */
 RINGBUF_FUNC void
-ringbuf_count_torn(const struct ringbuf_repair *r, uint64_t torn)
+ringbuf_note_torn(const struct ringbuf_repair *r, uint64_t torn)
 {
-	struct ringbuf_stream *s = r->s;
-	uint64_t tag = r->begin | RINGBUF_HOLD_VALID;
+	uint64_t before = ringbuf_load(&r->s->lost[RINGBUF_LOST_TORN], RINGBUF_RELAXED);
 
-	if (ringbuf_load(&s->repair_pos, RINGBUF_RELAXED) != tag) {
-		ringbuf_store(&s->repair_torn, ringbuf_load(&s->lost[RINGBUF_LOST_TORN], RINGBUF_RELAXED),
+	ringbuf_store(&r->s->repair_torn, before + torn, RINGBUF_RELAXED);
+	ringbuf_signal_fence();
+	RINGBUF_TESTPOINT(repair_noting_torn);
+	ringbuf_store(&r->s->repair_pos, r->begin | RINGBUF_HOLD_VALID, RINGBUF_RELAXED);
+}
+
+RINGBUF_FUNC void
+ringbuf_count_torn(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
+{
+	uint64_t tag = ringbuf_load(&s->repair_pos, RINGBUF_RELAXED), begin = ringbuf_pos(tag);
+	/* relaxed: the repairers' alone, since all producers in it were dead */
+	uint64_t committed = ringbuf_load(&ringbuf_slot_at(ch, s, begin)->committed, RINGBUF_RELAXED);
+
+	if (!(tag & RINGBUF_HOLD_VALID))
+		return;
+	if (ringbuf_is_delivered(ch, committed, begin) || ringbuf_is_done(ch, s, begin))
+		ringbuf_store(&s->lost[RINGBUF_LOST_TORN], ringbuf_load(&s->repair_torn, RINGBUF_RELAXED),
 			      RINGBUF_RELAXED);
-		ringbuf_signal_fence();
-		ringbuf_store(&s->repair_pos, tag, RINGBUF_RELAXED);
-		ringbuf_signal_fence();
-	}
-	RINGBUF_TESTPOINT(repair_counting_torn);
-	ringbuf_store(&s->lost[RINGBUF_LOST_TORN], ringbuf_load(&s->repair_torn, RINGBUF_RELAXED) + torn,
-		      RINGBUF_RELAXED);
+	ringbuf_signal_fence();
+	RINGBUF_TESTPOINT(repair_torn_counted);
+	ringbuf_store(&s->repair_pos, 0, RINGBUF_RELAXED);
 }
 
 /* Everything but the counter. Returns what to add to it. */
@@ -401,7 +427,7 @@ ringbuf_repair_contents(struct ringbuf_repair *r, uint32_t idx)
 		ringbuf_repair_header(r, idx, opener->timestamp);
 	if (closer)
 		ringbuf_repair_close(r, closer);
-	ringbuf_count_torn(r, torn);
+	ringbuf_note_torn(r, torn);
 	return r->missing + records * RINGBUF_ONE_RECORD;
 }
 
@@ -426,7 +452,7 @@ ringbuf_give_up_contents(struct ringbuf_repair *r, uint32_t idx)
 	if (closer)
 		ringbuf_repair_close(r, closer);
 	ringbuf_store(&r->slot->close_size, r->ch->packet_header_size, RINGBUF_RELAXED); /* O2, by the swap */
-	ringbuf_count_torn(r, torn);
+	ringbuf_note_torn(r, torn);
 	return r->missing - counted * RINGBUF_ONE_RECORD;
 }
 
@@ -447,21 +473,11 @@ ringbuf_repair_count(struct ringbuf_repair *r)
 		return -EAGAIN;
 	r->committed += amount;
 	RINGBUF_TESTPOINT(repair_counted);
+	ringbuf_count_torn(r->ch, r->s);
 	return 0;
 }
 
 /* ---- clearing up ---- */
-
-/* Is the sub-buffer that begins at `begin` delivered, on the pass of `begin` or a later one? */
-RINGBUF_FUNC int
-ringbuf_is_done(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t begin)
-{
-	uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
-	uint64_t delivered = ringbuf_load(&ringbuf_slot_at(ch, s, begin)->delivered, RINGBUF_ACQUIRE); /* O3 */
-
-	return ringbuf_is_delivered(ch, delivered, begin) ||
-	       ringbuf_pos_diff(produced, begin) > (int64_t)ringbuf_ring_size(&ch->geometry);
-}
 
 /* A dead producer's word with no meaning any more: what it speaks of is delivered, or never happened. */
 RINGBUF_FUNC int
@@ -526,6 +542,7 @@ ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 		return -EAGAIN;
 	if (ringbuf_is_done(ch, r.s, begin))
 		return 1;
+	ringbuf_count_torn(ch, r.s); /* what a dead repairer had not */
 	ret = ringbuf_scan_ledgers(&r);
 	if (ret)
 		return ret;
@@ -546,8 +563,6 @@ ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 	ringbuf_deliver(ch->client, ch, r.s, stream_idx, begin, r.committed);
 	RINGBUF_TESTPOINT(repair_delivered);
 	ringbuf_clear_settled(ch);
-	/* relaxed, after the entries: the next repair of another sub-buffer does not look at it */
-	ringbuf_store(&r.s->repair_pos, 0, RINGBUF_RELAXED);
 	RINGBUF_TESTPOINT(repair_cleared);
 	return 1;
 }
@@ -684,6 +699,7 @@ ringbuf_repair(const struct ringbuf_channel *ch)
 		uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
 		uint64_t pos = ringbuf_oldest_begin(g, produced), end = ringbuf_subbuf_begin(g, produced);
 
+		ringbuf_count_torn(ch, s);
 		for (; pos != end; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g)))
 			if (!ringbuf_is_done(ch, s, pos))
 				repaired += ringbuf_repair_locked(ch, i, pos) > 0;

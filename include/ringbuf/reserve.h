@@ -208,7 +208,7 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 		return ringbuf_refuse(r->stream, ret == -EIO ? RINGBUF_LOST_WRAP : RINGBUF_LOST_FULL);
 	}
 	ringbuf_carry_out(client, ch, r->stream, r->stream_idx, &m);
-	ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_OWNED, r->stream_idx, r->pos);
+	ringbuf_ledger_land(r->entry, r->stream_idx, r->pos);
 	RINGBUF_TESTPOINT(reserve_owned_slow);
 	ringbuf_begin_record(client, ch, r);
 	return 0;

@@ -143,7 +143,12 @@ model_flush(unsigned int flags, uint32_t stream_idx)
 void
 model_bury(void)
 {
-	model_region.certificate(&model_producer()->certificate).store(MODEL_MUTEX_OWNER_DEAD, rl::mo_release, $);
+	model_region.bury(&model_producer()->certificate);
+	for (auto &held : model_self().held) {
+		if (held)
+			model_region.bury(held);
+		held = NULL;
+	}
 }
 
 /* ---- reading ---- */
@@ -403,6 +408,8 @@ model_finish(void)
 	for (int cause = RINGBUF_LOST_FULL; cause <= RINGBUF_LOST_SLOTS; cause++)
 		lost += model_log.lost[cause];
 
+	if (model_log.died)
+		RL_ASSERT(ringbuf_repair(ch) >= 0);
 	for (uint32_t i = 0; i < ch->n_streams; i++)
 		RL_ASSERT(ringbuf_flush(ch, producer, i, 0) == 0);
 	ringbuf_channel_stats(ch, &st);
@@ -417,8 +424,8 @@ model_finish(void)
 			ringbuf_put_subbuf(&r, RINGBUF_PUT_BACK);
 		while (model_read(&r) == 0)
 			RL_ASSERT(!model_log.ended);
-		RL_ASSERT(model_log.died || ringbuf_is_drained(&r));
-		check_time(i, lost);
+		RL_ASSERT(ringbuf_is_drained(&r));
+		check_time(i, lost + ringbuf_load(&model_region.stream(i)->lost[RINGBUF_LOST_TORN], rl::mo_relaxed));
 		check_subbufs(i);
 	}
 
@@ -432,8 +439,13 @@ model_finish(void)
 			RL_ASSERT(record->reads <= 1);
 			unread += !record->reads;
 		}
-	if (model_log.died)
+	if (model_log.died) {
+		/* one record was in flight: perhaps torn, perhaps whole, perhaps it never was */
+		RL_ASSERT(st.written == st.read + st.overrun + st.unread + st.lost[RINGBUF_LOST_TORN]);
+		RL_ASSERT(st.read == model_log.read && st.lost[RINGBUF_LOST_TORN] <= 1);
+		RL_ASSERT(unread <= st.overrun + 1);
 		return;
+	}
 	check_identities(&st, committed);
 	RL_ASSERT(st.unread == 0);
 	RL_ASSERT(unread == st.overrun);

@@ -58,7 +58,7 @@ struct model_log {
 	struct model_packet packets[MODEL_STREAMS_MAX][MODEL_PACKETS_MAX];
 	uint64_t read;   /* records in packets that were released as read */
 	bool ended;      /* a reader was told that nothing will follow */
-	bool died;       /* a producer died over a record: nobody repairs that here */
+	bool died;       /* a producer did, over one record at the most */
 	int scratch[8];  /* a model's own, 0 at first */
 };
 

@@ -31,6 +31,8 @@ model_region::each_stream_word(struct ringbuf_stream *s, F f)
 	f(s->custom_timestamp, MODEL_SHARED);
 	f(s->space_seq, MODEL_SHARED);
 	f(s->space_wanted, MODEL_SHARED);
+	f(s->repair_pos, MODEL_OWNED);
+	f(s->repair_torn, MODEL_OWNED);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t pos = (uint64_t)i << MODEL_ORDER;
 		struct ringbuf_slot *slot = ringbuf_slot_at(&ch, s, pos);
@@ -70,14 +72,16 @@ model_region::each_word(F f)
 	f(ch.control->state, MODEL_SHARED);
 	f(ch.control->data_seq, MODEL_SHARED);
 	f(ch.control->data_wanted, MODEL_SHARED);
-	for (int i = 0; i < (int)ch.n_producers; i++) {
+	f(ch.control->producers_used, MODEL_PRIVATE);
+	f(ch.control->repair_after, MODEL_PRIVATE);
+	for (int i = 0; i <= (int)ch.n_producers; i++) {
 		struct ringbuf_producer_slot *p = producer(i);
 
 		for (int j = 0; j < RINGBUF_NESTING_MAX; j++) {
 			f(p->ledger[j].word, MODEL_PRIVATE);
 			f(p->ledger[j].timestamp, MODEL_PRIVATE);
 			f(p->ledger[j].size, MODEL_PRIVATE);
-			f(p->ledger[j].record, MODEL_PRIVATE);
+			f(p->ledger[j].discarded, MODEL_PRIVATE);
 		}
 		f(p->lost_disabled, MODEL_PRIVATE);
 	}
@@ -133,7 +137,7 @@ model_region::build(const struct model_config &cfg, uint32_t n_producers)
 	memset(super->uuid, 0xab, sizeof(super->uuid));
 	ch.control = place<struct ringbuf_control>(&off, 1);
 	ch.producers_off = off;
-	place<struct ringbuf_producer_slot>(&off, n_producers);
+	place<struct ringbuf_producer_slot>(&off, n_producers + 1);
 	ch.streams_off = off;
 	for (uint32_t i = 0; i < ch.n_streams; i++) {
 		uint64_t begin = off;
@@ -161,8 +165,9 @@ model_region::build(const struct model_config &cfg, uint32_t n_producers)
 	});
 	for (uint32_t i = 0; i < ch.n_streams; i++)
 		ringbuf_init_stream(&ch, i);
-	for (uint32_t i = 0; i < n_producers; i++)
-		::new ((void *)&certificates[i]) rl::atomic<int>(MODEL_MUTEX_LOCKED);
+	for (uint32_t i = 0; i <= n_producers; i++)
+		::new ((void *)&certificates[i]) rl::atomic<int>(i < n_producers ? MODEL_MUTEX_LOCKED : MODEL_MUTEX_FREE);
+	ringbuf_store(&ch.control->producers_used, n_producers, rl::mo_relaxed);
 	::new ((void *)&right) rl::atomic<int>(MODEL_MUTEX_FREE);
 }
 
@@ -200,7 +205,7 @@ model_region::destroy(void)
 			ringbuf_subbuf_at(&ch, s, j)->~ringbuf_subbuf();
 		s->~ringbuf_stream();
 	}
-	for (int i = 0; i < (int)ch.n_producers; i++) {
+	for (int i = 0; i <= (int)ch.n_producers; i++) {
 		producer(i)->~ringbuf_producer_slot();
 		certificates[i].~atomic();
 	}
@@ -259,11 +264,27 @@ model_region::give_right(void)
 rl::atomic<int> &
 model_region::certificate(const pthread_mutex_t *m)
 {
-	for (uint32_t i = 0; i < ch.n_producers; i++)
+	for (uint32_t i = 0; i <= ch.n_producers; i++)
 		if (m == &producer((int)i)->certificate)
 			return certificates[i];
 	RL_ASSERT(false);
 	return certificates[0];
+}
+
+static const pthread_mutex_t **
+held_place(const pthread_mutex_t *m)
+{
+	for (auto &held : model_self().held)
+		if (held == m)
+			return &held;
+	return NULL;
+}
+
+/* Its owner is dead: the kernel says so. */
+void
+model_region::bury(const pthread_mutex_t *m)
+{
+	certificate(m).store(MODEL_MUTEX_OWNER_DEAD, rl::mo_release, $);
 }
 
 int
@@ -274,17 +295,24 @@ model_mutex_trylock(const pthread_mutex_t *m, rl::debug_info_param info)
 
 	model_step();
 	if (word.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, info))
-		return 0;
-	if (was == MODEL_MUTEX_OWNER_DEAD &&
-	    word.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, info))
-		return EOWNERDEAD;
-	return EBUSY;
+		was = 0;
+	else if (was == MODEL_MUTEX_OWNER_DEAD &&
+		 word.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, info))
+		was = EOWNERDEAD;
+	else
+		return EBUSY;
+	*held_place(NULL) = m;
+	return was;
 }
 
 int
 model_mutex_unlock(const pthread_mutex_t *m, rl::debug_info_param info)
 {
+	const pthread_mutex_t **place = held_place(m);
+
 	model_step();
+	if (place)
+		*place = NULL;
 	model_region.certificate(m).store(MODEL_MUTEX_FREE, rl::mo_release, info);
 	return 0;
 }

@@ -50,6 +50,7 @@ struct model_region {
 	struct ringbuf_producer_slot *producer(int i) { return ringbuf_producer_slot_at(&ch, (uint32_t)i); }
 	/* All are locked at first: threads have their slots for life, and need not register. */
 	rl::atomic<int> &certificate(const pthread_mutex_t *m);
+	void bury(const pthread_mutex_t *m);
 	void check_ledger(int i);
 	/* The right to read, as the kernel's lock gives it. */
 	bool take_right(void);
@@ -67,7 +68,7 @@ private:
 	alignas(shadow) unsigned char owners[512][sizeof(shadow)];
 	size_t n_owners;
 	union { /* built and destroyed as the rest is */
-		rl::atomic<int> certificates[MODEL_THREADS_MAX + 1];
+		rl::atomic<int> certificates[MODEL_THREADS_MAX + 2]; /* one for the test, and the repairer's */
 	};
 	union {
 		rl::atomic<int> right;

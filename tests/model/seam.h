@@ -78,6 +78,7 @@ struct model_thread {
 	int migrate_in[2];   /* likewise, goes to the other CPU; and, so many after that, back */
 	uint64_t floor;      /* an early clock read cannot be older than this */
 	bool unchecked;      /* may read words that others own, as statistics do */
+	const pthread_mutex_t *held[4]; /* certificates that it has locked itself */
 	struct ringbuf_producer_slot *producer; /* records through this one; NULL: its own */
 };
 
@@ -175,7 +176,7 @@ public:
 	}
 
 	unsigned char kind;
-	rl::var<int> *owner; /* shadow of a MODEL_OWNED word: finds races on it */
+	rl::var<int> *owner; /* shadow of a word: finds races on it, between writes alone if it is no MODEL_OWNED */
 	mutable rl::atomic<T> word;
 
 private:
@@ -187,7 +188,7 @@ private:
 			model_step();
 			if (a.owner && !model_self().unchecked && write)
 				(*a.owner)(info).store(0);
-			else if (a.owner && !model_self().unchecked)
+			else if (a.owner && a.kind == MODEL_OWNED && !model_self().unchecked)
 				(void)(*a.owner)(info).load();
 			quiet = model_machine.quiet && a.kind != MODEL_SHARED;
 			if (quiet)
