@@ -127,7 +127,7 @@ cdef class ContextBlock:
     cdef _Fields fields
     cdef tuple providers
 
-    def __init__(self, fields, providers, enum_classes):
+    def __cinit__(self, fields, providers, enum_classes):
         self.fields = _Fields(fields, enum_classes)
         self.providers = tuple(providers)
 
@@ -197,11 +197,9 @@ cdef class Event:
     cdef readonly str name
     cdef readonly object schema
 
-    def __cinit__(self):
-        self.vectorcall = <vectorcallfunc>_call_event
-
-    def __init__(self, Channel channel not None, schema, fields, enum_classes, contexts):
+    def __cinit__(self, Channel channel not None, schema, fields, enum_classes, contexts):
         """`schema`: schema.EventSchema with the declared id; `contexts`: ContextBlock or None."""
+        self.vectorcall = <vectorcallfunc>_call_event
         self.channel = channel
         self.schema = schema
         self.name = schema.name
@@ -334,8 +332,8 @@ cdef bint _record_now(Event event, Channel channel, PyObject *const *args, ringb
 
 
 cdef _make_events_callable():
-    cdef Event sample = Event.__new__(Event)
-    cdef Py_ssize_t offset = <char *>&sample.vectorcall - <char *><PyObject *>sample
+    cdef PyObject *nothing = NULL
+    cdef Py_ssize_t offset = <Py_ssize_t>&(<Event>nothing).vectorcall  # in every event
     ringbuf_enable_vectorcall(<PyObject *>Event, offset)
 
 

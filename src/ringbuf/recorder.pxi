@@ -66,13 +66,11 @@ cdef class Consumer:
     cdef Channel channel
     cdef ringbuf_consumer *c
 
-    def __init__(self, Channel channel not None, directory, str name, read_period, switch_period):
+    def __cinit__(self, Channel channel not None, directory, str name not None, read_period, switch_period):
         cdef ringbuf_consumer_options options
         cdef bytes directory_bytes = os.fsencode(directory), name_bytes = name.encode()
         cdef ringbuf_channel *ch = channel.open_ch()
         cdef int ret
-        if self.c is not NULL:
-            raise RuntimeError("the consumer exists already")
         memset(&options, 0, sizeof(options))
         options.directory = directory_bytes
         options.stream_name = name_bytes
@@ -137,7 +135,7 @@ cdef class Consumer:
         return (<const char *>ringbuf_strerror(error)).decode()
 
 
-def snapshot_files(Channel channel, directory, str name, uint64_t since_timestamp, timeout):
+def snapshot_files(Channel channel not None, directory, str name not None, uint64_t since_timestamp, timeout):
     """Write all unread packets to stream files, consuming none; returns a dict of counters."""
     cdef ringbuf_consumer_options options
     cdef ringbuf_consumer_stats_t st
