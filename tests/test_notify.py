@@ -75,7 +75,7 @@ def test_once_raised_it_rests_until_it_is_lowered(reader):
     reader.packets = 1
     assert is_raised(reader.fileno(), 30)
     waits = reader.waits
-    time.sleep(0.5)  # more than two of its steps
+    time.sleep(0.3)  # more than a few of its steps
     assert reader.waits == waits
     assert os.eventfd_read(reader.fileno()) == 1
 

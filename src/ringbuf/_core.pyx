@@ -593,7 +593,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     def close(self):
         """Stop using the channel in this process; others are not disturbed. Twice is harmless.
 
-        Memory is given back when the last memoryview, packet and reservation is gone.
+        Its events and readers refuse use, and a wait in another thread ends with ValueError.
+        Packets in hand stay readable, open reservations can be committed: memory is given
+        back when the last of them, and the last memoryview, is gone.
         """
         if not self.is_closed:
             self.is_closed = True

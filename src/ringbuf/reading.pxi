@@ -14,7 +14,7 @@ cdef class Packet:
     cdef ringbuf_packet p
     cdef int exports
     cdef ringbuf_put how
-    cdef bint is_held
+    cdef bint is_held, is_per_cpu
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         if not self.is_held:
@@ -38,9 +38,7 @@ cdef class Packet:
     @property
     def cpu(self):
         """int, or None in a global channel."""
-        if self.reader is None:
-            raise TypeError("a Packet comes from a Reader")
-        return self.p.stream_idx if self.reader.channel.per_cpu else None
+        return self.p.stream_idx if self.is_per_cpu else None
 
     @property
     def timestamp_begin(self):
@@ -199,6 +197,7 @@ cdef class Reader:
             raise ValueError("the reader is closed")
         if self.right.fd < 0:
             raise RuntimeError("the reader belongs to the parent of this process")
+        self.channel.open_ch()
         if not ringbuf_is_whole(self.channel.ch):
             raise RegionError(f"{self.channel.path}: the file has been truncated")
         return 0
@@ -208,6 +207,7 @@ cdef class Reader:
         packet.reader = self
         packet.p = r.packet
         packet.how = how
+        packet.is_per_cpu = self.channel.per_cpu
         packet.is_held = True
         self.current = packet
         return packet
