@@ -3,6 +3,7 @@
 import email
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -110,6 +111,17 @@ def test_the_installed_package_works_away_from_the_source_tree(installed, tmp_pa
     assert Path(module).parent == installed / "ringbuf"
     assert Path(include) == installed / "ringbuf" / "include"
     assert {path.name for path in Path(include, "ringbuf").iterdir()} == HEADERS
+
+
+def test_a_tree_that_is_not_built_says_what_to_do(tmp_path):
+    (tmp_path / "ringbuf").mkdir()
+    for path in (ROOT / "src" / "ringbuf").glob("*.py"):
+        shutil.copy(path, tmp_path / "ringbuf")
+    command = [sys.executable, "-c", "import ringbuf"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("ImportError: ringbuf is not built: run `make`")
 
 
 def test_get_include_of_the_source_tree_has_the_headers():
