@@ -82,7 +82,7 @@ def test_the_documentation_of_channel_gives_its_signature():
     kinds = {parameter.kind for parameter in [*inspect.signature(_core.Channel).parameters.values()][1:]}
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}
     for name, _ in found_parameters(_core.Channel):
-        assert re.search(rf"^ {{4}}(\w+, )*{name}(, \w+)* : ", _core.Channel.__doc__, re.MULTILINE), name
+        assert re.search(rf"^(\w+, )*{name}(, \w+)* : ", inspect.getdoc(_core.Channel), re.MULTILINE), name
 
 
 @pytest.mark.parametrize("name", CLASSES)

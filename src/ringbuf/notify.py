@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import weakref
 
@@ -37,7 +38,8 @@ class Notifier:
     def close(self) -> None:
         self._bell.stopped = True
         self._bell.lowered.set()
-        if self._thread is not threading.current_thread():
+        # When the interpreter ends, the thread never runs again, and to join it may never end.
+        if self._thread is not threading.current_thread() and not sys.is_finalizing():
             self._thread.join()
         self._bell.close()  # in a forked child there is no thread that would have
 
