@@ -53,10 +53,14 @@ done
 # Built together, two at a time; tested one after the other, because tests of time-outs share the machine badly.
 [ ${#builds[@]} = 0 ] || make --no-print-directory -j2 -k --output-sync "${builds[@]}" || failed=yes
 
+# Only once: what has little to do with the interpreter, or takes long.
+once=()
+for directory in c kill packaging stress; do once+=("--ignore=tests/$directory"); done
+
 run "$primary" "$VENV/bin/python" tests $([ -d bench ] && echo bench --benchmark-disable)
 for version in "${others[@]}"; do
     if [ -e "build/py$version/.installed" ]; then
-        run "$version" "build/py$version/bin/python" tests --ignore=tests/c --ignore=tests/kill --ignore=tests/packaging
+        run "$version" "build/py$version/bin/python" tests "${once[@]}"
     else
         not_run "CPython $version: ringbuf did not build (its message is above)"
     fi
