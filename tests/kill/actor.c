@@ -43,7 +43,7 @@ static uint32_t producer;
 static void
 raise_fault(void)
 {
-	int *volatile nowhere = NULL;
+	volatile int *volatile nowhere = NULL;
 
 	*nowhere = 0;
 }
