@@ -136,12 +136,12 @@ enum ringbuf_ledger_state {
 	RINGBUF_LEDGER_WRITTEN,  /* payload complete; perhaps counted */
 	RINGBUF_LEDGER_UNDOING,  /* the roll-back may or may not have happened */
 	RINGBUF_LEDGER_FLUSHING, /* claiming for padding alone, no record */
-	RINGBUF_LEDGER_PADDING,  /* that claim succeeded; perhaps counted */
+	RINGBUF_LEDGER_MOVING,   /* a claim of padding, or that opens, succeeded; perhaps counted */
 };
 
 #define RINGBUF_LEDGER_STREAM_SHIFT 48
 #define RINGBUF_LEDGER_FLAG (UINT64_C(1) << 60)
-#define RINGBUF_LEDGER_OPENS RINGBUF_LEDGER_FLAG     /* CLAIMING: also opens the next sub-buffer, the record's */
+#define RINGBUF_LEDGER_OPENS RINGBUF_LEDGER_FLAG     /* CLAIMING, MOVING: a record that opens the next sub-buffer */
 #define RINGBUF_LEDGER_NO_RECORD RINGBUF_LEDGER_FLAG /* WRITTEN: a filler */
 #define RINGBUF_LEDGER_STATE_SHIFT 61
 
@@ -219,6 +219,8 @@ struct ringbuf_slot {
 	ringbuf_atomic_u64 close_size;                /* bytes of content */
 	ringbuf_atomic_u64 close_discarded;           /* events_discarded sampled before closing */
 	ringbuf_atomic_u64 fillers;                   /* P: not 0: some bit of its filler map is set */
+	ringbuf_atomic_u64 open_noted;                /* P who opens: packet whose header is there */
+	ringbuf_atomic_u64 close_noted;               /* P who closes: packet that close_* describes */
 
 	/* D: cells selected by the parity of the pass, so that delivering twice is harmless. */
 	RINGBUF_ALIGNED ringbuf_atomic_u64 records[2]; /* in the packet of that pass */
@@ -355,6 +357,13 @@ RINGBUF_INLINE uint64_t
 ringbuf_ref_pass_before(const struct ringbuf_channel *ch, uint64_t pos)
 {
 	return ringbuf_pass_before(&ch->geometry, ringbuf_pass(&ch->geometry, pos)) & RINGBUF_REF_PASS_MASK;
+}
+
+/* What open_noted and close_noted say of the packet that `pos` is in. */
+RINGBUF_INLINE uint64_t
+ringbuf_packet_tag(const struct ringbuf_channel *ch, uint64_t pos)
+{
+	return ringbuf_subbuf_begin(&ch->geometry, pos) | RINGBUF_HOLD_VALID;
 }
 
 /* Has the pass of `pos` through its slot been delivered, and none since? */

@@ -97,6 +97,16 @@ ringbuf_ledger_set(struct ringbuf_ledger_entry *e, enum ringbuf_ledger_state sta
 		      RINGBUF_RELAXED); /* O7: read of the dead, or to find me alive */
 }
 
+/* The claim succeeded, of a record that opens a sub-buffer or may end one: there are things to do first. */
+RINGBUF_INLINE void
+ringbuf_ledger_won(struct ringbuf_ledger_entry *e, uint32_t stream_idx, uint64_t pos, int opens)
+{
+	uint64_t word = opens ? ringbuf_ledger_word(RINGBUF_LEDGER_MOVING, stream_idx, pos) | RINGBUF_LEDGER_OPENS
+			      : ringbuf_ledger_word(RINGBUF_LEDGER_OWNED, stream_idx, pos);
+
+	ringbuf_store(&e->word, word, RINGBUF_RELAXED); /* O7: read of the dead, or to find me alive */
+}
+
 /* A claim that crossed a boundary is carried out: what is left of it is the record at `pos`. */
 RINGBUF_INLINE void
 ringbuf_ledger_land(struct ringbuf_ledger_entry *e, uint32_t stream_idx, uint64_t pos)

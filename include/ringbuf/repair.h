@@ -36,17 +36,16 @@
 
 /* What a dead producer may have owned in a sub-buffer. */
 enum ringbuf_suspicion {
-	RINGBUF_SUSPECT_TORN,    /* its bytes, not counted */
-	RINGBUF_SUSPECT_RECORD,  /* its bytes, a whole record, perhaps counted */
-	RINGBUF_SUSPECT_FILLER,  /* the same, a filler */
-	RINGBUF_SUSPECT_CLAIM,   /* perhaps its bytes; if so, not counted */
-	RINGBUF_SUSPECT_OPENER,  /* the same, and perhaps the packet header, perhaps counted */
-	RINGBUF_SUSPECT_PADDING, /* the rest of the sub-buffer, perhaps counted */
-	RINGBUF_SUSPECT_CLOSER,  /* perhaps the rest of the sub-buffer, perhaps counted */
+	RINGBUF_SUSPECT_CLAIM,  /* a record, not complete: not counted */
+	RINGBUF_SUSPECT_OPENER, /* the same, and the packet header, perhaps counted */
+	RINGBUF_SUSPECT_RECORD, /* a whole record, perhaps counted */
+	RINGBUF_SUSPECT_FILLER, /* the same, a filler */
+	RINGBUF_SUSPECT_CLOSER, /* the rest of the sub-buffer, perhaps counted */
 };
 
 struct ringbuf_suspect {
 	enum ringbuf_suspicion kind;
+	int won;             /* its swap was done */
 	uint64_t begin, end; /* offsets in the sub-buffer */
 	uint64_t header;     /* bytes before `begin` that it may also owe */
 	uint64_t pos;        /* where it claimed */
@@ -67,6 +66,7 @@ struct ringbuf_repair {
 	unsigned int choices[RINGBUF_SUSPECTS_MAX], steps;
 	int found, doubtful;
 	uint64_t effect;
+	unsigned int uncounted; /* records: the fewest that any answer says */
 };
 
 /* Is the sub-buffer that begins at `begin` delivered, on the pass of `begin` or a later one? */
@@ -85,7 +85,9 @@ ringbuf_is_done(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint
 RINGBUF_INLINE int
 ringbuf_word_opens(uint64_t word)
 {
-	return ringbuf_ledger_state(word) == RINGBUF_LEDGER_CLAIMING && word & RINGBUF_LEDGER_OPENS;
+	enum ringbuf_ledger_state state = ringbuf_ledger_state(word);
+
+	return (state == RINGBUF_LEDGER_CLAIMING || state == RINGBUF_LEDGER_MOVING) && word & RINGBUF_LEDGER_OPENS;
 }
 
 /* Does the ledger word speak of the sub-buffer that begins at `begin`? */
@@ -108,8 +110,11 @@ ringbuf_suspect_of(const struct ringbuf_repair *r, const struct ringbuf_ledger_e
 {
 	const struct ringbuf_geometry *g = &r->ch->geometry;
 	uint64_t size = ringbuf_load(&e->size, RINGBUF_RELAXED);
+	enum ringbuf_ledger_state state = ringbuf_ledger_state(word);
 
 	memset(x, 0, sizeof(*x));
+	x->won = state == RINGBUF_LEDGER_OWNED || state == RINGBUF_LEDGER_WRITTEN ||
+		 state == RINGBUF_LEDGER_MOVING;
 	x->pos = ringbuf_pos(word);
 	x->timestamp = ringbuf_load(&e->timestamp, RINGBUF_RELAXED);
 	x->discarded = ringbuf_load(&e->discarded, RINGBUF_RELAXED);
@@ -121,18 +126,17 @@ ringbuf_suspect_of(const struct ringbuf_repair *r, const struct ringbuf_ledger_e
 			x->begin = x->header = r->ch->packet_header_size;
 		}
 	} else {
-		switch (ringbuf_ledger_state(word)) {
-		case RINGBUF_LEDGER_OWNED: x->kind = RINGBUF_SUSPECT_TORN; break;
+		switch (state) {
 		case RINGBUF_LEDGER_WRITTEN:
 			x->kind = word & RINGBUF_LEDGER_NO_RECORD ? RINGBUF_SUSPECT_FILLER
 								  : RINGBUF_SUSPECT_RECORD;
 			break;
-		case RINGBUF_LEDGER_FLUSHING: x->kind = RINGBUF_SUSPECT_CLOSER; break;
-		case RINGBUF_LEDGER_PADDING: x->kind = RINGBUF_SUSPECT_PADDING; break;
+		case RINGBUF_LEDGER_FLUSHING:
+		case RINGBUF_LEDGER_MOVING: x->kind = RINGBUF_SUSPECT_CLOSER; break;
 		default: x->kind = RINGBUF_SUSPECT_CLAIM; break;
 		}
 	}
-	if (x->kind >= RINGBUF_SUSPECT_PADDING)
+	if (x->kind == RINGBUF_SUSPECT_CLOSER)
 		size = ringbuf_subbuf_size(g) - x->begin;
 	x->end = x->begin + size;
 	return size && size <= ringbuf_subbuf_size(g) && x->end <= ringbuf_subbuf_size(g);
@@ -222,7 +226,7 @@ ringbuf_scan_ledgers(struct ringbuf_repair *r)
 RINGBUF_INLINE int
 ringbuf_suspect_owns(const struct ringbuf_suspect *x)
 {
-	return x->choice || x->kind <= RINGBUF_SUSPECT_FILLER || x->kind == RINGBUF_SUSPECT_PADDING;
+	return x->choice || x->won;
 }
 
 RINGBUF_INLINE uint64_t
@@ -234,23 +238,20 @@ ringbuf_suspect_owes(const struct ringbuf_suspect *x)
 RINGBUF_INLINE int
 ringbuf_suspect_tears(const struct ringbuf_suspect *x)
 {
-	return x->choice && (x->kind == RINGBUF_SUSPECT_TORN || x->kind == RINGBUF_SUSPECT_CLAIM ||
-			     x->kind == RINGBUF_SUSPECT_OPENER);
+	return x->choice && x->kind <= RINGBUF_SUSPECT_OPENER;
 }
 
 /* Two choices with the same sum over all suspects come to the same packet. */
 RINGBUF_FUNC uint64_t
 ringbuf_suspect_effect(const struct ringbuf_suspect *x)
 {
-	uint64_t what = ringbuf_suspect_tears(x) ? RINGBUF_SUSPECT_TORN : x->kind, h;
+	uint64_t what = ringbuf_suspect_tears(x) ? RINGBUF_SUSPECT_CLAIM : x->kind, h;
 
 	if (!x->choice || what == RINGBUF_SUSPECT_FILLER)
 		return 0;
-	if (what == RINGBUF_SUSPECT_CLOSER)
-		what = RINGBUF_SUSPECT_PADDING;
 	/* of whole records only the number matters */
 	h = what == RINGBUF_SUSPECT_RECORD ? 0 : x->begin << 26 | x->end;
-	h = (h << 5 | what << 2 | x->choice) * UINT64_C(0x9e3779b97f4a7c15);
+	h = (h << 5 | (what + 1) << 2 | x->choice) * UINT64_C(0x9e3779b97f4a7c15);
 	return (h ^ h >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
 }
 
@@ -270,30 +271,60 @@ ringbuf_suspect_contradicts(const struct ringbuf_repair *r, unsigned int i)
 	return 0;
 }
 
+/* A record that was claimed, and not complete. */
+RINGBUF_INLINE unsigned int
+ringbuf_suspect_surely(const struct ringbuf_suspect *x)
+{
+	return x->won && x->kind <= RINGBUF_SUSPECT_OPENER;
+}
+
+RINGBUF_INLINE unsigned int
+ringbuf_suspect_at_most(const struct ringbuf_suspect *x)
+{
+	return x->kind == RINGBUF_SUSPECT_OPENER ? 2 : 1;
+}
+
+/* An answer: the choices that stand in the suspects now. */
+RINGBUF_FUNC void
+ringbuf_solved(struct ringbuf_repair *r, uint64_t effect)
+{
+	unsigned int uncounted = 0;
+
+	for (unsigned int i = 0; i < r->n; i++) {
+		const struct ringbuf_suspect *x = &r->suspects[i];
+
+		uncounted += x->choice && x->kind <= RINGBUF_SUSPECT_RECORD;
+		if (!r->found)
+			r->choices[i] = x->choice;
+	}
+	if (!r->found || uncounted < r->uncounted)
+		r->uncounted = uncounted;
+	if (r->found && effect != r->effect)
+		r->doubtful = 1;
+	r->found = 1;
+	r->effect = effect;
+}
+
 /* Search for choices of the suspects from the i-th on that owe `left` bytes together. */
 RINGBUF_SLOW void
 ringbuf_solve(struct ringbuf_repair *r, unsigned int i, uint64_t left, uint64_t effect)
 {
 	struct ringbuf_suspect *x = &r->suspects[i];
-	unsigned int max;
+	unsigned int step;
 
-	if (r->doubtful || !r->steps--) {
+	if (!r->steps) {
 		r->doubtful = 1;
 		return;
 	}
+	r->steps--;
 	if (i == r->n) {
-		if (left)
-			return;
-		r->doubtful = r->found && effect != r->effect;
-		if (!r->found)
-			for (unsigned int j = 0; j < r->n; j++)
-				r->choices[j] = r->suspects[j].choice;
-		r->found = 1;
-		r->effect = effect;
+		if (!left)
+			ringbuf_solved(r, effect);
 		return;
 	}
-	max = x->kind == RINGBUF_SUSPECT_OPENER ? 2 : 1;
-	for (x->choice = x->kind == RINGBUF_SUSPECT_TORN; x->choice <= max; x->choice++)
+	/* An opener that has not won has not counted the header either. */
+	step = x->kind == RINGBUF_SUSPECT_OPENER && !x->won ? 2 : 1;
+	for (x->choice = ringbuf_suspect_surely(x); x->choice <= ringbuf_suspect_at_most(x); x->choice += step)
 		if (ringbuf_suspect_owes(x) <= left && !ringbuf_suspect_contradicts(r, i))
 			ringbuf_solve(r, i + 1, left - ringbuf_suspect_owes(x),
 				      effect + ringbuf_suspect_effect(x));
@@ -301,52 +332,80 @@ ringbuf_solve(struct ringbuf_repair *r, unsigned int i, uint64_t left, uint64_t 
 
 /* ---- what to do about it ---- */
 
-/*
- * Of those who may have opened (or closed) the sub-buffer, the one that sampled
- * the last position did; of several at that position, the earliest time is
- * right, whoever it was: not before what precedes, nor after what follows.
- */
-RINGBUF_FUNC const struct ringbuf_suspect *
-ringbuf_suspect_at_boundary(const struct ringbuf_repair *r, int opener, int chosen)
+RINGBUF_FUNC int
+ringbuf_suspect_opens(const struct ringbuf_suspect *x)
 {
-	const struct ringbuf_suspect *best = NULL;
+	return x->kind == RINGBUF_SUSPECT_OPENER || (x->kind == RINGBUF_SUSPECT_CLOSER && !x->begin);
+}
+
+RINGBUF_FUNC int
+ringbuf_suspect_closes(const struct ringbuf_repair *r, const struct ringbuf_suspect *x)
+{
+	return x->kind == RINGBUF_SUSPECT_CLOSER ||
+	       (x->kind <= RINGBUF_SUSPECT_OPENER && x->end == ringbuf_subbuf_size(&r->ch->geometry));
+}
+
+/*
+ * Who among the dead opened (or closed) the sub-buffer? Returns 0 if nobody.
+ * Of several who may have, one that is known to have won did, or else the one
+ * that sampled the last position. Of several there, the earliest time is right,
+ * whoever it was: not before what precedes, nor after what follows. And both
+ * sides of the boundary get the same: whoever won without saying so has come to
+ * neither of them.
+ */
+RINGBUF_FUNC int
+ringbuf_suspect_at_boundary(const struct ringbuf_repair *r, int opener, int chosen, struct ringbuf_suspect *who)
+{
+	int found = 0;
 
 	for (unsigned int i = 0; i < r->n; i++) {
 		const struct ringbuf_suspect *x = &r->suspects[i];
-		int empty = x->kind >= RINGBUF_SUSPECT_PADDING && !x->begin; /* a flush of an empty one */
-		int closes = x->kind >= RINGBUF_SUSPECT_PADDING ||
-			     (ringbuf_suspect_tears(x) && x->kind != RINGBUF_SUSPECT_TORN &&
-			      x->end == ringbuf_subbuf_size(&r->ch->geometry));
 
-		if (!(opener ? x->kind == RINGBUF_SUSPECT_OPENER || empty : closes) || (chosen && !x->choice))
+		if (!(opener ? ringbuf_suspect_opens(x) : ringbuf_suspect_closes(r, x)) || (chosen && !x->choice))
 			continue;
-		if (opener && chosen && x->kind == RINGBUF_SUSPECT_OPENER && x->choice != 2)
-			continue;
-		if (!best || ringbuf_pos_diff(x->pos, best->pos) > 0 ||
-		    (x->pos == best->pos && x->timestamp < best->timestamp))
-			best = x;
+		if (!found || x->won > who->won ||
+		    (x->won == who->won && ringbuf_pos_diff(x->pos, who->pos) > 0))
+			*who = *x;
+		found = 1;
 	}
-	return best;
-}
+	for (unsigned int i = 0; found && !who->won && i < r->n; i++) {
+		const struct ringbuf_suspect *x = &r->suspects[i];
 
-RINGBUF_FUNC void
-ringbuf_repair_header(const struct ringbuf_repair *r, uint32_t idx, uint64_t timestamp)
-{
-	ringbuf_buffer_begin(r->ch->client, r->ch, r->s, r->stream_idx, idx, timestamp);
+		if ((opener ? ringbuf_suspect_opens(x) : ringbuf_suspect_closes(r, x)) && x->pos == who->pos &&
+		    x->timestamp < who->timestamp)
+			who->timestamp = x->timestamp;
+	}
+	return found;
 }
 
 RINGBUF_FUNC void
 ringbuf_repair_close(const struct ringbuf_repair *r, const struct ringbuf_suspect *x)
 {
 	struct ringbuf_move m;
-	uint64_t content = x->kind < RINGBUF_SUSPECT_PADDING ? x->end
+	uint64_t content = x->kind != RINGBUF_SUSPECT_CLOSER ? x->end
 			   : x->begin			     ? x->begin
 							     : r->ch->packet_header_size;
 
 	memset(&m, 0, sizeof(m));
 	m.timestamp = x->timestamp;
 	m.discarded = x->discarded;
-	ringbuf_note_close(r->slot, &m, content);
+	ringbuf_note_close(r->ch, r->slot, &m, r->begin, content);
+}
+
+/* Packet header and closing notes, where they are missing. `chosen`: it is known who owes what. */
+RINGBUF_FUNC void
+ringbuf_repair_boundaries(const struct ringbuf_repair *r, int chosen)
+{
+	uint64_t tag = ringbuf_packet_tag(r->ch, r->begin);
+	struct ringbuf_suspect who;
+
+	/* relaxed both: of the dead, or published by a count (O2) */
+	if (ringbuf_load(&r->slot->open_noted, RINGBUF_RELAXED) != tag &&
+	    ringbuf_suspect_at_boundary(r, 1, chosen, &who))
+		ringbuf_begin_packet(r->ch->client, r->ch, r->s, r->stream_idx, r->slot, r->begin, who.timestamp);
+	if (ringbuf_load(&r->slot->close_noted, RINGBUF_RELAXED) != tag &&
+	    ringbuf_suspect_at_boundary(r, 0, chosen, &who))
+		ringbuf_repair_close(r, &who);
 }
 
 /* Torn ranges become fillers. Returns how many records are torn; *records: how many were whole. */
@@ -414,45 +473,29 @@ ringbuf_count_torn(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
 RINGBUF_FUNC uint64_t
 ringbuf_repair_contents(struct ringbuf_repair *r, uint32_t idx)
 {
-	const struct ringbuf_suspect *opener, *closer;
 	uint64_t records, torn;
 
 	for (unsigned int i = 0; i < r->n; i++)
 		r->suspects[i].choice = r->choices[i];
-	opener = ringbuf_suspect_at_boundary(r, 1, 1);
-	closer = ringbuf_suspect_at_boundary(r, 0, 1);
 	torn = ringbuf_repair_records(r, idx, &records);
 	RINGBUF_TESTPOINT(repair_filled);
-	if (opener)
-		ringbuf_repair_header(r, idx, opener->timestamp);
-	if (closer)
-		ringbuf_repair_close(r, closer);
+	ringbuf_repair_boundaries(r, 1);
 	ringbuf_note_torn(r, torn);
 	return r->missing + records * RINGBUF_ONE_RECORD;
 }
 
 /* Nobody can tell what is in there: an empty packet, and all its records torn. */
 RINGBUF_FUNC uint64_t
-ringbuf_give_up_contents(struct ringbuf_repair *r, uint32_t idx)
+ringbuf_give_up_contents(struct ringbuf_repair *r)
 {
-	const struct ringbuf_suspect *opener = ringbuf_suspect_at_boundary(r, 1, 0);
-	const struct ringbuf_suspect *closer = ringbuf_suspect_at_boundary(r, 0, 0);
 	/* relaxed: of the pass before, O3 acquired by whoever opened this one (O1) */
 	uint64_t delivered = ringbuf_load(&r->slot->delivered, RINGBUF_RELAXED);
-	uint64_t counted = ringbuf_records_between(delivered, r->committed + r->missing), torn = counted;
+	uint64_t counted = ringbuf_records_between(delivered, r->committed + r->missing);
 
-	for (unsigned int i = 0; i < r->n; i++) {
-		r->suspects[i].choice = r->found ? r->choices[i] : r->suspects[i].kind == RINGBUF_SUSPECT_TORN;
-		torn += r->suspects[i].choice && r->suspects[i].kind <= RINGBUF_SUSPECT_OPENER &&
-			r->suspects[i].kind != RINGBUF_SUSPECT_FILLER;
-	}
 	RINGBUF_TESTPOINT(repair_giving_up);
-	if (opener)
-		ringbuf_repair_header(r, idx, opener->timestamp);
-	if (closer)
-		ringbuf_repair_close(r, closer);
+	ringbuf_repair_boundaries(r, 0);
 	ringbuf_store(&r->slot->close_size, r->ch->packet_header_size, RINGBUF_RELAXED); /* O2, by the swap */
-	ringbuf_note_torn(r, torn);
+	ringbuf_note_torn(r, counted + r->uncounted);
 	return r->missing - counted * RINGBUF_ONE_RECORD;
 }
 
@@ -464,8 +507,10 @@ ringbuf_repair_count(struct ringbuf_repair *r)
 	uint64_t amount;
 
 	r->steps = RINGBUF_SOLVE_STEPS;
+	for (unsigned int i = 0; i < r->n; i++) /* in case there is no answer */
+		r->uncounted += ringbuf_suspect_surely(&r->suspects[i]);
 	ringbuf_solve(r, 0, r->missing, 0);
-	amount = r->found && !r->doubtful ? ringbuf_repair_contents(r, idx) : ringbuf_give_up_contents(r, idx);
+	amount = r->found && !r->doubtful ? ringbuf_repair_contents(r, idx) : ringbuf_give_up_contents(r);
 	RINGBUF_TESTPOINT(repair_before_count);
 	/* O2 acq_rel: as in ringbuf_count, for all the dead at once. */
 	if (!ringbuf_cas(&r->slot->committed, &r->committed, r->committed + amount, RINGBUF_ACQ_REL,
@@ -531,6 +576,7 @@ ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 
 	memset(&r, 0, offsetof(struct ringbuf_repair, suspects));
 	r.found = r.doubtful = 0;
+	r.uncounted = 0;
 	r.ch = ch;
 	r.s = ringbuf_stream_at(ch, stream_idx);
 	r.stream_idx = stream_idx;

@@ -207,6 +207,8 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 			return -EAGAIN;
 		return ringbuf_refuse(r->stream, ret == -EIO ? RINGBUF_LOST_WRAP : RINGBUF_LOST_FULL);
 	}
+	ringbuf_ledger_won(r->entry, r->stream_idx, m.pos, m.open_new);
+	RINGBUF_TESTPOINT(reserve_moving);
 	ringbuf_carry_out(client, ch, r->stream, r->stream_idx, &m);
 	ringbuf_ledger_land(r->entry, r->stream_idx, r->pos);
 	RINGBUF_TESTPOINT(reserve_owned_slow);

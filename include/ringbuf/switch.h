@@ -123,14 +123,33 @@ ringbuf_enter(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, uint6
 	return ringbuf_enter_slow(ch, slot, pos);
 }
 
-/* What the deliverer will say of a packet that this move ends. Published by the
- * mover's own count (O2). */
+/*
+ * What the deliverer will say of a packet that this move ends. Published by the
+ * mover's own count (O2). The last store tells a repairer that it is all there.
+ */
 RINGBUF_FUNC void
-ringbuf_note_close(struct ringbuf_slot *slot, const struct ringbuf_move *m, uint64_t content_size)
+ringbuf_note_close(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, const struct ringbuf_move *m,
+		   uint64_t pos, uint64_t content_size)
 {
 	ringbuf_store(&slot->close_timestamp, m->timestamp, RINGBUF_RELAXED);
 	ringbuf_store(&slot->close_size, content_size, RINGBUF_RELAXED);
 	ringbuf_store(&slot->close_discarded, m->discarded, RINGBUF_RELAXED);
+	ringbuf_signal_fence();
+	ringbuf_store(&slot->close_noted, ringbuf_packet_tag(ch, pos), RINGBUF_RELAXED);
+}
+
+/* Enter the slot of `begin` and write the packet header there. Published as above. Ordering: O5. */
+RINGBUF_FUNC void
+ringbuf_begin_packet(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		     struct ringbuf_stream *s, uint32_t stream_idx, struct ringbuf_slot *slot, uint64_t begin,
+		     uint64_t timestamp)
+{
+	uint32_t idx = ringbuf_enter(ch, slot, begin);
+
+	RINGBUF_TESTPOINT(switch_before_header);
+	ringbuf_buffer_begin(client, ch, s, stream_idx, idx, timestamp);
+	ringbuf_signal_fence();
+	ringbuf_store(&slot->open_noted, ringbuf_packet_tag(ch, begin), RINGBUF_RELAXED);
 }
 
 /*
@@ -169,25 +188,21 @@ ringbuf_carry_out(const struct ringbuf_client *client, const struct ringbuf_chan
 		uint64_t off = ringbuf_subbuf_off(g, m->pos);
 
 		slot = ringbuf_slot_at(ch, s, m->pos);
-		ringbuf_note_close(slot, m, off);
+		ringbuf_note_close(ch, slot, m, m->pos, off);
 		RINGBUF_TESTPOINT(switch_before_padding);
 		ringbuf_count(client, ch, s, stream_idx, slot, m->pos, ringbuf_subbuf_size(g) - off);
 		RINGBUF_TESTPOINT(switch_padded);
 	}
 	if (m->open_new) {
-		uint32_t idx;
-
 		slot = ringbuf_slot_at(ch, s, begin);
-		idx = ringbuf_enter(ch, slot, begin);
 		ringbuf_keep_consumed_near(ch, s, begin);
-		RINGBUF_TESTPOINT(switch_before_header);
-		ringbuf_buffer_begin(client, ch, s, stream_idx, idx, m->timestamp);
+		ringbuf_begin_packet(client, ch, s, stream_idx, slot, begin, m->timestamp);
 		if (m->close_new)
-			ringbuf_note_close(slot, m, ringbuf_subbuf_size(g));
+			ringbuf_note_close(ch, slot, m, begin, ringbuf_subbuf_size(g));
 		ringbuf_count(client, ch, s, stream_idx, slot, begin, ch->packet_header_size);
 		RINGBUF_TESTPOINT(switch_header_counted);
 	} else if (m->close_new) {
-		ringbuf_note_close(ringbuf_slot_at(ch, s, m->pos), m, ringbuf_subbuf_size(g));
+		ringbuf_note_close(ch, ringbuf_slot_at(ch, s, m->pos), m, m->pos, ringbuf_subbuf_size(g));
 	}
 }
 
@@ -268,14 +283,13 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 			 RINGBUF_RELAXED))
 		return -EAGAIN;
 	RINGBUF_TESTPOINT(flush_claimed);
-	ringbuf_ledger_set(entry, RINGBUF_LEDGER_PADDING, stream_idx, m.pos);
+	ringbuf_ledger_set(entry, RINGBUF_LEDGER_MOVING, stream_idx, m.pos);
 	if (m.open_new) {
 		/* Header and padding of one empty packet, in one count. */
 		struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, m.pos);
-		uint32_t idx = ringbuf_enter(ch, slot, m.pos);
 
-		ringbuf_buffer_begin(client, ch, s, stream_idx, idx, m.timestamp);
-		ringbuf_note_close(slot, &m, ch->packet_header_size);
+		ringbuf_begin_packet(client, ch, s, stream_idx, slot, m.pos, m.timestamp);
+		ringbuf_note_close(ch, slot, &m, m.pos, ch->packet_header_size);
 		ringbuf_count(client, ch, s, stream_idx, slot, m.pos, ringbuf_subbuf_size(g));
 	} else {
 		ringbuf_carry_out(client, ch, s, stream_idx, &m);

@@ -142,6 +142,35 @@ TEST(a_claim_that_crosses_says_so)
 	OK(all_idle());
 }
 
+TEST(a_won_claim_that_crosses_says_so_until_it_is_carried_out)
+{
+	struct ringbuf_reservation r;
+	uint64_t pos;
+
+	ch = create(CONFIG());
+	EQ(record(ch, 3000, 0), 0);
+	pos = pos_of(ch, 0);
+	hook_at("switch_before_padding", look, NULL);
+	EQ(reserve(ch, &r, 2000, 1), 0);
+	check_entry(0, RINGBUF_LEDGER_MOVING, pos);
+	OK(word(0) & RINGBUF_LEDGER_OPENS);
+	ringbuf_commit(ch, &r);
+}
+
+TEST(a_won_claim_that_fills_owns_its_record_at_once)
+{
+	struct ringbuf_reservation r;
+	uint64_t pos;
+
+	ch = create(CONFIG());
+	EQ(record(ch, payload_max(ch) - 100 - 8, 0), 0);
+	pos = pos_of(ch, 0);
+	hook_at("reserve_moving", look, NULL);
+	EQ(reserve(ch, &r, 100, 1), 0);
+	check_entry(0, RINGBUF_LEDGER_OWNED, pos);
+	ringbuf_commit(ch, &r);
+}
+
 TEST(a_claim_that_opens_the_first_sub_buffer_crosses)
 {
 	struct ringbuf_reservation r;
@@ -195,7 +224,7 @@ TEST(a_flush_claims_the_padding_alone)
 	EQ(record(ch, 16, 1), 0);
 	hook_at("commit_counted", look, NULL);
 	EQ(ringbuf_flush(ch, my_slot(ch), 0, 0), 0);
-	EQ(ringbuf_ledger_state(word(0)), RINGBUF_LEDGER_PADDING);
+	EQ(ringbuf_ledger_state(word(0)), RINGBUF_LEDGER_MOVING);
 	OK(all_idle());
 	hooks_done();
 }

@@ -158,6 +158,25 @@ TEST(two_producers_with_records_of_different_sizes_die)
 	EQ(given_up, 0);
 }
 
+/* Both have sampled one position and their clocks; the times of both packets must still follow one another. */
+TEST(two_producers_die_at_any_access_of_a_switch)
+{
+	sim_create(CONFIG(.n_subbufs = 2));
+	sim_prefix(3700);
+	program(0, RECORD(340), END, END);
+	program(1, RECORD(340), END, END);
+	deaths_in_every_order(2, 1);
+}
+
+TEST(two_producers_die_at_any_access_of_a_switch_and_a_flush)
+{
+	sim_create(CONFIG(.n_subbufs = 2));
+	sim_prefix(3700);
+	program(0, RECORD(340), END, END);
+	program(1, FLUSH(0), END, END);
+	deaths_in_every_order(2, 1);
+}
+
 /* Nobody can tell whether the one had counted its record or the other had claimed its own: rare, and counted. */
 TEST(two_producers_with_records_of_one_size_die)
 {

@@ -44,6 +44,8 @@ model_region::each_stream_word(struct ringbuf_stream *s, F f)
 		f(slot->close_size, MODEL_OWNED);
 		f(slot->close_discarded, MODEL_OWNED);
 		f(slot->fillers, MODEL_PRIVATE);
+		f(slot->open_noted, MODEL_OWNED);
+		f(slot->close_noted, MODEL_OWNED);
 		for (int j = 0; j < 2; j++) {
 			f(slot->records[j], MODEL_OWNED);
 			f(slot->total[j], MODEL_OWNED);
