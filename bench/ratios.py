@@ -6,7 +6,7 @@ import sys
 
 def note_ratio(benchmark, name, values, floor_name, floors):
     """Put the medians and the median of the paired ratios into the benchmark's extra_info."""
-    ratios = [value / floor for value, floor in zip(values, floors)]
+    ratios = [value / floor for value, floor in zip(values, floors, strict=True)]
     benchmark.extra_info.update(
         {
             f"{name}_ns": round(statistics.median(values), 2),

@@ -25,7 +25,8 @@ from ringbuf import _core
     ("name", "error"),
     [
         ("", ValueError), ("a/b", ValueError), ("a\0b", ValueError), (".", ValueError), ("..", ValueError),
-        ("x" * 64, ValueError), ("é" * 32, ValueError), ("\ud800", ValueError), (b"bytes", TypeError), (None, TypeError),
+        ("x" * 64, ValueError), ("é" * 32, ValueError), ("\ud800", ValueError), (b"bytes", TypeError),
+        (None, TypeError),
     ],
 )  # fmt: skip
 def test_a_name_that_cannot_be_a_file_name_is_refused(name, error):
@@ -65,7 +66,8 @@ def test_a_parameter_out_of_range_is_named_in_the_error(options):
     [
         ({"client": "ctf"}, TypeError), ({"client": ringbuf.CtfClient}, TypeError), ({"path": 3.5}, TypeError),
         ({"blocking_timeout": "soon"}, ValueError), ({"contexts": None}, TypeError), ({"contexts": "vpid"}, ValueError),
-        ({"contexts": "a:u9"}, ValueError), ({"contexts": "a:u8,a:u8"}, ValueError), ({"contexts": "a:bytes@8"}, ValueError),
+        ({"contexts": "a:u9"}, ValueError), ({"contexts": "a:u8,a:u8"}, ValueError),
+        ({"contexts": "a:bytes@8"}, ValueError),
         ({"contexts": "a:u8[4097]"}, ValueError), ({"contexts": "a:u64[4294967295]"}, ValueError),
         ({"contexts": ",".join(f"a{i}:u64" for i in range(200))}, ValueError), ({"unknown": 1}, TypeError),
     ],

@@ -322,7 +322,9 @@ def test_a_callback_that_raises_is_reported_and_the_trace_is_whole(name, tmp_pat
     assert [one["fields"]["i"] for one in judged.events] == list(range(500))
 
 
-@pytest.mark.parametrize("name", ["record_header_size", "write_record_header", "write_filler", "buffer_begin", "buffer_end"])
+@pytest.mark.parametrize(
+    "name", ["record_header_size", "write_record_header", "write_filler", "buffer_begin", "buffer_end"]
+)
 def test_a_callback_of_a_format_of_ones_own_that_raises_stops_nothing(name):
     client = type("Raises", (Plain,), {name: raising(name)})()
     with unraisable() as reports, small(client=client, n_subbufs=64) as channel:
@@ -344,7 +346,9 @@ def test_a_callback_of_a_format_of_ones_own_that_raises_stops_nothing(name):
     "answer", [(1 << 40, 0), (4, 1 << 40), (-1, 0), (0, -1), ("4", 0), 4, None, (4,), (4, 0, 0), (1 << 70, 0), (3.5, 0)]
 )
 def test_a_header_size_that_is_none_is_reported_and_replaced(answer):
-    client = type("Lies", (Plain,), {"record_header_size": lambda self, *_: answer, "write_record_header": lambda *_: None})()
+    client = type(
+        "Lies", (Plain,), {"record_header_size": lambda self, *_: answer, "write_record_header": lambda *_: None}
+    )()
     with unraisable() as reports, small(client=client) as channel:
         assert channel.write(b"x" * 24)
         channel.flush()
@@ -477,7 +481,9 @@ def test_callbacks_may_use_other_channels():
 # ---- closing from a callback ----
 
 
-@pytest.mark.parametrize("name", [name for name in vars(Plain) if not name.startswith("_") and name != "record_get"] + ["clock_read"])
+@pytest.mark.parametrize(
+    "name", [name for name in vars(Plain) if not name.startswith("_") and name != "record_get"] + ["clock_read"]
+)
 def test_a_callback_may_close_the_channel(name):
     """In an interpreter of its own: what is feared is a crash."""
     run_script(
@@ -599,7 +605,8 @@ def test_a_slice_that_a_callback_keeps_cannot_crash():
 
 STEPS = [
     0, 1, 2, TWO_27 + 1, TWO_27 + 2, 2 * TWO_27 + 2, 3 * TWO_27 + 1, 3 * TWO_27 + 2, 4 * TWO_27 + 3, 5 * TWO_27 + 2,
-    1 << 32, (1 << 32) + TWO_27 - 1, (1 << 33) - 1, 1 << 33, 1 << 40, (1 << 40) + 31 * TWO_27, 1 << 62, (1 << 62) + TWO_27,
+    1 << 32, (1 << 32) + TWO_27 - 1, (1 << 33) - 1, 1 << 33, 1 << 40, (1 << 40) + 31 * TWO_27, 1 << 62,
+    (1 << 62) + TWO_27,
 ]  # fmt: skip
 
 

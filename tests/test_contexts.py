@@ -35,7 +35,8 @@ def test_built_in_contexts_are_those_of_the_recording_thread(tmp_path):
             with open("/proc/self/comm") as file:
                 procname = file.read().strip()
             me = threading.current_thread()
-            wanted.append(dict(zip(names, (os.getpid(), threading.get_native_id(), procname, me.name, task_name))))
+            values = os.getpid(), threading.get_native_id(), procname, me.name, task_name
+            wanted.append(dict(zip(names, values, strict=True)))
 
         async def tasks():
             await asyncio.create_task(asyncio.sleep(0), name="unrelated")
@@ -60,7 +61,9 @@ def test_built_in_contexts_are_those_of_the_recording_thread(tmp_path):
         assert [record.contexts for record in records(tracer.channel)] == wanted
 
 
-@pytest.mark.parametrize("contexts", [(), ("vpid",), ("vtid", "vpid"), ("procname",), ("vpid", "vtid", "procname"), ("task_name", "vtid")])
+@pytest.mark.parametrize(
+    "contexts", [(), ("vpid",), ("vtid", "vpid"), ("procname",), ("vpid", "vtid", "procname"), ("task_name", "vtid")]
+)
 def test_any_selection_keeps_its_order(contexts, tmp_path):
     with rings.tracer(contexts=contexts) as tracer:
         assert tracer.event("event", x="u8")(7)
@@ -100,8 +103,10 @@ def test_a_forked_child_has_contexts_of_its_own():
 
 
 USER = [
-    ("flag", "bool", True), ("tiny", "i8", -128), ("big", "u64", 2**64 - 1), ("ratio", "f64", 0.1), ("single", "f32", 0.5),
-    ("text", "str", "né"), ("blob", "bytes", b"\0\1"), ("many", "u16[]", [1, 2, 65535]), ("three", "f64[3]", [1.0, 2.0, 3.0]),
+    ("flag", "bool", True), ("tiny", "i8", -128), ("big", "u64", 2**64 - 1), ("ratio", "f64", 0.1),
+    ("single", "f32", 0.5),
+    ("text", "str", "né"), ("blob", "bytes", b"\0\1"), ("many", "u16[]", [1, 2, 65535]),
+    ("three", "f64[3]", [1.0, 2.0, 3.0]),
     ("color", Color, Color.BLUE), ("empty", "str", ""), ("none", "u8[]", []),
 ]  # fmt: skip
 
@@ -145,7 +150,11 @@ def test_contexts_of_one_event_come_after_those_of_all(tmp_path):
         found = judge.events(tmp_path / "trace")
         stream = {"vpid": os.getpid(), "user": "me"}
         assert [event["contexts"]["stream"] for event in found] == [stream] * 3
-        assert [event["contexts"]["event"] for event in found] == [{}, {"vtid": threading.get_native_id(), "depth": 3}, {}]
+        assert [event["contexts"]["event"] for event in found] == [
+            {},
+            {"vtid": threading.get_native_id(), "depth": 3},
+            {},
+        ]
         assert [event["fields"]["x"] for event in found] == [1, 2, 3]
         assert records(tracer.channel)[1].contexts == {**stream, "vtid": threading.get_native_id(), "depth": 3}
 
@@ -163,7 +172,11 @@ def test_a_provider_that_raises_is_reported_and_its_field_is_empty():
         raise LookupError("mine")
 
     kinds = {"a": "u32", "b": "str", "c": "bytes", "d": "f64[3]", "e": "u16[]", "f": "bool", "g": "f32", "h": Color}
-    contexts = [("before", "u8", lambda: 1), *((name, kind, fail) for name, kind in kinds.items()), ("after", "u8", lambda: 2)]
+    contexts = [
+        ("before", "u8", lambda: 1),
+        *((name, kind, fail) for name, kind in kinds.items()),
+        ("after", "u8", lambda: 2),
+    ]
     with unraisable() as reports, rings.tracer(contexts=contexts) as tracer:
         event = tracer.event("event", x="str")
         assert event("one") and event("two")
@@ -235,7 +248,8 @@ def test_a_provider_that_closes_the_channel_is_an_error():
         """
 import ringbuf
 for timeout in (0, None):
-    tracer = ringbuf.Tracer("x", mode="discard", blocking_timeout=timeout, contexts=[("n", "u8", lambda: tracer.close() or 1)])
+    tracer = ringbuf.Tracer("x", mode="discard", blocking_timeout=timeout,
+        contexts=[("n", "u8", lambda: tracer.close() or 1)])
     try:
         tracer.event("event")()
     except ValueError as error:
@@ -251,7 +265,8 @@ for timeout in (0, None):
     [
         (("cpu",), ValueError), (("vpid", "vpid"), ValueError), ((("vpid", "i32", os.getpid), "vpid"), ValueError),
         ((("a", "u9", int),), ValueError), ((("a b", "u8", int),), ValueError), ((("a", "u8", 5),), TypeError),
-        ((("a", "u8"),), TypeError), ((5,), TypeError), ((None,), TypeError), (None, TypeError), ((("a", "bytes@8", bytes),), ValueError),
+        ((("a", "u8"),), TypeError), ((5,), TypeError), ((None,), TypeError), (None, TypeError),
+        ((("a", "bytes@8", bytes),), ValueError),
         ((("a", "u8[9999]", bytes),), ValueError), ((("a", None, bytes),), TypeError),
     ],
     ids=str,
@@ -288,10 +303,19 @@ def test_raw_records_have_what_the_core_knows(tmp_path):
 
 
 def test_whoever_attaches_provides_what_it_can(tmp_path):
-    contexts = ("vpid", ("user", "str", lambda: "creator"), ("n", "u32", lambda: 1), ("color", Color, lambda: Color.RED))
+    contexts = (
+        "vpid",
+        ("user", "str", lambda: "creator"),
+        ("n", "u32", lambda: 1),
+        ("color", Color, lambda: Color.RED),
+    )
     with unraisable() as reports, rings.tracer(contexts=contexts) as tracer:
         assert tracer.event("event")()
-        for given in ((), [("user", "str", lambda: "guest")], [("n", "u32", lambda: 5), ("user", "str", lambda: "guest")]):
+        for given in (
+            (),
+            [("user", "str", lambda: "guest")],
+            [("n", "u32", lambda: 5), ("user", "str", lambda: "guest")],
+        ):
             other = ringbuf.Tracer.attach(tracer.channel.fileno(), contexts=given)
             assert other.event("event")()
             other.event("more", _contexts=[("own", "u8", lambda: 3)])()

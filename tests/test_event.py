@@ -75,7 +75,8 @@ def values_of(found):
 TAKES = {
     "bool": [(True, True), (False, False), (numpy.bool_(True), True), (numpy.False_, False)],
     "f64": [
-        (0.5, 0.5), (-0.0, -0.0), (3, 3.0), (True, 1.0), (numpy.float32(0.1), float(numpy.float32(0.1))), (Index(4), 4.0),
+        (0.5, 0.5), (-0.0, -0.0), (3, 3.0), (True, 1.0), (numpy.float32(0.1), float(numpy.float32(0.1))),
+        (Index(4), 4.0),
         (numpy.int64(-2), -2.0), (1e308, 1e308), (5e-324, 5e-324), (math.inf, math.inf), (-math.inf, -math.inf),
         (math.nan, math.nan), (1 << 1000, float(1 << 1000)), (math.pi, math.pi),
     ],
@@ -90,7 +91,8 @@ TAKES = {
     ],
     "bytes": [
         (b"", b""), (b"\0\xff\0", b"\0\xff\0"), (bytearray(b"ab"), b"ab"), (memoryview(b"abcd")[1:3], b"bc"),
-        (array.array("H", [1, 2]), b"\1\0\2\0"), (numpy.arange(4, dtype="u1").reshape(2, 2), b"\0\1\2\3"), (b"z" * 9999, b"z" * 9999),
+        (array.array("H", [1, 2]), b"\1\0\2\0"), (numpy.arange(4, dtype="u1").reshape(2, 2), b"\0\1\2\3"),
+        (b"z" * 9999, b"z" * 9999),
     ],
     "u32[]": [
         ([], []), ((), ()), ([0, 2**32 - 1], [0, 2**32 - 1]), (range(3), [0, 1, 2]), ((True, Index(5)), [1, 5]),
@@ -99,11 +101,14 @@ TAKES = {
         (array.array("b", [7]), [7]), (b"\1\2", [1, 2]), ({3: 0, 4: 0}, [3, 4]), ((i for i in (1, 2)), [1, 2]),
         (memoryview(numpy.array([5], "u4")), [5]), (list(range(5000)), list(range(5000))),
     ],
-    "i64[]": [([-(2**63), 2**63 - 1], [-(2**63), 2**63 - 1]), (numpy.array([-1], "i8"), [-1]), (numpy.array([-1], "i1"), [-1])],
+    "i64[]": [([-(2**63), 2**63 - 1], [-(2**63), 2**63 - 1]), (numpy.array([-1], "i8"), [-1]),
+        (numpy.array([-1], "i1"), [-1])],
     "u8[]": [(b"\0\xff", [0, 255]), (bytearray(b"a"), [97]), (numpy.array([255], "u1"), [255]), ([255], [255])],
     "f64[3]": [
-        ([1, 2.5, -math.inf], [1.0, 2.5, -math.inf]), (numpy.arange(3.0), [0.0, 1.0, 2.0]), (numpy.arange(3, dtype="f4"), [0.0, 1.0, 2.0]),
-        (numpy.arange(3), [0.0, 1.0, 2.0]), (array.array("d", [1, 2, 3]), [1.0, 2.0, 3.0]), ((Index(1), True, 3), [1.0, 1.0, 3.0]),
+        ([1, 2.5, -math.inf], [1.0, 2.5, -math.inf]), (numpy.arange(3.0), [0.0, 1.0, 2.0]),
+        (numpy.arange(3, dtype="f4"), [0.0, 1.0, 2.0]),
+        (numpy.arange(3), [0.0, 1.0, 2.0]), (array.array("d", [1, 2, 3]), [1.0, 2.0, 3.0]),
+        ((Index(1), True, 3), [1.0, 1.0, 3.0]),
     ],
     "f32[]": [([0.1], [f32(0.1)]), (numpy.array([0.1], "f4"), [f32(0.1)]), (numpy.array([0.1], "f8"), [f32(0.1)])],
     "bool[2]": [([True, False], [True, False]), (numpy.array([False, True]), [False, True])],
@@ -140,12 +145,12 @@ def test_every_value_that_a_type_takes_is_read_back_by_both_readers(kind, tracer
     wanted = [value for _, value in TAKES[kind]]
     tracer.snapshot(tmp_path / "trace")
     found = judge.events(tmp_path / "trace")
-    for i, (one, value) in enumerate(zip(found, wanted)):
+    for i, (one, value) in enumerate(zip(found, wanted, strict=True)):
         assert (one["fields"]["before"], one["fields"]["after"]) == (i, ~i & (1 << 64) - 1)
         assert same(judged(value), one["fields"]["x"]), (value, one["fields"]["x"])
     found = values_of(records(tracer.channel))
     assert len(found) == len(wanted)
-    for value, one in zip(wanted, found):
+    for value, one in zip(wanted, found, strict=True):
         assert same(list(value) if isinstance(value, tuple) else value, one), (value, one)
 
 
@@ -176,7 +181,19 @@ REFUSES = {
     "bool": [0, 1, None, "True", 1.0, numpy.int8(1), numpy.array([True, False]), []],
     "str": [b"bytes", None, 1, ["s"], bytearray(b"b"), numpy.bytes_(b"b")],
     "bytes": ["text", None, 1, [1, 2], object(), 1.5],
-    "u32[]": [None, 5, "123", 1.5, [None], ["1"], [1.5], [[1]], numpy.array([1.5]), numpy.zeros((2, 2), "u4"), object()],
+    "u32[]": [
+        None,
+        5,
+        "123",
+        1.5,
+        [None],
+        ["1"],
+        [1.5],
+        [[1]],
+        numpy.array([1.5]),
+        numpy.zeros((2, 2), "u4"),
+        object(),
+    ],
     "bool[]": [[1], [None], b"\1", numpy.array([1, 0], "u1"), "True", True],
     "f64[3]": ["abc", None, 1.0, [1, 2, "3"], numpy.array(1.0)],
 }
@@ -279,7 +296,8 @@ def test_values_can_be_given_in_order_by_name_or_both(tracer):
     ("args", "named", "message"),
     [
         ((), {}, "takes 2 values"), ((1,), {}, "takes 2 values"), ((1, 2, 3), {}, "takes 2 values"),
-        ((1, 2), {"a": 1}, "takes 2 values"), ((1,), {"c": 2}, "no field 'c'"), ((1,), {"a": 2}, "two values for field 'a'"),
+        ((1, 2), {"a": 1}, "takes 2 values"), ((1,), {"c": 2}, "no field 'c'"),
+        ((1,), {"a": 2}, "two values for field 'a'"),
         ((), {"a": 1, "z": 2}, "no field 'z'"), ((), {"b": 1}, "takes 2 values"),
     ],
 )  # fmt: skip
@@ -304,7 +322,7 @@ def test_an_event_may_have_many_fields(n_fields, tracer, tmp_path):
     event = tracer.event("many", **{f"f{i}": ("u16", "str", "f64")[i % 3] for i in range(n_fields)})
     values = [(i, f"s{i}", i / 8)[i % 3] for i in range(n_fields)]
     assert event(*values)
-    assert event(**dict(zip((f"f{i}" for i in range(n_fields)), values)))
+    assert event(**dict(zip((f"f{i}" for i in range(n_fields)), values, strict=True)))
     for i in (0, n_fields - 1):
         with pytest.raises(TypeError, match=f"'f{i}'"):
             event(*[*values[:i], None, *values[i + 1 :]])
@@ -313,10 +331,24 @@ def test_an_event_may_have_many_fields(n_fields, tracer, tmp_path):
 
 
 def test_field_names_may_be_words_of_any_language(tracer, tmp_path):
-    names = ["struct", "class_", "int", "event", "name", "self", "timestamp", "id", "string", "enum", "_x", "__x", "a" * 100]
+    names = [
+        "struct",
+        "class_",
+        "int",
+        "event",
+        "name",
+        "self",
+        "timestamp",
+        "id",
+        "string",
+        "enum",
+        "_x",
+        "__x",
+        "a" * 100,
+    ]
     event = tracer.event("event", **dict.fromkeys(names, "u8"))
     assert event(*range(len(names)))
-    assert event(**dict(zip(names, range(len(names)))))
+    assert event(**dict(zip(names, range(len(names)), strict=True)))
     tracer.snapshot(tmp_path / "trace")
     assert list(judge.events(tmp_path / "trace")[1]["fields"].values()) == list(range(len(names)))
 
@@ -368,7 +400,8 @@ TEN_MB = 10_000_000
     ("kind", "value"),
     [
         ("str", "x" * TEN_MB), ("str", "é" * (TEN_MB // 2)), ("str", "\0" * (TEN_MB // 2)), ("bytes", bytes(TEN_MB)),
-        ("bytes", bytearray(TEN_MB)), ("u64[]", numpy.arange(TEN_MB // 8, dtype="u8")), ("f64[1250000]", numpy.zeros(TEN_MB // 8)),
+        ("bytes", bytearray(TEN_MB)), ("u64[]", numpy.arange(TEN_MB // 8, dtype="u8")),
+        ("f64[1250000]", numpy.zeros(TEN_MB // 8)),
         ("u32[]", list(range(1_000_000))),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 20 else type(value).__name__,
@@ -406,7 +439,9 @@ def test_babeltrace_reads_ten_megabytes(header, tmp_path):
 
 
 def test_failed_calls_between_good_ones_leave_no_trace(tracer, tmp_path, rng):
-    event = tracer.event("event", n="u8", text="str", blob="bytes", many="u16[]", three="f64[3]", flag="bool", color=Color)
+    event = tracer.event(
+        "event", n="u8", text="str", blob="bytes", many="u16[]", three="f64[3]", flag="bool", color=Color
+    )
     good = [1, "text", b"blob", [1, 2], (1, 2, 3), True, Color.RED]
     bad = [(300, None), ("\ud800", 5), ("x", 7), ([1 << 16], "12"), ([1, 2], None), (1, "yes"), ("RED", None)]
     for _ in range(200):
@@ -456,7 +491,7 @@ def test_no_references_are_kept_or_lost(tracer):
     event = tracer.event("event", a="str", b="bytes", c="f64[2]", d="u64", e=Color)
     values = ("".join(["te", "xt"]), bytearray(b"blob"), [1.5, Index(2)], Index(5), Color.BLUE)
     wrong = ("".join(["te", "xt"]), bytearray(b"blob"), [1.5, Index(2)], Index(-1), Color.BLUE)
-    named = dict(zip("abcde", values))
+    named = dict(zip("abcde", values, strict=True))
     gc.collect()
     before = [sys.getrefcount(value) for value in (*values, *wrong, event, True, False)]
     for _ in range(1000):
@@ -468,7 +503,7 @@ def test_no_references_are_kept_or_lost(tracer):
             event(*values[:4])
     gc.collect()
     after = [sys.getrefcount(value) for value in (*values, *wrong, event, True, False)]
-    assert all(abs(now - then) < 100 for then, now in zip(before, after)), (before, after)
+    assert all(abs(now - then) < 100 for then, now in zip(before, after, strict=True)), (before, after)
 
 
 # ---- values that run code ----
@@ -597,5 +632,5 @@ def test_any_record_of_any_schema_comes_back(drawn, header):
             assert event(*row)
         found = [list(record.fields.values()) for record in records(tracer.channel)]
     assert len(found) == len(rows)
-    for row, values in zip(rows, found):
+    for row, values in zip(rows, found, strict=True):
         assert same(list(row), [list(one) if hasattr(one, "tolist") else one for one in values]), (row, values)

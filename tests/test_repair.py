@@ -9,8 +9,6 @@ import judge
 import pytest
 import rings
 
-import ringbuf
-
 READER_TIMEOUT = 20  # seconds; far more than any repair takes
 
 

@@ -110,7 +110,9 @@ def test_an_impossible_size_is_refused(nbytes):
         assert channel.stats() == ringbuf.Stats()
 
 
-@pytest.mark.parametrize("nbytes", [4096 - 80, 4096, 1 << 31, 1 << 32, (1 << 32) + 1, 1 << 63, (1 << 64) - 1, 1 << 64, 1 << 100])
+@pytest.mark.parametrize(
+    "nbytes", [4096 - 80, 4096, 1 << 31, 1 << 32, (1 << 32) + 1, 1 << 63, (1 << 64) - 1, 1 << 64, 1 << 100]
+)
 def test_a_reservation_too_large_is_counted_and_said(nbytes):
     with small() as channel:
         with pytest.raises(ringbuf.RecordTooLargeError, match=str(nbytes)):
@@ -373,7 +375,7 @@ def test_a_wrap_loss_heals_when_the_open_record_is_committed():
 
 
 def test_many_threads_with_delayed_commits_keep_time_within_packets(rng):
-    """Records reserved late in a packet may be committed before earlier ones: its end is the last reservation's time."""
+    """Records reserved late may be committed before earlier ones: the packet ends with the last reservation's time."""
     with small(n_subbufs=256, clock="monotonic") as channel:
         barrier = threading.Barrier(4)
 

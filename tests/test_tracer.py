@@ -27,7 +27,11 @@ def test_the_tour_of_the_package_docs(tmp_path):
 
 def test_the_default_is_a_flight_recorder():
     with ringbuf.Tracer("flight") as tracer:
-        assert (tracer.channel.mode, tracer.name, tracer.channel.contexts) == ("overwrite", "flight", "vpid:i32,vtid:i32")
+        assert (tracer.channel.mode, tracer.name, tracer.channel.contexts) == (
+            "overwrite",
+            "flight",
+            "vpid:i32,vtid:i32",
+        )
         assert "flight" in repr(tracer)
 
 
@@ -44,7 +48,8 @@ def test_the_same_declaration_is_the_same_event():
         assert tracer.event("event", a="u8", b="str") is one
         assert tracer.event("event", a=" u8 ", b="str") is one
         others = [
-            tracer.event("event", b="str", a="u8"), tracer.event("event", a="u8"), tracer.event("other", a="u8", b="str"),
+            tracer.event("event", b="str", a="u8"), tracer.event("event", a="u8"),
+            tracer.event("other", a="u8", b="str"),
             tracer.event("event", a="u16", b="str"), tracer.event("event", a="u8", b="str", _contexts=("vpid",)),
         ]  # fmt: skip
         assert [event.id for event in (one, *others)] == list(range(6))
@@ -102,7 +107,20 @@ def test_a_process_killed_over_a_declaration_stops_nobody():
         assert [schema[0] for schema in schemas] == list(range(len(schemas)))
 
 
-NAMES = ["a", "checkout done", 'quo"te', "back\\slash", "new\nline", "tab\t", "名前", "x" * 1000, "{};:=", "\x01\x7f", "lttng_ust:tp", "%s"]
+NAMES = [
+    "a",
+    "checkout done",
+    'quo"te',
+    "back\\slash",
+    "new\nline",
+    "tab\t",
+    "名前",
+    "x" * 1000,
+    "{};:=",
+    "\x01\x7f",
+    "lttng_ust:tp",
+    "%s",
+]
 
 
 @pytest.mark.parametrize("header", ["compact", "large"])
@@ -115,7 +133,10 @@ def test_any_text_is_a_name(header, tmp_path):
         assert [record.name for record in records(tracer.channel)] == NAMES
 
 
-@pytest.mark.parametrize(("name", "error"), [("", ValueError), ("a\0b", ValueError), ("\ud800", ValueError), (None, Exception), (b"x", Exception)])
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("", ValueError), ("a\0b", ValueError), ("\ud800", ValueError), (None, Exception), (b"x", Exception)],
+)
 def test_a_name_that_is_none_is_refused(name, error):
     with rings.tracer() as tracer:
         with pytest.raises(error):
@@ -127,7 +148,8 @@ def test_a_name_that_is_none_is_refused(name, error):
     ("kind", "error"),
     [
         ("u7", ValueError), ("", ValueError), ("U8", ValueError), ("str[]", ValueError), ("bytes@8", ValueError),
-        ("u8[0]", ValueError), ("u8[-1]", ValueError), (None, TypeError), (int, TypeError), (8, TypeError), (b"u8", TypeError),
+        ("u8[0]", ValueError), ("u8[-1]", ValueError), (None, TypeError), (int, TypeError), (8, TypeError),
+        (b"u8", TypeError),
         (enum.Enum("Empty", {}), ValueError),
     ],
     ids=str,

@@ -115,7 +115,7 @@ def test_killed_in_pairs(first, second, mode, tmp_path, rng):
         stage.record()
         survivors = [stage.start(), stage.start()]
         victims = [start_victim(stage, point, "kill", rng) for point in (first, second)]
-        for victim, point in zip(victims, (first, second)):
+        for victim, point in zip(victims, (first, second), strict=True):
             assert stage.died(victim) == -signal.SIGKILL, f"nobody reached {point}"
         stage.go_on(survivors)
         stats, tallies = stage.check()

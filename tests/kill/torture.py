@@ -109,7 +109,9 @@ def main():
             print(f"\r{died} deaths", end="", flush=True)
 
     with tempfile.TemporaryDirectory() as directory:
-        died, stats = run(directory, args.mode, args.streams, args.readers, args.deaths, args.seconds, args.seed, progress)
+        died, stats = run(
+            directory, args.mode, args.streams, args.readers, args.deaths, args.seconds, args.seed, progress
+        )
     print(f"\r{died} deaths, {stats.records_torn} records torn, {stats.records_written} written,", end=" ")
     print(f"{stats.records_read} read, {stats.records_lost} lost, {stats.records_overrun} overrun: all accounted for")
 
