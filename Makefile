@@ -11,11 +11,14 @@ BUILD_REQUIRES := "setuptools>=77" "cython>=3.1,<4"
 # What the two extensions are made from. Plain Python files need no build: the install is editable.
 COMPILED := pyproject.toml setup.py $(wildcard include/ringbuf/*.h $(addprefix src/ringbuf/*.,pyx pxd pxi h))
 
+MODEL := nice -n 19 $(PY)
+C_TESTS := $(PY) -m pytest tests/c -k "not compiles_with_clang"
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-c kill soak bench lint clean distclean help
+.PHONY: build demo test test-c model mutants tsan asan aarch64 kill soak bench lint clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -27,6 +30,22 @@ test: $(VENV)/.built $(VENV)/.test  ## all tests, on every CPython from 3.10 to 
 
 test-c: $(VENV)/.pytest  ## only the tests of the C headers; more flags with RINGBUF_CFLAGS=
 	$(PY) -m pytest tests/c
+
+# What these show, and the figures of the last full runs: docs/verification.md.
+model: $(VENV)/.python  ## search all models of the headers, SECONDS of processor time in all (600), on JOBS processors (2)
+	$(MODEL) tests/model/run.py --seconds=$(or $(SECONDS),600) --jobs=$(or $(JOBS),2)
+
+mutants: $(VENV)/.python  ## weaken each memory order of the headers, and see that some model notices; SECONDS for each (60), JOBS (2)
+	$(MODEL) tests/model/mutants.py --seconds=$(or $(SECONDS),60) --jobs=$(or $(JOBS),2)
+
+tsan: $(VENV)/.pytest  ## the C tests under ThreadSanitizer
+	RINGBUF_CFLAGS=-fsanitize=thread $(C_TESTS)
+
+asan: $(VENV)/.pytest  ## the C tests under AddressSanitizer, LeakSanitizer and UBSan
+	RINGBUF_CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all" $(C_TESTS)
+
+aarch64: $(VENV)/.pytest  ## the C tests compiled for aarch64, under qemu
+	CC=aarch64-linux-gnu-gcc RINGBUF_CFLAGS=-static RINGBUF_EMULATOR=qemu-aarch64-static $(C_TESTS)
 
 kill: $(VENV)/.built $(VENV)/.test  ## the whole kill matrix, then DEATHS=5000 random deaths in each kind of channel
 	RINGBUF_KILL=all $(PY) -m pytest tests/kill/test_matrix.py
@@ -53,7 +72,7 @@ distclean: clean  ## remove .venv too
 	rm -rf $(VENV)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 # --- stamps: each file says that a step was done, and is older than its sources when it must be done again ---
 

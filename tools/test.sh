@@ -20,6 +20,10 @@ packages=()
 command -v babeltrace2 >/dev/null || packages+=(babeltrace2)
 /usr/bin/python3 -c 'import bt2' 2>/dev/null || packages+=(python3-bt2)
 command -v clang >/dev/null || packages+=(clang)
+command -v g++ >/dev/null || packages+=(g++)
+[ -d /usr/include/relacy ] || packages+=(relacy-dev)
+command -v aarch64-linux-gnu-gcc >/dev/null || packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+command -v qemu-aarch64-static >/dev/null || packages+=(qemu-user-static)
 [ ${#packages[@]} = 0 ] || tools/apt-install.sh "${packages[@]}" ||
     not_run "everything that needs: ${packages[*]} (missing; apt-get install ${packages[*]})"
 
@@ -55,7 +59,7 @@ done
 
 # Only once: what has little to do with the interpreter, or takes long.
 once=()
-for directory in c kill packaging stress; do once+=("--ignore=tests/$directory"); done
+for path in c kill model packaging stress test_aarch64.py test_sanitizers.py; do once+=("--ignore=tests/$path"); done
 
 run "$primary" "$VENV/bin/python" tests $([ -d bench ] && echo bench --benchmark-disable)
 for version in "${others[@]}"; do

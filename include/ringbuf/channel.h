@@ -525,11 +525,12 @@ ringbuf_close(struct ringbuf_channel *ch)
 RINGBUF_FUNC void
 ringbuf_set_state(const struct ringbuf_channel *ch, uint32_t bit, int on)
 {
-	/* O8 seq_cst: before the looks at `wanted`. Pairs with ringbuf_wait_for_space. */
+	/* O8 seq_cst: before the looks at `wanted`. Pairs with ringbuf_wait_for_space.
+	 * relaxed: nobody sleeps until a bit is cleared */
 	if (on)
 		ringbuf_or(&ch->control->state, bit, RINGBUF_SEQ_CST);
 	else
-		ringbuf_and(&ch->control->state, ~bit, RINGBUF_SEQ_CST);
+		ringbuf_and(&ch->control->state, ~bit, RINGBUF_RELAXED);
 	for (uint32_t i = 0; i < ch->n_streams; i++) {
 		struct ringbuf_stream *s = ringbuf_stream_at(ch, i);
 
@@ -565,9 +566,9 @@ ringbuf_close_stream(const struct ringbuf_channel *ch, struct ringbuf_producer_s
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
 
 	for (;;) {
-		uint64_t word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+		uint64_t word = ringbuf_load(&s->produced, RINGBUF_RELAXED); /* the swap checks it */
 
-		/* O9 release, in the swap: the state. Pairs with the loads of `produced` in
+		/* O1, O9 release: the state. Pairs with the loads of `produced` in
 		 * ringbuf_reserve_try and ringbuf_flush_try. */
 		if (ringbuf_subbuf_off(&ch->geometry, word)) {
 			if (ringbuf_flush(ch, producer, stream_idx, 0))
@@ -724,7 +725,8 @@ ringbuf_clear_stream(struct ringbuf_stream_reader *r, struct ringbuf_producer_sl
 	uint64_t to;
 
 	ringbuf_flush(r->ch, producer, r->stream_idx, 0);
-	to = ringbuf_subbuf_begin(&r->ch->geometry, ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	/* relaxed: not older than what the flush left, and more is not promised */
+	to = ringbuf_subbuf_begin(&r->ch->geometry, ringbuf_load(&r->s->produced, RINGBUF_RELAXED));
 	while (ringbuf_get_next_subbuf(r) == 0 ||
 	       (ringbuf_repair_next(r) && ringbuf_get_next_subbuf(r) == 0)) {
 		int last = ringbuf_pos_diff(r->packet.pos, to) >= 0;

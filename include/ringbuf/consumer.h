@@ -71,8 +71,8 @@ ringbuf_consumer_is_due(struct ringbuf_consumer *c, uint64_t now_ns)
 	if (ch->wakeup != RINGBUF_WAKEUP_NONE)
 		due |= ringbuf_take_tick(&c->next_read_ns, c->read_period_ns, now_ns) |
 		       (now_ns >= ringbuf_trace_retry_ns(&c->trace));
-	/* O13 acq_rel: what was recorded before the poke. Pairs with ringbuf_consumer_poke. */
-	due |= (int)ringbuf_exchange(&c->poked, 0, RINGBUF_ACQ_REL);
+	/* O13 acquire: what was recorded before the poke. Pairs with ringbuf_consumer_poke. */
+	due |= (int)ringbuf_exchange(&c->poked, 0, RINGBUF_ACQUIRE);
 	return due;
 }
 

@@ -3,7 +3,7 @@
 
     tests/model/run.py [--seconds=200] [--jobs=2] [--loud] [NAME...]
 
---seconds bounds the whole run, building left out; NAME may be the beginning of models' names. Exit status 1 if any
+--seconds of processor time bound the whole run, building left out; NAME may be the beginning of models' names. Exit status 1 if any
 model failed. `build/model/models --history NAME` then tells what happened.
 """
 
@@ -21,7 +21,7 @@ HEADINGS = f"{'model':30} th mode      streams x sub-buffers, searched {'executi
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=200)
+    parser.add_argument("--seconds", type=float, default=200, help="of processor time, in all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--loud", action="store_true")
     parser.add_argument("names", nargs="*")
@@ -36,7 +36,7 @@ def main():
         names = [name for name in names if name.startswith(tuple(args.names))]
     if not names:
         sys.exit("no such model")
-    each = args.seconds * args.jobs / len(names)
+    each = args.seconds / len(names)
 
     def run(name):
         command = [program, f"--seconds={each}", *["--loud"] * args.loud, name]

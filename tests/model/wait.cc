@@ -57,6 +57,21 @@ blocked_or_refused(void)
 	}
 }
 
+/* The same beside a ring that is full already. */
+static void
+blocked_once(void)
+{
+	int ret = model_write(MODEL_FULL, MODEL_COMMIT, MODEL_BLOCK);
+
+	RL_ASSERT(ret == -ESHUTDOWN);
+}
+
+static void
+disable(void)
+{
+	ringbuf_set_state(&model_region.ch, RINGBUF_STATE_DISABLED, 1);
+}
+
 static void
 finalize(void)
 {
@@ -131,6 +146,7 @@ static const struct model models[] = {
 	{"wait_producer", WAKING(RINGBUF_DISCARD), {full_3_blocking, read_3}},
 	{"wait_two_producers", WAKING(RINGBUF_DISCARD), {half_3_blocking, half_3_blocking, read_3}},
 	{"wait_finalize", WAKING(RINGBUF_DISCARD), {blocked_or_refused, finalize}},
+	{"wait_disable", WAKING(RINGBUF_DISCARD), {blocked_once, disable}, fill},
 	{"wait_reader_finalize", WAKING(RINGBUF_DISCARD), {full, finalize, read_to_the_end}},
 };
 MODEL_TABLE(models);
