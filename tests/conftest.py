@@ -14,8 +14,10 @@ try:
 except ImportError:
     pass
 else:
-    # No deadline: a shared two-core machine stalls. The blob repeats a failure that CI found.
-    hypothesis.settings.register_profile("ringbuf", deadline=None, print_blob=True)
+    # No deadlines: a shared two-core machine stalls. The blob repeats a failure that CI found.
+    hypothesis.settings.register_profile(
+        "ringbuf", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+    )
     hypothesis.settings.load_profile("ringbuf")
 
 
