@@ -30,6 +30,8 @@ clear(void)
 }
 
 static void half_flush(void) { half(); flush(); }
+static void full_twice(void) { model_write(MODEL_FULL); model_write(MODEL_FULL); }
+static void big(void) { model_write(MODEL_BIG); } /* lost: the packets that end after it say so */
 static void discard_half(void) { model_write(MODEL_HALF, MODEL_DISCARD); }
 
 /* What was committed before a flush is delivered, and needs no other call. */
@@ -52,6 +54,9 @@ static const struct model models[] = {
 	{"flush_flush_overwrite", MODEL_OVERWRITE_2, {half, flush_empty, flush}},
 	{"flush_reader_discard", MODEL_DISCARD_2, {third_twice, flush_twice, read_twice}},
 	{"flush_reader_overwrite", MODEL_OVERWRITE_2, {half_twice, flush_empty_twice, read_twice}},
+	/* a packet that neither the flusher nor the last deliverer of its slot has opened */
+	{"flush_lapped", MODEL_OVERWRITE_2, {full_twice, half, flush}},
+	{"flush_tells_losses", MODEL_DISCARD_2, {big, half_flush, half_flush}},
 	{"flush_delivers", MODEL_DISCARD_2, {half_flush, discard_half}, NULL, delivered},
 	{"flush_delivers_with_another", MODEL_DISCARD_2, {half_flush, half}, NULL, delivered},
 	{"clear_discard", MODEL_DISCARD_2, {half_twice, clear}},

@@ -41,7 +41,12 @@ KEPT = BUILD / "mutants.txt"
 ARGUED = ROOT / "docs" / "verification.md"
 
 # name: two orders, as the list of mutants names them
-PAIRS: dict[str, tuple[str, str]] = {}
+PAIRS: dict[str, tuple[str, str]] = {
+    "switch.h: neither consumed_pos nor the slot's word says that the reader is done": (
+        "switch.h ringbuf_slot_is_free load seq_cst -> relaxed",
+        "reader.h ringbuf_unhold rmw release -> relaxed",
+    ),
+}
 
 # name: (header, old text, new text)
 PATCHES: dict[str, tuple[str, str, str]] = {
@@ -153,7 +158,7 @@ PATCHES: dict[str, tuple[str, str, str]] = {
         "if (0)",
     ),
     "a slot is had from one who died over a record": (
-        "producer.h",
+        "ledger.h",
         "\t\t    RINGBUF_LEDGER_TAKEN)\n\t\t\treturn 0;\n",
         "\t\t    RINGBUF_LEDGER_TAKEN)\n\t\t\tbreak;\n",
     ),

@@ -4,6 +4,8 @@
 static void half(void) { model_write(MODEL_HALF); }
 static void half_twice(void) { model_write(MODEL_HALF); model_write(MODEL_HALF); }
 static void third_twice(void) { model_write(MODEL_THIRD); model_write(MODEL_THIRD); }
+static void third(void) { model_write(MODEL_THIRD); }
+static void third_6(void) { third_twice(); third_twice(); third_twice(); }
 static void full(void) { model_write(MODEL_FULL); }
 static void full_twice(void) { model_write(MODEL_FULL); model_write(MODEL_FULL); }
 static void full_thrice(void) { model_write(MODEL_FULL); model_write(MODEL_FULL); model_write(MODEL_FULL); }
@@ -22,6 +24,8 @@ static const struct model models[] = {
 	{"producers_full_overwrite", MODEL_OVERWRITE_2, {full_thrice, full}},
 	{"producers_mixed_overwrite", MODEL_OVERWRITE_2, {full_twice, third_twice}},
 	{"producers_three_overwrite", MODEL_OVERWRITE_2, {full_twice, half_twice, full}},
+	/* one fills the ring, one laps it, one lands beside that on the fast path */
+	{"producers_lapped", MODEL_OVERWRITE_2, {third_6, third, third}},
 	{"producers_tiny", MODEL_DISCARD_2, {tiny, tiny}},
 	{"producers_three_tiny", MODEL_DISCARD_2, {tiny, tiny, tiny}},
 	{"producers_big", MODEL_DISCARD_2, {big_then_half, big_then_half}},
