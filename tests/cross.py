@@ -18,7 +18,7 @@ def c_tests(how, *arguments):
     done = subprocess.run(
         command, cwd=ROOT, env={**environment, **how}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}"
     return done.stdout
 
 

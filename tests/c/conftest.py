@@ -42,8 +42,14 @@ class CaseFailed(Exception):
 
 
 def pytest_collect_file(parent, file_path):
-    if file_path.suffix == ".c" and file_path.name.startswith("test_"):
+    if file_path.suffix == ".c" and file_path.name.startswith("test_") and is_asked_for(file_path, parent.config.args):
         return CProgram.from_parent(parent, path=file_path)
+
+
+def is_asked_for(path, args):
+    """Pytest makes all files of a directory, also if only some were named: these alone are to be compiled."""
+    named = [Path(arg.partition("::")[0]).resolve() for arg in args]
+    return path in named or any(place in path.parents for place in named)
 
 
 def pytest_collection_finish():
