@@ -13,10 +13,12 @@ TSAN = {"RINGBUF_CFLAGS": "-fsanitize=thread"}
 
 def c_tests(how, *arguments):
     """What pytest prints of them, without the items that compile with clang. They must pass, and be some."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("RINGBUF_COUNTS", "RINGBUF_NOT_RUN")}
+    environment = {**os.environ, **how}
+    for theirs in ("RINGBUF_COUNTS", "RINGBUF_NOT_RUN"):
+        environment.pop(theirs, None)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, env={**environment, **how}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}"
     return done.stdout
@@ -26,8 +28,6 @@ def run(how, source, directory, *arguments):
     """Compiles one C source in a directory, and runs it. Returns the finished process."""
     program = Path(directory) / "program"
     flags = ["-std=gnu11", "-O1", "-g", "-w", "-pthread", f"-I{ROOT / 'include'}"]
-    subprocess.run(
-        [how.get("CC", "cc"), *flags, *how["RINGBUF_CFLAGS"].split(), source, "-o", program], check=True
-    )
+    subprocess.run([how.get("CC", "cc"), *flags, *how["RINGBUF_CFLAGS"].split(), source, "-o", program], check=True)
     emulator = how.get("RINGBUF_EMULATOR", "").split()
-    return subprocess.run([*emulator, program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    return subprocess.run([*emulator, program, *arguments], capture_output=True, text=True, check=False)

@@ -29,7 +29,11 @@ OVERFLOW = """
 int main(int argc, char **argv) { return (0x7fffffff + argc) == argv[0][0]; }
 """
 
-WRONG = [(cross.TSAN, RACE, "data race"), (cross.ASAN, FREED, "use-after-free"), (cross.ASAN, OVERFLOW, "signed integer overflow")]
+WRONG = [
+    (cross.TSAN, RACE, "data race"),
+    (cross.ASAN, FREED, "use-after-free"),
+    (cross.ASAN, OVERFLOW, "signed integer overflow"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,10 @@ Three kinds of mutants:
 - PAIRS: two of these at once, where each alone is covered for by the other;
 - PATCHES: a check, a re-read or an order of two statements that matters, taken away. Each is compiled.
 
-A mutant is run against the models that execute its place: first the one that killed it the last time (killers.txt), then
-all, for a moment each and then for longer, up to --seconds of processor time in all. Those that survive must be argued away in
-docs/verification.md, by name. Exit status 1 if a mutant survives that is not named there, or if one that is named is
-killed.
+A mutant is run against the models that execute its place: first the one that killed it the last time (killers.txt),
+then all, for a moment each and then for longer, up to --seconds of processor time in all. Those that survive must be
+argued away in docs/verification.md, by name. Exit status 1 if a mutant survives that is not named there, or if one that
+is named is killed.
 
 Results are kept in build/model/mutants.txt until a header or a model changes, so that a run can be interrupted and
 taken up again; --again forgets them. A run of all mutants writes killers.txt.
@@ -369,7 +369,8 @@ def why(output):
 def try_all(program, mutant, models, seconds, jobs):
     """Each model for so many seconds; returns the first that fails and what it said."""
     with ThreadPoolExecutor(jobs) as pool:
-        runs = [(model, pool.submit(output_of, program, f"--seconds={seconds}", *mutant.options, model)) for model in models]
+        options = (f"--seconds={seconds}", *mutant.options)
+        runs = [(model, pool.submit(output_of, program, *options, model)) for model in models]
         try:
             for model, run in runs:
                 done = run.result()
@@ -441,7 +442,10 @@ def expected(name, reasons):
 
 
 def write_hints(killers):
-    head = "# Which model killed a mutant the last time, and after how many seconds: it is tried first. Written by mutants.py.\n"
+    head = (
+        "# Which model killed a mutant the last time, and after how many seconds: it is tried first."
+        " Written by mutants.py.\n"
+    )
     HINTS.write_text(head + "".join(f"{name}\t{model}\t{seconds}\n" for name, (model, seconds) in killers.items()))
 
 
@@ -499,8 +503,8 @@ def judge(program, mutants, models, unmodelled, headers, args):
                     print(f"STALE    {mutant.name}: {error}", flush=True)
                     wrong.append(mutant.name)
                     continue
-            cells = [mutant.name, keys[not verdict.killer], verdict.killer or "", f"{verdict.seconds:.1f}", verdict.what]
-            print("\t".join(cells), file=out, flush=True)
+            key, seconds = keys[not verdict.killer], f"{verdict.seconds:.1f}"
+            print(mutant.name, key, verdict.killer or "", seconds, verdict.what, sep="\t", file=out, flush=True)
             reason = expected(mutant.name, reasons)
             word = "killed" if verdict.killer else "argued" if reason else "SURVIVED"
             note = verdict.what or reason or ""

@@ -3,8 +3,8 @@
 
     tests/model/run.py [--seconds=200] [--jobs=2] [--loud] [NAME...]
 
---seconds of processor time bound the whole run, building left out; NAME may be the beginning of models' names. Exit status 1 if any
-model failed. `build/model/models --history NAME` then tells what happened.
+--seconds of processor time bound the whole run, building left out; NAME may be the beginning of models' names. Exit
+status 1 if any model failed. `build/model/models --history NAME` then tells what happened.
 """
 
 import argparse
@@ -48,8 +48,10 @@ def main():
         for done in pool.map(run, sorted(names)):
             print(done.stdout, end="", flush=True)
             failed += done.returncode != 0
-            executions += sum(int(line.split()[-3]) for line in done.stdout.splitlines() if line.endswith((" ok", " FAILED")))
-    print(f"{len(names)} models, {executions:,} executions, {time.monotonic() - start:.0f} s, {failed or 'none'} failed")
+            results = [line.split() for line in done.stdout.splitlines() if line.endswith((" ok", " FAILED"))]
+            executions += sum(int(words[-3]) for words in results)
+    seconds = time.monotonic() - start
+    print(f"{len(names)} models, {executions:,} executions, {seconds:.0f} s, {failed or 'none'} failed")
     return 1 if failed else 0
 
 

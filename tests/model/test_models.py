@@ -1,4 +1,4 @@
-"""A bounded part of `make model` and `make mutants`: every model for a moment, and a few mutants that it must notice."""
+"""A bounded part of `make model` and `make mutants`: every model for a moment, and a few mutants that are noticed."""
 
 import re
 import subprocess
