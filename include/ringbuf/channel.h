@@ -21,6 +21,7 @@ enum ringbuf_error {
 	RINGBUF_E_OWNER,            /* another user's file */
 	RINGBUF_E_CORRUPT,          /* sizes and offsets that do not fit together */
 	RINGBUF_E_CLIENT,           /* made with a custom client: attach with the same */
+	RINGBUF_E_FORMAT,           /* its client writes packets or records of its own: there is no trace of them */
 };
 
 RINGBUF_FUNC const char *
@@ -34,6 +35,7 @@ ringbuf_strerror(int error)
 	case RINGBUF_E_OWNER: return "the file belongs to another user";
 	case RINGBUF_E_CORRUPT: return "the region's superblock is corrupt";
 	case RINGBUF_E_CLIENT: return "the channel has a custom client: pass the same client to attach";
+	case RINGBUF_E_FORMAT: return "the channel's client writes a format of its own, which is not CTF";
 	default: return strerror(error < 0 ? -error : error);
 	}
 }
@@ -119,6 +121,16 @@ ringbuf_check_geometry(const struct ringbuf_superblock *sb)
 	    sb->start_pos & ((UINT64_C(1) << (sb->subbuf_order + sb->count_order)) - 1))
 		return -RINGBUF_E_CORRUPT;
 	return 0;
+}
+
+/* For those who find the region without its client: what the client decides. */
+RINGBUF_FUNC uint32_t
+ringbuf_client_flags(const struct ringbuf_client *client)
+{
+	if (!client)
+		return 0;
+	return RINGBUF_CLIENT_CUSTOM |
+	       (ringbuf_has_holes(client) && !client->buffer_begin && !client->buffer_end ? 0 : RINGBUF_CLIENT_FORMAT);
 }
 
 /* ---- the process's view ---- */
@@ -269,7 +281,7 @@ ringbuf_fill_superblock(struct ringbuf_superblock *sb, const struct ringbuf_conf
 	sb->header = cfg->header;
 	sb->clock = cfg->clock;
 	sb->wakeup = cfg->wakeup;
-	sb->custom_client = cfg->client != NULL;
+	sb->custom_client = ringbuf_client_flags(cfg->client);
 	sb->n_streams = cfg->streams == RINGBUF_GLOBAL ? 1
 			: cfg->n_streams	       ? cfg->n_streams
 						       : ringbuf_cpus_possible();
@@ -278,9 +290,7 @@ ringbuf_fill_superblock(struct ringbuf_superblock *sb, const struct ringbuf_conf
 		return -EINVAL;
 	sb->n_producers = cfg->n_producers ? cfg->n_producers : 1024;
 	sb->packet_header_size = cfg->packet_header_size ? cfg->packet_header_size
-				 : cfg->streams == RINGBUF_GLOBAL
-					 ? RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL
-					 : RINGBUF_CTF_PACKET_HEADER_SIZE;
+							 : ringbuf_ctf_packet_header_size(cfg->streams);
 	sb->schema_size = cfg->schema_size ? cfg->schema_size : UINT64_C(1) << 20;
 	sb->start_pos = cfg->start_pos;
 	sb->switch_timer_ns = cfg->switch_timer_ns;
@@ -327,12 +337,20 @@ ringbuf_init_stream(const struct ringbuf_channel *ch, uint32_t idx)
 }
 
 RINGBUF_FUNC int
-ringbuf_init_region(struct ringbuf_channel *ch, const struct ringbuf_config *cfg)
+ringbuf_init_locks(const struct ringbuf_channel *ch)
 {
 	int ret = ringbuf_robust_mutex_init(&ch->control->schema_lock);
 
 	for (uint32_t i = 0; !ret && i <= ch->n_producers; i++) /* with the repairer's */
 		ret = ringbuf_robust_mutex_init(&ringbuf_producer_slot_at(ch, i)->certificate);
+	return ret;
+}
+
+RINGBUF_FUNC int
+ringbuf_init_region(struct ringbuf_channel *ch, const struct ringbuf_config *cfg)
+{
+	int ret = ringbuf_init_locks(ch);
+
 	for (uint32_t i = 0; i < ch->n_streams; i++)
 		ringbuf_init_stream(ch, i);
 	for (uint32_t i = 0; !ret && i < ch->n_streams; i++)
@@ -406,9 +424,9 @@ ringbuf_create(const struct ringbuf_config *cfg, struct ringbuf_channel **out)
 
 /* ---- attach ---- */
 
-/* Is the file's superblock one that this build can use? Copies it to *sb. */
+/* Is the file's superblock one that this build can use? Copies it to *sb, and the file's size to *size. */
 RINGBUF_FUNC int
-ringbuf_read_superblock(int fd, struct ringbuf_superblock *sb)
+ringbuf_check_superblock(int fd, struct ringbuf_superblock *sb, uint64_t *size)
 {
 	struct ringbuf_superblock expected;
 	struct stat st;
@@ -445,7 +463,18 @@ ringbuf_read_superblock(int fd, struct ringbuf_superblock *sb)
 	if (memcmp((const void *)&expected, (const void *)sb, sizeof(expected)))
 		return -RINGBUF_E_CORRUPT;
 	sb->name[sizeof(sb->name) - 1] = sb->contexts[sizeof(sb->contexts) - 1] = 0;
-	return (uint64_t)st.st_size < sb->region_size ? -RINGBUF_E_TRUNCATED : 0;
+	*size = (uint64_t)st.st_size;
+	return 0;
+}
+
+/* The same, and is the region whole? */
+RINGBUF_FUNC int
+ringbuf_read_superblock(int fd, struct ringbuf_superblock *sb)
+{
+	uint64_t size = 0;
+	int ret = ringbuf_check_superblock(fd, sb, &size);
+
+	return !ret && size < sb->region_size ? -RINGBUF_E_TRUNCATED : ret;
 }
 
 /*

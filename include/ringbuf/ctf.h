@@ -42,6 +42,12 @@
 #error "bit-fields of the compact header are laid out for little-endian hosts"
 #endif
 
+RINGBUF_INLINE uint32_t
+ringbuf_ctf_packet_header_size(uint32_t streams)
+{
+	return streams == RINGBUF_GLOBAL ? RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL : RINGBUF_CTF_PACKET_HEADER_SIZE;
+}
+
 RINGBUF_INLINE int
 ringbuf_ctf_is_extended(const struct ringbuf_channel *ch, const struct ringbuf_reservation *r)
 {

@@ -43,6 +43,8 @@ enum ringbuf_mode { RINGBUF_DISCARD = 0, RINGBUF_OVERWRITE = 1 };
 enum ringbuf_streams { RINGBUF_PER_CPU = 0, RINGBUF_GLOBAL = 1 };
 enum ringbuf_header { RINGBUF_COMPACT = 0, RINGBUF_LARGE = 1 };
 enum ringbuf_clock { RINGBUF_CLOCK_TSC = 0, RINGBUF_CLOCK_MONOTONIC = 1, RINGBUF_CLOCK_CUSTOM = 2 };
+#define RINGBUF_CLIENT_CUSTOM 1u /* superblock: there is a client */
+#define RINGBUF_CLIENT_FORMAT 2u /* it writes packets or records of its own */
 enum ringbuf_wakeup { RINGBUF_WAKEUP_TIMER = 0, RINGBUF_WAKEUP_WRITER = 1, RINGBUF_WAKEUP_NONE = 2 };
 
 /* Why a record was lost; DISCARDED is the producer's own wish, not a loss. */

@@ -22,7 +22,7 @@
  * done. One such is decided by the sum. With several, more than one choice may
  * give the right sum, usually with the same effect. If not (several threads
  * died within those few instructions), the packet is given up: its records
- * count as torn.
+ * count as torn (but see recover.h).
  */
 #ifndef RINGBUF_REPAIR_H
 #define RINGBUF_REPAIR_H
@@ -61,6 +61,7 @@ struct ringbuf_repair {
 	uint64_t begin; /* position of the sub-buffer */
 	uint64_t committed, missing;
 	unsigned int n;
+	uint64_t *doubt; /* see ringbuf_give_up_size */
 	struct ringbuf_suspect suspects[RINGBUF_SUSPECTS_MAX];
 	/* of the search: */
 	unsigned int choices[RINGBUF_SUSPECTS_MAX], steps;
@@ -484,9 +485,41 @@ ringbuf_repair_contents(struct ringbuf_repair *r, uint32_t idx)
 	return r->missing + records * RINGBUF_ONE_RECORD;
 }
 
-/* Nobody can tell what is in there: an empty packet, and all its records torn. */
+/*
+ * Bytes that a packet given up keeps: its header. Or all, for a caller that can see what
+ * records are, and counts them itself; *doubt is then where the first suspect begins:
+ * before it, all is complete.
+ */
 RINGBUF_FUNC uint64_t
-ringbuf_give_up_contents(struct ringbuf_repair *r)
+ringbuf_give_up_size(const struct ringbuf_repair *r)
+{
+	uint64_t least = r->ch->packet_header_size;
+	/* O2, or stored by ringbuf_repair_close */
+	uint64_t size = ringbuf_load(&r->slot->close_size, RINGBUF_RELAXED), first = size;
+
+	if (!r->doubt || !r->n)
+		return least;
+	for (unsigned int i = 0; i < r->n; i++)
+		if (r->suspects[i].begin < first)
+			first = r->suspects[i].begin;
+	*r->doubt = first > least ? first : least;
+	return size > least ? size : least;
+}
+
+/* Of a packet that is kept: what was certainly torn becomes a filler. */
+RINGBUF_FUNC void
+ringbuf_give_up_torn(struct ringbuf_repair *r, uint32_t idx)
+{
+	uint64_t records;
+
+	for (unsigned int i = 0; i < r->n; i++)
+		r->suspects[i].choice = ringbuf_suspect_surely(&r->suspects[i]);
+	ringbuf_repair_records(r, idx, &records);
+}
+
+/* Nobody can tell what is in there: all its records are torn. */
+RINGBUF_FUNC uint64_t
+ringbuf_give_up_contents(struct ringbuf_repair *r, uint32_t idx)
 {
 	/* relaxed: of the pass before, O3 acquired by whoever opened this one (O1) */
 	uint64_t delivered = ringbuf_load(&r->slot->delivered, RINGBUF_RELAXED);
@@ -494,7 +527,9 @@ ringbuf_give_up_contents(struct ringbuf_repair *r)
 
 	RINGBUF_TESTPOINT(repair_giving_up);
 	ringbuf_repair_boundaries(r, 0);
-	ringbuf_store(&r->slot->close_size, r->ch->packet_header_size, RINGBUF_RELAXED); /* O2, by the swap */
+	if (r->doubt)
+		ringbuf_give_up_torn(r, idx);
+	ringbuf_store(&r->slot->close_size, ringbuf_give_up_size(r), RINGBUF_RELAXED); /* O2, by the swap */
 	ringbuf_note_torn(r, counted + r->uncounted);
 	return r->missing - counted * RINGBUF_ONE_RECORD;
 }
@@ -510,7 +545,7 @@ ringbuf_repair_count(struct ringbuf_repair *r)
 	for (unsigned int i = 0; i < r->n; i++) /* in case there is no answer */
 		r->uncounted += ringbuf_suspect_surely(&r->suspects[i]);
 	ringbuf_solve(r, 0, r->missing, 0);
-	amount = r->found && !r->doubtful ? ringbuf_repair_contents(r, idx) : ringbuf_give_up_contents(r);
+	amount = r->found && !r->doubtful ? ringbuf_repair_contents(r, idx) : ringbuf_give_up_contents(r, idx);
 	RINGBUF_TESTPOINT(repair_before_count);
 	/* O2 acq_rel: as in ringbuf_count, for all the dead at once. */
 	if (!ringbuf_cas(&r->slot->committed, &r->committed, r->committed + amount, RINGBUF_ACQ_REL,
@@ -565,10 +600,11 @@ ringbuf_clear_settled(const struct ringbuf_channel *ch)
 
 /*
  * With the repair lock. Returns 1: delivered now, by this call or another;
- * -EAGAIN: not yet closed, or somebody alive is in it.
+ * -EAGAIN: not yet closed, or somebody alive is in it. `doubt`: see ringbuf_give_up_size;
+ * NULL: an ordinary repair.
  */
 RINGBUF_SLOW int
-ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uint64_t begin)
+ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uint64_t begin, uint64_t *doubt)
 {
 	const struct ringbuf_geometry *g = &ch->geometry;
 	struct ringbuf_repair r;
@@ -581,6 +617,7 @@ ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 	r.s = ringbuf_stream_at(ch, stream_idx);
 	r.stream_idx = stream_idx;
 	r.begin = begin;
+	r.doubt = doubt;
 	r.slot = ringbuf_slot_at(ch, r.s, begin);
 	/* O1 acquire: closed, so all claims in it are seen in the ledgers, or were counted. */
 	if (ringbuf_pos_diff(ringbuf_pos(ringbuf_load(&r.s->produced, RINGBUF_ACQUIRE)), begin) <
@@ -629,7 +666,7 @@ ringbuf_repair_subbuf(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 
 	if (ringbuf_robust_lock(&self->certificate, 0))
 		return -EBUSY;
-	ret = ringbuf_repair_locked(ch, stream_idx, begin);
+	ret = ringbuf_repair_locked(ch, stream_idx, begin, NULL);
 	ringbuf_robust_unlock(&self->certificate);
 	return ret;
 }
@@ -748,7 +785,7 @@ ringbuf_repair(const struct ringbuf_channel *ch)
 		ringbuf_count_torn(ch, s);
 		for (; pos != end; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g)))
 			if (!ringbuf_is_done(ch, s, pos))
-				repaired += ringbuf_repair_locked(ch, i, pos) > 0;
+				repaired += ringbuf_repair_locked(ch, i, pos, NULL) > 0;
 	}
 	ringbuf_clear_settled(ch);
 	ringbuf_robust_unlock(&self->certificate);

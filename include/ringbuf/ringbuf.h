@@ -41,5 +41,6 @@
 #include "trace.h"
 #include "consumer.h"
 #include "snapshot.h"
+#include "recover.h"
 
 #endif /* RINGBUF_RINGBUF_H */

@@ -122,10 +122,7 @@ ringbuf_bump(ringbuf_atomic_u64 *counter, uint64_t by)
 RINGBUF_FUNC int
 ringbuf_has_ctf_packets(const struct ringbuf_channel *ch)
 {
-	uint32_t size = ch->streams == RINGBUF_GLOBAL ? RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL
-						      : RINGBUF_CTF_PACKET_HEADER_SIZE;
-
-	return ch->packet_header_size >= size &&
+	return ch->packet_header_size >= ringbuf_ctf_packet_header_size(ch->streams) &&
 	       !(ch->client && (ch->client->buffer_begin || ch->client->buffer_end));
 }
 
@@ -147,6 +144,23 @@ ringbuf_packet_is_sound(const struct ringbuf_channel *ch, const struct ringbuf_p
 	ringbuf_data_read(sizes, p->data + 48, 16);
 	return magic == RINGBUF_CTF_MAGIC && sizes[0] == p->content_size * 8 &&
 	       sizes[1] == p->packet_size * 8;
+}
+
+/* The built-in header of the packet, which tells `discarded` losses: min(packet_header_size, its own) bytes. */
+RINGBUF_FUNC void
+ringbuf_packet_header(const struct ringbuf_channel *ch, const struct ringbuf_packet *p, uint64_t discarded,
+		      uint8_t *header)
+{
+	struct ringbuf_subbuf sb;
+
+	/* relaxed: my own */
+	ringbuf_store(&sb.timestamp_end, p->timestamp_end, RINGBUF_RELAXED);
+	ringbuf_store(&sb.events_discarded, discarded, RINGBUF_RELAXED);
+	ringbuf_store(&sb.sequence_number, p->sequence_number, RINGBUF_RELAXED);
+	ringbuf_store(&sb.content_size, p->content_size, RINGBUF_RELAXED);
+	ringbuf_store(&sb.packet_size, p->packet_size, RINGBUF_RELAXED);
+	ringbuf_ctf_buffer_begin(ch, p->stream_idx, p->timestamp_begin, header);
+	ringbuf_ctf_buffer_end(&sb, header);
 }
 
 RINGBUF_FUNC void
@@ -248,19 +262,10 @@ ringbuf_file_append_packet(struct ringbuf_trace *t, struct ringbuf_stream_file *
 	const struct ringbuf_channel *ch = t->ch;
 	uint8_t header[RINGBUF_CTF_PACKET_HEADER_SIZE];
 	uint64_t head = ringbuf_bounded(ch->packet_header_size, sizeof(header));
-	struct ringbuf_subbuf sb;
 
 	if (!ringbuf_has_ctf_packets(ch))
 		return ringbuf_file_append(t, f, header, 0, p->data, len, p->packet_size);
-	/* relaxed: my own */
-	ringbuf_store(&sb.timestamp_end, p->timestamp_end, RINGBUF_RELAXED);
-	ringbuf_store(&sb.events_discarded,
-		      p->events_discarded > f->base ? p->events_discarded - f->base : 0, RINGBUF_RELAXED);
-	ringbuf_store(&sb.sequence_number, p->sequence_number, RINGBUF_RELAXED);
-	ringbuf_store(&sb.content_size, p->content_size, RINGBUF_RELAXED);
-	ringbuf_store(&sb.packet_size, p->packet_size, RINGBUF_RELAXED);
-	ringbuf_ctf_buffer_begin(ch, p->stream_idx, p->timestamp_begin, header);
-	ringbuf_ctf_buffer_end(&sb, header);
+	ringbuf_packet_header(ch, p, p->events_discarded > f->base ? p->events_discarded - f->base : 0, header);
 	return ringbuf_file_append(t, f, header, head, p->data, len, p->packet_size);
 }
 

@@ -14,6 +14,7 @@ from .errors import (
     NestingError,
     ReaderBusyError,
     RecordTooLargeError,
+    RegionBusyError,
     RegionError,
     RingbufError,
     TooManyProducersError,
@@ -28,6 +29,7 @@ except ImportError as error:
     raise ImportError("ringbuf is not built: run `make` in the source tree, or `pip install .`") from error
 from .client import Client, CtfClient
 from .recorder import Recorder, snapshot
+from .recovery import Recovery, recover
 from .sharing import attach
 from .stats import Stats
 from .trace import Trace, open_trace
@@ -49,6 +51,8 @@ __all__ = [
     "ReaderBusyError",
     "RecordTooLargeError",
     "Recorder",
+    "Recovery",
+    "RegionBusyError",
     "RegionError",
     "Reservation",
     "RingbufError",
@@ -61,6 +65,7 @@ __all__ = [
     "attach",
     "get_include",
     "open_trace",
+    "recover",
     "snapshot",
 ]
 

@@ -269,3 +269,13 @@ def snapshot_files(
     since_timestamp: int,
     timeout: float | None,
 ) -> dict[str, int]: ...
+
+def copy_region(fd: int, what: str) -> tuple[int, int]: ...
+def last_words(channel: Channel) -> list[tuple[int, int, int, str, int, int]]: ...
+def recover_files(
+    channel: Channel,
+    directory: str | os.PathLike[str],
+    name: str,
+    check: Callable[[memoryview, int, int, bool], int],
+    include_consumed: bool,
+) -> tuple[int, list[dict[str, int]]]: ...

@@ -1237,3 +1237,4 @@ cdef class Reservation:
 include "reading.pxi"
 include "event.pxi"
 include "recorder.pxi"
+include "recovery.pxi"

@@ -107,6 +107,7 @@ cdef extern from "decode.h" nogil:
     int ctf_walk(const ctf_plan *p, int32_t index, ctf_cursor *c)
     int ctf_next_event(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, ctf_record *r)
     int ctf_count_events(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, uint64_t *counts)
+    int64_t ctf_check_events(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, uint64_t last)
     int ctf_fill_rows(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, ctf_rows *rows, int32_t cpu)
     uint8_t *ctf_store(const ctf_plan *p, int32_t index, ctf_cursor *c, uint8_t *to)
     int64_t ctf_time_ns(const ctf_clock *clock, uint64_t ticks)
@@ -1054,6 +1055,40 @@ cdef class Decoder:
                 totals[i] += found[i]
         finally:
             PyMem_Free(scratch)
+
+    def check_packet(self, buffer, Packet packet not None, *, offset=None):
+        """Walk over a packet, checking all of it, and that no time goes back or leaves the packet's.
+
+        Parameters
+        ----------
+        buffer, packet, offset
+            See `packet_records`.
+
+        Returns
+        -------
+        int
+            How many events it has.
+
+        Raises
+        ------
+        TraceError
+            The packet is damaged.
+        """
+        cdef const uint8_t[::1] view = buffer
+        cdef const ctf_stream *s = self._stream_of(packet)
+        cdef uint64_t last = 2**64 - 1 if packet.end_ticks is None else packet.end_ticks
+        cdef ctf_cursor c
+        cdef int64_t found
+        cdef uint64_t *slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        try:
+            self._begin(&c, view, packet, offset, slots)
+            with nogil:
+                found = ctf_check_events(&self._plan, s, &c, last)
+            if found < 0:
+                raise self._event_error(packet, &c)
+            return found
+        finally:
+            PyMem_Free(slots)
 
     cdef _event_error(self, Packet packet, const ctf_cursor *c):
         return self._packet_error(packet, f"{c.error.decode()} (at byte {c.pos // 8} of the packet)")

@@ -532,6 +532,27 @@ ctf_count_events(const struct ctf_plan *p, const struct ctf_stream *s, struct ct
 	}
 }
 
+/*
+ * Walk to the end as ctf_count_events does, and see that no time is before the one
+ * that precedes it, or after `last`. Returns how many events, or -1.
+ */
+static int64_t
+ctf_check_events(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, uint64_t last)
+{
+	struct ctf_record r;
+	uint64_t before = c->ticks;
+	int64_t n = 0;
+
+	for (; c->pos < c->end; n++) {
+		if (ctf_next_event(p, s, c, &r))
+			return -1;
+		if (r.ticks < before || r.ticks > last)
+			return ctf_fail(c, "a time is outside its packet, or goes back");
+		before = r.ticks;
+	}
+	return n;
+}
+
 /* ---- columns ---- */
 
 /* Where the rows of one event class go. Each row begins with i64 ns, i32 cpu. */

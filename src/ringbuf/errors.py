@@ -7,6 +7,7 @@ __all__ = [
     "NestingError",
     "ReaderBusyError",
     "RecordTooLargeError",
+    "RegionBusyError",
     "RegionError",
     "RingbufError",
     "TooManyProducersError",
@@ -48,6 +49,10 @@ class EndOfStream(RingbufError):
 
 class RegionError(RingbufError, ValueError):
     """A file or descriptor is not a region that this build can attach to; the message says why."""
+
+
+class RegionBusyError(RegionError):
+    """A living process uses the file, which is to be recovered or removed; the message says which."""
 
 
 class TraceError(ValueError):

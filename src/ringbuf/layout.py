@@ -14,7 +14,7 @@ def clock_info(channel) -> ctf.ClockInfo:
     return ctf.ClockInfo(freq=freq, offset_s=offset_s, offset_cycles=offset, name="ringbuf", description=kind)
 
 
-def channel_layout(channel, *, holes: bool) -> ctf.ChannelLayout:
+def channel_layout(channel, *, holes: bool, events=None) -> ctf.ChannelLayout:
     """The layout of `channel` with the events declared so far.
 
     Parameters
@@ -22,6 +22,8 @@ def channel_layout(channel, *, holes: bool) -> ctf.ChannelLayout:
     channel : Channel
     holes : bool
         Records may have been discarded or torn.
+    events : iterable of EventSchema, optional
+        Instead of all that are declared.
     """
     return ctf.ChannelLayout(
         uuid=channel.uuid.bytes,
@@ -31,5 +33,5 @@ def channel_layout(channel, *, holes: bool) -> ctf.ChannelLayout:
         contexts=channel.contexts,
         env={"tracer_name": "ringbuf", "tracer_major": 0, "tracer_minor": 1, **channel.environment},
         holes=holes,
-        events=[EventSchema(*schema) for schema in channel.schemas()],
+        events=[EventSchema(*schema) for schema in channel.schemas()] if events is None else events,
     )

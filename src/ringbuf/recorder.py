@@ -55,7 +55,7 @@ class Recorder:
 
     def __init__(self, channel, directory, *, read_timer=None, switch_timer=None) -> None:
         _check_format(channel)
-        _check_directory(directory)
+        check_directory(directory)
         switch, read = channel.timers
         self.directory = Path(directory)
         self._channel = channel
@@ -95,7 +95,7 @@ class Recorder:
 
     def _write_metadata(self, schemas, *, holes: bool) -> None:
         events = [EventSchema(*schema) for schema in schemas]
-        _write(ctf.metadata(replace(self._layout, holes=holes, events=events)), self.directory)
+        write_whole(ctf.metadata(replace(self._layout, holes=holes, events=events)), self.directory)
 
     def stats(self) -> dict:
         """Counters of the files.
@@ -206,7 +206,7 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
     Thread safety: any thread; one at a time for a channel, in all processes.
     """
     _check_format(channel)
-    _check_directory(directory)
+    check_directory(directory)
     since = 0
     if last is not None:
         freq = channel.clock_parameters[1]
@@ -218,14 +218,15 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
 
 def write_metadata(channel, directory) -> None:
     """(Re)write the trace's metadata file, whole or not at all."""
-    _write(ctf.metadata(channel_layout(channel, holes=_has_holes(channel.stats()))), directory)
+    write_whole(ctf.metadata(channel_layout(channel, holes=_has_holes(channel.stats()))), directory)
 
 
 def _has_holes(stats) -> bool:
     return bool(stats.records_discarded or stats.records_torn)
 
 
-def _write(text: str, directory) -> None:
+def write_whole(text: str, directory) -> None:
+    """Put the metadata there: all of it, or what was there before."""
     draft = _draft(directory)
     try:
         draft.write_text(text, encoding="utf-8")
@@ -244,7 +245,7 @@ def _check_format(channel) -> None:
         raise TypeError("the channel's client writes headers of its own: read its packets with Channel.reader()")
 
 
-def _check_directory(directory) -> None:
+def check_directory(directory) -> None:
     """Stream files are never overwritten; nor is the metadata of another trace."""
     if os.path.lexists(Path(directory) / "metadata"):
         raise FileExistsError(errno.EEXIST, "there is a trace in this directory", os.fspath(directory))
