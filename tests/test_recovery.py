@@ -12,7 +12,7 @@ import pytest
 import rings
 
 import ringbuf
-from ringbuf import processes
+from ringbuf._core import is_region_used
 
 MODES = ["overwrite", "discard"]
 
@@ -83,7 +83,8 @@ class Load:
         rings.eventually(lambda: all(self.done[who] >= at_least for who in everybody), seconds=60)
         os.killpg(self.leader, signal.SIGKILL)
         assert rings.exit_code(self.leader) == -signal.SIGKILL
-        rings.eventually(lambda: not processes.users_of(os.stat(self.path)))
+        with open(self.path, "rb") as file:
+            rings.eventually(lambda: not is_region_used(file.fileno()))
         return [self.done[who] for who in everybody]
 
 

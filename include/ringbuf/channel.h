@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "producer.h"
@@ -194,6 +195,28 @@ ringbuf_channel_enlist(struct ringbuf_channel *ch)
 }
 
 /* ---- create ---- */
+
+/* For as long as any process has this description open, nobody takes the file for one of the
+ * dead. Where the file system knows no such lock, there is none. */
+RINGBUF_FUNC void
+ringbuf_mark_used(int fd)
+{
+	if (flock(fd, LOCK_SH | LOCK_NB))
+		return;
+}
+
+/*
+ * ringbuf_is_used - does a living process have the region behind `fd`?
+ * Callers: with a description of their own. Creating and attaching do not wait for it.
+ */
+RINGBUF_FUNC int
+ringbuf_is_used(int fd)
+{
+	int used = flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+
+	flock(fd, LOCK_UN);
+	return used;
+}
 
 RINGBUF_FUNC int
 ringbuf_open_backing(const char *name, const char *path)
@@ -411,6 +434,7 @@ ringbuf_create(const struct ringbuf_config *cfg, struct ringbuf_channel **out)
 	fd = ringbuf_open_backing(memfd_name, cfg->path);
 	if (fd < 0)
 		return fd;
+	ringbuf_mark_used(fd);
 	ret = ringbuf_size_backing(fd, sb.region_size, cfg->path || cfg->preallocate, !cfg->path);
 	if (!ret)
 		ret = ringbuf_create_in(fd, &sb, cfg, out);
@@ -495,6 +519,7 @@ ringbuf_attach_fd(int fd, const struct ringbuf_client *client, void *client_data
 		return ret;
 	if (sb.custom_client && !client)
 		return -RINGBUF_E_CLIENT;
+	ringbuf_mark_used(fd);
 	base = mmap(NULL, sb.region_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (base == MAP_FAILED)
 		return -errno;

@@ -35,6 +35,7 @@ cdef extern from "ringbuf/layout.h" nogil:
         RINGBUF_STATE_DISABLED, RINGBUF_STATE_FINALIZED
 
     cdef struct ringbuf_superblock:
+        uint32_t mode
         uint64_t region_size
         uint64_t clock_freq
         int64_t clock_offset_s
@@ -251,6 +252,8 @@ cdef extern from "ringbuf/channel.h" nogil:
         void *client_data
 
     const char *ringbuf_strerror(int error)
+    bint ringbuf_is_used(int fd)
+    int ringbuf_check_superblock(int fd, ringbuf_superblock *sb, uint64_t *size)
     int ringbuf_create(const ringbuf_config *cfg, ringbuf_channel **out)
     int ringbuf_attach_fd(int fd, const ringbuf_client *client, void *client_data, ringbuf_channel **out)
     int ringbuf_attach(const char *path, ringbuf_channel **out)

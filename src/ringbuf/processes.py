@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-__all__ = ["is_alive", "pids", "start_of", "users_of"]
+__all__ = ["open_files", "pids", "started", "users_of"]
 
 
 def pids() -> list[int]:
@@ -13,19 +13,13 @@ def pids() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def start_of(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot; None: there is none, or only a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in b"ZX" else int(fields[19])
-
-
-def is_alive(pid: int, start: int) -> bool:
-    """Is it the process that started then? Its number alone may be another's by now."""
-    return start_of(pid) == start
+def started(pid: int) -> float:
+    """Unix time at which the process started, to about a second."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        ticks = int(file.read().rpartition(b")")[2].split()[19])
+    with open("/proc/stat", "rb") as file:
+        boot = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
+    return boot + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
@@ -42,7 +36,10 @@ def open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
             continue  # closed meanwhile
 
 
-def users_of(status: os.stat_result) -> list[int]:
-    """Processes that have the file open. Who uses a channel has."""
+def users_of(fd: int) -> list[int]:
+    """Processes that have the file behind `fd` open, apart from `fd` itself. Who uses a channel has."""
+    status, own = os.fstat(fd), f"/proc/{os.getpid()}/fd/{fd}"
     wanted = status.st_dev, status.st_ino
-    return [pid for pid in pids() if any((s.st_dev, s.st_ino) == wanted for _, s in open_files(pid))]
+    return [
+        pid for pid in pids() if any(path != own and (s.st_dev, s.st_ino) == wanted for path, s in open_files(pid))
+    ]

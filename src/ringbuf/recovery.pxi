@@ -110,3 +110,20 @@ def recover_files(Channel channel not None, directory, str name, check, include_
     finally:
         channel.leave()
         free(streams)
+
+
+def is_region_used(int fd):
+    """bool: a living process has the region behind `fd`, a description of the caller's own."""
+    return ringbuf_is_used(fd)
+
+
+def describe_region(int fd, what):
+    """dict of what the superblock behind `fd` says; nothing is mapped. Raises as `ringbuf.attach`."""
+    cdef ringbuf_superblock sb
+    cdef uint64_t size = 0
+    cdef int ret = ringbuf_check_superblock(fd, &sb, &size)
+    if ret:
+        raise _region_error(ret, what)
+    return {"name": sb.name.decode("utf-8", "backslashreplace"), "mode": "overwrite" if sb.mode else "discard",
+            "program": sb.program.decode("utf-8", "replace"), "pid": sb.creator_pid, "start": sb.creator_start,
+            "size": sb.region_size}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import client as _client
 from . import ctf, processes
-from ._core import Channel, copy_region, last_words, recover_files
+from ._core import Channel, copy_region, is_region_used, last_words, recover_files
 from ._decode import Decoder
 from .errors import RegionBusyError, RegionError, TraceError
 from .layout import channel_layout
@@ -185,29 +185,28 @@ def recover(path, directory, *, all: bool = False, force: bool = False) -> Recov
     """
     path, directory = os.fspath(path), os.fspath(directory)
     check_directory(directory)
-    if not force:
-        _check_unused(path, processes.users_of(os.stat(path)))
-    channel, missing = _copy(path)
+    channel, missing = _copy(path, force)
     with channel:
         words = last_words(channel)  # before the repair, which settles what they left
-        if not force:
-            _check_unused(path, [pid for pid, _, start, *_ in words if start and processes.is_alive(pid, start)])
         judge = _Judge(_layout(channel, path))
         end, streams = recover_files(channel, directory, _stream_name(channel), judge, all)
         write_whole(ctf.metadata(judge.layout), directory)
         return _report(path, directory, channel, missing, end, streams, words, judge.damage)
 
 
-def _check_unused(path: str, users: list[int]) -> None:
-    if users:
-        who = ", ".join(str(pid) for pid in users[:3]) + (", ..." if len(users) > 3 else "")
-        raise RegionBusyError(f"{path}: in use by process {who}: take a snapshot instead, or force it")
+def _check_unused(path: str, fd: int) -> None:
+    users = processes.users_of(fd)  # in this PID namespace, as far as we may know
+    if users or is_region_used(fd):
+        who = " by process " + ", ".join(str(pid) for pid in users) if users else ""
+        raise RegionBusyError(f"{path}: in use{who}: take a snapshot instead, or force it")
 
 
-def _copy(path: str) -> tuple[Channel, int]:
+def _copy(path: str, force: bool) -> tuple[Channel, int]:
     """A channel over a copy of the file's region."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if not force:
+            _check_unused(path, fd)
         copy, missing = copy_region(fd, path)
     finally:
         os.close(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import contexts as _contexts
+from . import files as _files
 from . import schema as _schema
 from . import sharing as _sharing
 from ._core import Channel, ContextBlock, Event
@@ -26,7 +27,11 @@ class Tracer:
     mode : {"overwrite", "discard"}
         ``"overwrite"`` is the flight recorder: the newest records are kept.
     path : str or os.PathLike, optional
-        Keep the buffers in this new file.
+        Keep the buffers in this new file. By default in one of the directory that the environment
+        variable ``RINGBUF_DIR`` names, if it is set; else in anonymous memory.
+    keep : bool, optional
+        Leave the file when the process ends well. By default a file in ``RINGBUF_DIR`` is removed
+        then, unless ``RINGBUF_KEEP`` is 1, and one that `path` names is left. A crash leaves it.
     contexts : iterable
         Fields that every record carries: names among ``"vpid"``, ``"vtid"``,
         ``"procname"``, ``"thread_name"``, ``"task_name"``, or tuples
@@ -44,10 +49,18 @@ class Tracer:
     True
     """
 
-    def __init__(self, name: str, *, mode: str = "overwrite", path=None, contexts=("vpid", "vtid"), **options) -> None:
+    def __init__(
+        self, name: str, *, mode: str = "overwrite", path=None, contexts=("vpid", "vtid"), keep=None, **options
+    ) -> None:
         self._contexts = _contexts.resolve(contexts)
         self._events: dict[tuple, Event] = {}
-        self.channel = Channel(name, mode=mode, path=path, contexts=_contexts.text(self._contexts), **options)
+        options |= {"mode": mode, "contexts": _contexts.text(self._contexts)}
+        if path is None:
+            self.channel = _files.automatic_channel(name, keep, options)
+        else:
+            self.channel = Channel(name, path=path, **options)
+            if keep is False:
+                _files.remove_at_exit(self.channel.path)
 
     @classmethod
     def attach(cls, target, *, contexts=(), **options) -> Tracer:

@@ -342,6 +342,27 @@ TEST(those_who_left_in_order_have_no_last_words)
 	end();
 }
 
+TEST(a_region_is_used_as_long_as_somebody_lives)
+{
+	struct ringbuf_channel *ch = create_file(CONFIG());
+	int fd = open(path, O_RDONLY);
+	pid_t pid = spawn();
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	OK(ringbuf_is_used(fd));
+	ringbuf_close(ch);
+	OK(ringbuf_is_used(fd)); /* by the child, which has inherited it */
+	kill_child(pid);
+	OK(!ringbuf_is_used(fd));
+	EQ(ringbuf_attach(path, &ch), 0);
+	OK(ringbuf_is_used(fd));
+	ringbuf_close(ch);
+	OK(!ringbuf_is_used(fd));
+	end();
+}
+
 /* ---- damage ---- */
 
 TEST(a_time_in_the_future_is_not_believed)

@@ -1,0 +1,47 @@
+"""The command line: ``ringbuf COMMAND``, or ``python -m ringbuf COMMAND``.
+
+A command is a module of this package with `configure(parser)` and `run(args) -> int`, the exit
+status; the first line of its documentation is its help. What it raises as RingbufError or OSError
+is printed as one line, with exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from ..errors import RingbufError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = ("clean", "list", "recover", "snapshot", "stat")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; its exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (RingbufError, OSError, ValueError) as error:
+        print(f"ringbuf {args.command}: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ringbuf", description="Records and inspects ring buffers in shared memory.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f".{name}", __name__)
+        text = module.__doc__.strip()
+        command = commands.add_parser(name, help=text.splitlines()[0], description=text.splitlines()[0])
+        command.add_argument("--json", action="store_true", help="print the result as JSON")
+        module.configure(command)
+        command.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,43 @@
+"""Remove flight recorder files of dead processes: those that were recovered, or that the options name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from ..errors import RegionError
+from ..files import clean, size_of
+
+__all__ = ["configure", "run"]
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def configure(parser) -> None:
+    parser.add_argument("directory", metavar="DIR", nargs="?", help="of the files (default: the variable RINGBUF_DIR)")
+    parser.add_argument("--age", metavar="AGE", type=_seconds, help="also what is older: 90s, 15m, 12h, 7d")
+    parser.add_argument("--keep", metavar="N", type=int, help="also all but the newest N")
+    parser.add_argument("--max-size", metavar="SIZE", type=size_of, help="also the oldest, down to this: 500M, 2G")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+
+def run(args) -> int:
+    directory = args.directory or os.environ.get("RINGBUF_DIR")
+    if not directory:
+        raise RegionError("no directory: name one, or set RINGBUF_DIR")
+    options = {"age": args.age, "keep": args.keep, "max_size": args.max_size}
+    removed = clean(directory, **options, dry_run=args.dry_run)
+    if args.json:
+        print(json.dumps([one.as_dict() for one in removed]))
+        return 0
+    for one in removed:
+        print(f"{'would remove' if args.dry_run else 'removed'} {one.path} ({one.size >> 10} KiB): {one.why}")
+    return 0
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if match is None:
+        raise ValueError(text)
+    return float(match[1]) * _SECONDS[match[2]]

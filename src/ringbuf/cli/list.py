@@ -1,0 +1,44 @@
+"""List flight recorder files, and the channels of living processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from ..files import Region, find, in_memory
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser) -> None:
+    parser.add_argument("directory", metavar="DIR", nargs="?", help="of the files (default: the variable RINGBUF_DIR)")
+
+
+def run(args) -> int:
+    directory = args.directory or os.environ.get("RINGBUF_DIR")
+    regions = (find(directory) if directory else []) + in_memory()
+    if args.json:
+        print(json.dumps([region.as_dict() for region in regions]))
+    else:
+        for region in regions:
+            print(_line(region))
+    return 0
+
+
+def _line(region: Region) -> str:
+    if region.problem:
+        return f"{region.path}: {region.problem}"
+    return (
+        f"{region.path}: {region.name!r}, {region.mode}, of {region.program} (pid {region.pid}), "
+        f"{region.size >> 10} KiB, {_state(region)}"
+    )
+
+
+def _state(region: Region) -> str:
+    if region.users:
+        return "used by process " + ", ".join(map(str, region.users))
+    if region.used:
+        return "used by a process that cannot be seen"
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(region.modified))
+    return f"dead since {when}" + (f", recovered to {region.recovered}" if region.recovered else "")

@@ -1,0 +1,26 @@
+"""Write what the buffers of living processes hold now to a trace; nothing is consumed."""
+
+from __future__ import annotations
+
+import json
+
+from ..recorder import snapshot
+from ..sharing import attach
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser) -> None:
+    parser.add_argument("target", metavar="TARGET", help="a path, or a pid")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the trace")
+    parser.add_argument("--last", metavar="SECONDS", type=float, help="leave out packets that ended before")
+
+
+def run(args) -> int:
+    with attach(int(args.target) if args.target.isdigit() else args.target) as channel:
+        written = snapshot(channel, args.output, last=args.last)
+    if args.json:
+        print(json.dumps({"directory": args.output, **written}))
+    else:
+        print(f"{args.output}: {written['records']} records in {written['packets']} packets")
+    return 0
