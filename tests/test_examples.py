@@ -144,18 +144,41 @@ def test_the_demo_writes_its_progress_over_itself_on_a_terminal(tree, tmp_path):
 # ---- the C program ----
 
 
-@pytest.fixture(scope="module")
-def produce(tmp_path_factory):
-    """The C program, built by the command in its own comment."""
+def build_c(tmp_path_factory, name):
+    """A C program, built by the command in its own comment."""
     folder = tmp_path_factory.mktemp("c")
-    source = Path(shutil.copy(ROOT / "examples" / "c" / "produce.c", folder)).read_text()
+    source = Path(shutil.copy(ROOT / "examples" / "c" / f"{name}.c", folder)).read_text()
     lines = re.search(r"^ \* Build:\n((?: \*\t.*\n)+)", source, re.MULTILINE)[1]
     run("sh", "-c", re.sub(r"^ \*\t", "", lines, flags=re.MULTILINE), cwd=folder)
-    return folder / "produce"
+    return folder / name
 
 
-def test_the_c_program_compiles_without_warnings():
-    run("cc", *STRICT, "-fsyntax-only", ROOT / "examples" / "c" / "produce.c")
+@pytest.fixture(scope="module")
+def produce(tmp_path_factory):
+    return build_c(tmp_path_factory, "produce")
+
+
+@pytest.mark.parametrize("name", ["produce", "map"])
+def test_the_c_programs_compile_without_warnings(name):
+    run("cc", *STRICT, "-fsyntax-only", ROOT / "examples" / "c" / f"{name}.c")
+
+
+def test_the_mapping_c_program_prints_the_meta_page(tmp_path_factory, tmp_path):
+    program = build_c(tmp_path_factory, "map")
+    with ringbuf.Channel("c", mode="overwrite", streams="global", subbuf_size=4096, path=tmp_path / "ring") as channel:
+        for _ in range(30):
+            channel.write(bytes(1000))
+        stats = channel.stats()
+        printed = run(program, channel.path).splitlines()
+        values = [line.split(":")[1].split() for line in printed]
+        assert [line.split(":")[0] for line in printed] == ["entries", "overrun", "read", "nr_subbufs", "reader"]
+        assert [int(value[0]) for value in values[:4]] == [30, stats.records_overrun, 3, 5]
+        number, at = int(values[4][1].rstrip(",")), int(values[4][3])
+        assert at == 4096 * (1 + number)
+        with channel.reader():
+            assert "busy" in run(program, channel.path, status=1)
+        assert "Invalid" in run(program, channel.path, 1, status=1)
+    assert "No such file" in run(program, tmp_path / "missing", status=1)
 
 
 def test_the_c_program_records_into_a_channel_by_descriptor_and_by_path(produce, tmp_path):

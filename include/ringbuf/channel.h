@@ -347,14 +347,14 @@ ringbuf_init_stream(const struct ringbuf_channel *ch, uint32_t idx)
 	s->index = s->cpu = idx;
 	ringbuf_store(&s->produced, ch->start_pos, RINGBUF_RELAXED);
 	ringbuf_store(&s->consumed_pos, ch->start_pos, RINGBUF_RELAXED);
-	ringbuf_store(&s->spare, n, RINGBUF_RELAXED);
+	ringbuf_store(&s->spare, 0, RINGBUF_RELAXED);
 	for (uint64_t i = 0; i < n; i++) {
 		struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, i << order);
 		uint64_t base = ringbuf_commit_base(&ch->geometry, ch->start_pos);
 
 		ringbuf_store(&slot->committed, base, RINGBUF_RELAXED);
 		ringbuf_store(&slot->delivered, base, RINGBUF_RELAXED);
-		ringbuf_store(&slot->subbuf_ref, pass << RINGBUF_REF_PASS_SHIFT | RINGBUF_REF_READ | i,
+		ringbuf_store(&slot->subbuf_ref, pass << RINGBUF_REF_PASS_SHIFT | RINGBUF_REF_READ | (i + 1),
 			      RINGBUF_RELAXED);
 	}
 }
@@ -366,6 +366,8 @@ ringbuf_init_locks(const struct ringbuf_channel *ch)
 
 	for (uint32_t i = 0; !ret && i <= ch->n_producers; i++) /* with the repairer's */
 		ret = ringbuf_robust_mutex_init(&ringbuf_producer_slot_at(ch, i)->certificate);
+	for (uint32_t i = 0; !ret && i < ch->n_streams; i++)
+		ret = ringbuf_robust_mutex_init(&ringbuf_stream_at(ch, i)->map_lock);
 	return ret;
 }
 
@@ -675,12 +677,11 @@ ringbuf_is_at_end(const struct ringbuf_stream_reader *r, struct ringbuf_producer
 
 /* ---- the right to read ---- */
 
-
 #define RINGBUF_READER_LOCK (INT64_C(1) << 62) /* lock byte of stream 0: far beyond the file */
 #define RINGBUF_OFD_GETLK 36                   /* F_OFD_*: not all C libraries have their names */
 #define RINGBUF_OFD_SETLK 37
 
-/* The lock of n streams from `first` on; n = 0: of all. `type` is F_WRLCK or F_UNLCK. */
+/* The lock of n streams from `first` on; n = 0: of all. `type` is F_WRLCK, F_RDLCK or F_UNLCK. */
 RINGBUF_FUNC struct flock
 ringbuf_reader_lock(short type, uint32_t first, uint32_t n)
 {
@@ -694,12 +695,12 @@ ringbuf_reader_lock(short type, uint32_t first, uint32_t n)
 	return lock;
 }
 
-/* A locked descriptor for these streams, or -errno. */
+/* A locked descriptor for these streams, or -errno. F_WRLCK: alone; F_RDLCK: beside others of that type. */
 RINGBUF_FUNC int
-ringbuf_lock_streams(const struct ringbuf_channel *ch, uint32_t first, uint32_t n)
+ringbuf_lock_streams(const struct ringbuf_channel *ch, uint32_t first, uint32_t n, short type)
 {
 	char path[64];
-	struct flock lock = ringbuf_reader_lock(F_WRLCK, first, n);
+	struct flock lock = ringbuf_reader_lock(type, first, n);
 	int fd, error;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", ch->fd);
@@ -711,6 +712,20 @@ ringbuf_lock_streams(const struct ringbuf_channel *ch, uint32_t first, uint32_t 
 	error = errno == EAGAIN || errno == EACCES ? EBUSY : errno;
 	close(fd);
 	return -error;
+}
+
+RINGBUF_FUNC int
+ringbuf_take_right(const struct ringbuf_channel *ch, uint32_t first, uint32_t n, short type,
+		   struct ringbuf_right *right)
+{
+	pthread_mutex_lock(&ringbuf_registry.lock); /* no fork between the lock and the list */
+	right->fd = ringbuf_lock_streams(ch, first, n, type);
+	if (right->fd >= 0) {
+		right->next = ringbuf_registry.rights;
+		ringbuf_registry.rights = right;
+	}
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+	return right->fd < 0 ? right->fd : 0;
 }
 
 /*
@@ -725,14 +740,7 @@ RINGBUF_FUNC int
 ringbuf_open_reader(const struct ringbuf_channel *ch, uint32_t first, uint32_t n,
 		    struct ringbuf_right *right)
 {
-	pthread_mutex_lock(&ringbuf_registry.lock); /* no fork between the lock and the list */
-	right->fd = ringbuf_lock_streams(ch, first, n);
-	if (right->fd >= 0) {
-		right->next = ringbuf_registry.rights;
-		ringbuf_registry.rights = right;
-	}
-	pthread_mutex_unlock(&ringbuf_registry.lock);
-	return right->fd < 0 ? right->fd : 0;
+	return ringbuf_take_right(ch, first, n, F_WRLCK, right);
 }
 
 /*

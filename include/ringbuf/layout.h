@@ -186,7 +186,11 @@ struct ringbuf_stream {
 	ringbuf_atomic_u64 repair_pos;       /* the sub-buffer under repair | RINGBUF_HOLD_VALID */
 	ringbuf_atomic_u64 repair_torn;      /* lost[TORN] once that is complete */
 
-	RINGBUF_ALIGNED uint64_t map_state[8]; /* the mapped consumer's */
+	/* The mappers', under their lock (map.h): */
+	RINGBUF_ALIGNED pthread_mutex_t map_lock; /* robust */
+	ringbuf_atomic_u64 map_read;         /* of the sub-buffer held: records and bytes handed out */
+	ringbuf_atomic_u64 map_overrun;      /* records overrun when it was taken */
+	ringbuf_atomic_u32 map_wakes;        /* calls to wake all who wait */
 };
 
 #define RINGBUF_HOLD_VALID (UINT64_C(1) << 63)

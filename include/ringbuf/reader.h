@@ -5,9 +5,14 @@
  * packet by setting HELD in its slot's word: from then on the sub-buffer is
  * the reader's. A producer that laps the slot leaves the sub-buffer with the
  * reader and puts the spare in its place; what the reader then gives back
- * becomes the new spare. So the reader never sees bytes being overwritten, and
- * producers never wait for it. In discard mode the same happens, but nobody
- * laps a packet that has not been released.
+ * becomes the new spare. If nobody has lapped it, the reader itself puts the
+ * spare in its place as it gives the packet back read. So the reader never sees
+ * bytes being overwritten, producers never wait for it, and the sub-buffer that
+ * it read last stays its own until it takes another. In discard mode the same
+ * happens, but nobody laps a packet that has not been released.
+ *
+ * The mapped consumer (map.h) may also hold a sub-buffer that is still being
+ * written; producers go on in it.
  *
  * What the reader holds, and how far it has counted it, is written in the
  * stream (hold, read_seq), so that the next reader takes over from a dead one:
@@ -110,28 +115,40 @@ ringbuf_ref_unheld(uint64_t ref)
 	return ref & ~(RINGBUF_REF_HELD | RINGBUF_REF_SPARE_MASK);
 }
 
+/* The offered spare in the place of the sub-buffer that was held, as a lapping producer does it. */
+RINGBUF_INLINE uint64_t
+ringbuf_ref_exchanged(uint64_t ref)
+{
+	uint64_t spare = (ref & RINGBUF_REF_SPARE_MASK) >> RINGBUF_REF_SPARE_SHIFT;
+
+	return (ringbuf_ref_unheld(ref) & ~RINGBUF_REF_IDX_MASK) | spare | RINGBUF_REF_READ;
+}
+
+RINGBUF_INLINE int
+ringbuf_ref_is_held(const struct ringbuf_channel *ch, uint64_t ref, uint64_t pos)
+{
+	return ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) && (ref & RINGBUF_REF_HELD);
+}
+
 /*
- * Undo HELD, setting `flag` (READ or 0) in its place. Returns 1 if the packet
- * still stood in the ring, 0 if a producer has lapped it, in which case its
- * sub-buffer is the spare now. Ordering: O5.
+ * Keep the held sub-buffer as the spare; the old spare takes its place in the
+ * ring, if no producer has put it there already. Ordering: O5.
  */
-RINGBUF_FUNC int
-ringbuf_unhold(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint32_t idx,
-	       uint64_t flag)
+RINGBUF_FUNC void
+ringbuf_exchange_held(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint32_t idx)
 {
 	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
 	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED); /* the swap checks it */
 
 	RINGBUF_TESTPOINT(reader_unholding);
-	/* O5 release: my loads of the packet precede its reuse. Pairs with
+	/* O5 release: my loads of the spare, once a packet, precede its reuse. Pairs with
 	 * ringbuf_enter_slow. The reader alone clears HELD while the pass stands. */
-	if (ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) &&
-	    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref) | flag, RINGBUF_RELEASE,
-			RINGBUF_RELAXED))
-		return 1;
+	if (ringbuf_ref_is_held(ch, ref, pos))
+		ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_exchanged(ref), RINGBUF_RELEASE,
+			    RINGBUF_RELAXED);
+	RINGBUF_TESTPOINT(reader_exchanged);
 	/* relaxed: the reader's own, offered to producers by the next hold (O5) */
 	ringbuf_store(&s->spare, idx, RINGBUF_RELAXED);
-	return 0;
 }
 
 /* Let discard-mode producers past `pos`'s packet, and wake those that wait. */
@@ -203,28 +220,17 @@ ringbuf_find_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, 
 }
 
 /*
- * ringbuf_get_subbuf - hold the packet that begins at `pos`.
- * Callers:  the stream's reader, holding nothing.
- * Progress: wait-free.
- * Ordering: O3, O5, O11.
- * Returns:  0 and r->packet; as ringbuf_find_packet; -EBUSY already holding.
+ * Hold the sub-buffer in the slot of `pos`, whose word is `ref`. Returns 0 and
+ * r->packet; -ESTALE a producer has lapped it. Ordering: O5, O11.
  */
 RINGBUF_FUNC int
-ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
+ringbuf_hold(struct ringbuf_stream_reader *r, uint64_t pos, uint64_t ref)
 {
 	const struct ringbuf_channel *ch = r->ch;
 	struct ringbuf_stream *s = r->s;
-	uint64_t ref, spare;
-	uint32_t idx;
-	int ret;
+	uint32_t idx = ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
+	uint64_t spare;
 
-	if (r->holding)
-		return -EBUSY;
-	ret = ringbuf_find_packet(ch, s, pos, &ref);
-	if (ret)
-		return ret;
-
-	idx = ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
 	/* Say first what is about to be held: ringbuf_take_over tells from the slot
 	 * whether it came to that. All in the reader's own words (O11). */
 	ringbuf_store(&s->hold_pos, pos, RINGBUF_RELAXED);
@@ -245,6 +251,25 @@ ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
 	return 0;
 }
 
+/*
+ * ringbuf_get_subbuf - hold the packet that begins at `pos`.
+ * Callers:  the stream's reader, holding nothing.
+ * Progress: wait-free.
+ * Ordering: O3, O5, O11.
+ * Returns:  0 and r->packet; as ringbuf_find_packet; -EBUSY already holding.
+ */
+RINGBUF_FUNC int
+ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
+{
+	uint64_t ref;
+	int ret;
+
+	if (r->holding)
+		return -EBUSY;
+	ret = ringbuf_find_packet(r->ch, r->s, pos, &ref);
+	return ret ? ret : ringbuf_hold(r, pos, ref);
+}
+
 /* What ringbuf_put_subbuf does with the packet. */
 enum ringbuf_put { RINGBUF_PUT_READ, RINGBUF_PUT_BACK, RINGBUF_PUT_DROP };
 
@@ -252,7 +277,8 @@ enum ringbuf_put { RINGBUF_PUT_READ, RINGBUF_PUT_BACK, RINGBUF_PUT_DROP };
  * ringbuf_put_subbuf - give the held packet back.
  * READ: it counts as read, and its space is free. BACK: it stays unread in the
  * ring (a snapshot does this); if a producer has lapped it meanwhile, its
- * records count as overrun. DROP: it is thrown away unread.
+ * records count as overrun. DROP: it is thrown away unread. A sub-buffer that
+ * is not complete can only go BACK.
  * Callers:  the reader that holds it. Progress: wait-free, but for a wake-up.
  * Ordering: O4, O5, O11.
  */
@@ -267,21 +293,23 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 		struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, s, p->pos);
 		uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED);
 
-		/* O5 release: as in ringbuf_unhold; lapped packets must be counted before they
-		 * are spare. relaxed load: the swap checks it */
-		if (ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(r->ch, p->pos) &&
-		    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_RELEASE,
-				RINGBUF_RELAXED)) {
+		/* O5 release: my loads of the packet precede its reuse. Pairs with
+		 * ringbuf_enter_slow. acquire, if it fails: a lapped packet is complete, which
+		 * it may not have been before. relaxed load: the swap checks it */
+		if (ringbuf_ref_is_held(r->ch, ref, p->pos) &&
+		    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_ACQ_REL,
+				RINGBUF_ACQUIRE)) {
 			ringbuf_release_hold(s);
 			return;
 		}
+		ringbuf_describe_packet(r, p->pos, p->subbuf_idx);
 	}
 	if (how != RINGBUF_PUT_BACK)
 		/* relaxed: the next reader has it by O11. What it finds beyond this number
 		 * was lost since, and no reader has been told. */
 		ringbuf_store(&s->read_discarded, p->events_discarded, RINGBUF_RELAXED);
 	ringbuf_account_packet(s, p->records, how == RINGBUF_PUT_READ);
-	ringbuf_unhold(r->ch, s, p->pos, p->subbuf_idx, RINGBUF_REF_READ);
+	ringbuf_exchange_held(r->ch, s, p->pos, p->subbuf_idx);
 	RINGBUF_TESTPOINT(reader_unheld);
 	if (how != RINGBUF_PUT_BACK)
 		ringbuf_advance(r->ch, s, p->pos);
@@ -373,7 +401,6 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 	uint64_t pos = ringbuf_subbuf_begin(&ch->geometry, ringbuf_load(&s->hold_pos, RINGBUF_RELAXED));
 	uint32_t idx = ringbuf_checked_idx(ch, hold & ~RINGBUF_HOLD_VALID);
 	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
-	int in_ring = ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos);
 	int counted;
 
 	r->holding = 0;
@@ -381,15 +408,12 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 		return;
 	counted = ringbuf_load(&s->hold_seq, RINGBUF_RELAXED) !=
 		  ringbuf_load(&s->read_seq, RINGBUF_ACQUIRE); /* O11 */
-	/* A lapped slot still has the sub-buffer named in the hold if the swap that
-	 * would have taken it never happened, and the old spare if it did. */
-	if (in_ring ? !(ref & RINGBUF_REF_HELD) : (ref & RINGBUF_REF_IDX_MASK) == idx) {
-		/* never held, or unheld already */
-		if (counted)
-			ringbuf_advance(ch, s, pos);
+	/* Not held, the slot still has the sub-buffer named in the hold if it never was, or was
+	 * put back; and the old spare if that has been exchanged for it. */
+	if (!ringbuf_ref_is_held(ch, ref, pos) && (ref & RINGBUF_REF_IDX_MASK) == idx) {
 		ringbuf_release_hold(s);
 	} else if (counted) {
-		ringbuf_unhold(ch, s, pos, idx, RINGBUF_REF_READ);
+		ringbuf_exchange_held(ch, s, pos, idx);
 		ringbuf_advance(ch, s, pos);
 		ringbuf_release_hold(s);
 	} else {
@@ -398,15 +422,44 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 	}
 }
 
+/*
+ * ringbuf_held_is_complete - has the held sub-buffer been delivered?
+ * One that a mapper holds may not be. If so, r->packet is right. Ordering: O3, O5.
+ */
+RINGBUF_FUNC int
+ringbuf_held_is_complete(struct ringbuf_stream_reader *r)
+{
+	uint64_t pos = r->packet.pos;
+	struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, r->s, pos);
+	/* O3 acquire: the packet. Pairs with ringbuf_deliver. */
+	uint64_t delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
+	/* O5 acquire: pairs with ringbuf_enter_slow. Whoever lapped it had seen it delivered. */
+	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+
+	if (!ringbuf_is_delivered(r->ch, delivered, pos) && ringbuf_ref_is_held(r->ch, ref, pos))
+		return 0;
+	ringbuf_describe_packet(r, pos, r->packet.subbuf_idx);
+	return 1;
+}
+
 RINGBUF_FUNC void
-ringbuf_stream_reader_init(const struct ringbuf_channel *ch, uint32_t stream_idx,
-			   struct ringbuf_stream_reader *r)
+ringbuf_stream_reader_set(const struct ringbuf_channel *ch, uint32_t stream_idx,
+			  struct ringbuf_stream_reader *r)
 {
 	memset(r, 0, sizeof(*r));
 	r->ch = ch;
 	r->s = ringbuf_stream_at(ch, stream_idx);
 	r->stream_idx = stream_idx;
+}
+
+RINGBUF_FUNC void
+ringbuf_stream_reader_init(const struct ringbuf_channel *ch, uint32_t stream_idx,
+			   struct ringbuf_stream_reader *r)
+{
+	ringbuf_stream_reader_set(ch, stream_idx, r);
 	ringbuf_take_over(r);
+	if (r->holding && !ringbuf_held_is_complete(r))
+		ringbuf_put_subbuf(r, RINGBUF_PUT_BACK); /* a mapper's, still being written */
 }
 
 #endif /* RINGBUF_READER_H */

@@ -38,6 +38,7 @@
 #include "channel.h"
 #include "schema.h"
 #include "stats.h"
+#include "map.h"
 #include "trace.h"
 #include "consumer.h"
 #include "snapshot.h"

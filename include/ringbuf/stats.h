@@ -61,10 +61,14 @@ ringbuf_sample_slot(const struct ringbuf_slot *slot, struct ringbuf_slot_sample 
 	}
 }
 
-RINGBUF_FUNC void
-ringbuf_add_slot_stats(const struct ringbuf_channel *ch, const struct ringbuf_slot *slot,
-		       struct ringbuf_stats *st)
+struct ringbuf_slot_count {
+	uint64_t written, overrun, unread;
+};
+
+RINGBUF_FUNC struct ringbuf_slot_count
+ringbuf_count_slot(const struct ringbuf_channel *ch, const struct ringbuf_slot *slot)
 {
+	struct ringbuf_slot_count count;
 	struct ringbuf_slot_sample v;
 	uint64_t pass, in_progress;
 	unsigned int last;
@@ -76,14 +80,15 @@ ringbuf_add_slot_stats(const struct ringbuf_channel *ch, const struct ringbuf_sl
 	last = (complete ? pass : pass - 1) & 1; /* parity of the last delivered pass */
 	in_progress = complete ? 0 : ringbuf_records_between(v.delivered, v.committed);
 
-	st->written += v.total[last] + in_progress;
-	st->overrun += v.overrun[last];
+	count.written = v.total[last] + in_progress;
+	count.overrun = v.overrun[last];
 	if (complete)
-		st->unread += v.ref & RINGBUF_REF_READ ? 0 : v.records[last];
+		count.unread = v.ref & RINGBUF_REF_READ ? 0 : v.records[last];
 	else
-		st->unread += in_progress;
+		count.unread = in_progress;
 	if (!complete && (v.ref & RINGBUF_REF_LOST))
-		st->overrun += v.records[last];
+		count.overrun += v.records[last];
+	return count;
 }
 
 /*
@@ -108,31 +113,56 @@ ringbuf_held_unread(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
 	return counted || (ref & RINGBUF_REF_IDX_MASK) == idx ? 0 : records;
 }
 
+/* What is counted once for a stream, not in its slots. */
+struct ringbuf_stream_count {
+	uint64_t lost[RINGBUF_N_CAUSES];
+	uint64_t read, dropped, packets_read;
+};
+
+/* Ordering: O11. */
+RINGBUF_FUNC struct ringbuf_stream_count
+ringbuf_count_stream(const struct ringbuf_stream *s)
+{
+	struct ringbuf_stream_count count;
+
+	/* O11 acquire: the totals of that parity. Pairs with ringbuf_account_packet. */
+	count.packets_read = ringbuf_load(&s->read_seq, RINGBUF_ACQUIRE);
+	/* relaxed: statistics */
+	for (int cause = 0; cause < RINGBUF_N_CAUSES; cause++)
+		count.lost[cause] = ringbuf_load(&s->lost[cause], RINGBUF_RELAXED);
+	count.read = ringbuf_load(&s->read_total[count.packets_read & 1], RINGBUF_RELAXED);
+	count.dropped = ringbuf_load(&s->dropped_total[count.packets_read & 1], RINGBUF_RELAXED);
+	return count;
+}
+
 /* Add one stream's numbers to *st. Callers: anybody. Ordering: O3, O5, O11. */
 RINGBUF_FUNC void
 ringbuf_add_stream_stats(const struct ringbuf_channel *ch, uint32_t stream_idx,
 			 struct ringbuf_stats *st)
 {
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
-	/* O11 acquire: the totals of that parity. Pairs with ringbuf_account_packet. */
-	uint64_t seq = ringbuf_load(&s->read_seq, RINGBUF_ACQUIRE), dropped;
+	struct ringbuf_stream_count own = ringbuf_count_stream(s); /* first: what was read is seen written */
 	int64_t held;
 
-	for (uint32_t i = 0; i < ringbuf_n_subbufs(&ch->geometry); i++)
-		ringbuf_add_slot_stats(
-			ch, ringbuf_slot_at(ch, s, (uint64_t)i << ch->geometry.subbuf_order), st);
+	for (int cause = 0; cause < RINGBUF_N_CAUSES; cause++)
+		st->lost[cause] += own.lost[cause];
+	st->discarded += own.lost[RINGBUF_DISCARDED];
+	st->written += own.lost[RINGBUF_LOST_TORN];
+	st->read += own.read;
+	st->overrun += own.dropped;
+	st->cleared += own.dropped;
+	st->packets_read += own.packets_read;
+	for (uint64_t i = 0; i < ringbuf_n_subbufs(&ch->geometry); i++) {
+		struct ringbuf_slot_count count =
+			ringbuf_count_slot(ch, ringbuf_slot_at(ch, s, i << ch->geometry.subbuf_order));
+
+		st->written += count.written;
+		st->overrun += count.overrun;
+		st->unread += count.unread;
+	}
 	held = ringbuf_held_unread(ch, s);
 	/* sampled after the slots: what moved meanwhile must not make it negative */
 	st->unread = held < 0 && st->unread < (uint64_t)-held ? 0 : st->unread + (uint64_t)held;
-	for (int cause = 0; cause < RINGBUF_N_CAUSES; cause++)
-		st->lost[cause] += ringbuf_load(&s->lost[cause], RINGBUF_RELAXED);
-	st->discarded += ringbuf_load(&s->lost[RINGBUF_DISCARDED], RINGBUF_RELAXED);
-	st->written += ringbuf_load(&s->lost[RINGBUF_LOST_TORN], RINGBUF_RELAXED);
-	st->read += ringbuf_load(&s->read_total[seq & 1], RINGBUF_RELAXED);
-	dropped = ringbuf_load(&s->dropped_total[seq & 1], RINGBUF_RELAXED);
-	st->overrun += dropped;
-	st->cleared += dropped;
-	st->packets_read += seq;
 }
 
 /* The channel's numbers: all streams, and what the producers counted themselves (relaxed:

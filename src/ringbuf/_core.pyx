@@ -1024,6 +1024,17 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         """
         return Reader._open(self, stream)
 
+    def map(self, cpu=0):
+        """The stream of a CPU, or the only one, as the kernel maps its ring buffer.
+
+        Returns
+        -------
+        ringbuf.mapping.Mapping
+            A context manager. Raises ReaderBusyError if a reader has the stream.
+        """
+        from .mapping import Mapping
+        return Mapping(self, cpu)
+
     def has_reader(self, stream=0):
         """bool: a living reader has the stream, now."""
         return not ringbuf_has_no_reader(self.open_ch(), self._checked_stream(stream))
@@ -1235,6 +1246,7 @@ cdef class Reservation:
 
 
 include "reading.pxi"
+include "mapping.pxi"
 include "event.pxi"
 include "recorder.pxi"
 include "recovery.pxi"

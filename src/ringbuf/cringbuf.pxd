@@ -295,3 +295,22 @@ cdef extern from "ringbuf/stats.h" nogil:
 
     void ringbuf_add_stream_stats(const ringbuf_channel *ch, uint32_t stream_idx, ringbuf_stats *st)
     void ringbuf_channel_stats(const ringbuf_channel *ch, ringbuf_stats *st)
+
+cdef extern from "ringbuf/map.h" nogil:
+    cdef struct ringbuf_map:
+        ringbuf_right right
+        uint8_t *base
+        uint64_t size
+        # "from" is a keyword here
+        uint64_t begin "from"
+        uint64_t end "to"
+
+    int ringbuf_map_open(ringbuf_channel *ch, uint32_t stream_idx, ringbuf_map *map)
+    int ringbuf_map_get_reader(ringbuf_map *map)
+    int ringbuf_map_is_ready(ringbuf_map *map, unsigned int percent)
+    int ringbuf_map_wait(ringbuf_map *map, unsigned int percent, uint64_t period_ns, uint64_t deadline_ns)
+    void ringbuf_map_wake(const ringbuf_channel *ch, uint32_t stream_idx)
+    int ringbuf_map_clear(ringbuf_map *map, ringbuf_producer_slot *producer)
+    int ringbuf_map_is_at_end(ringbuf_map *map, ringbuf_producer_slot *producer)
+    void ringbuf_map_release(ringbuf_map *map)
+    void ringbuf_map_unmap(ringbuf_map *map)

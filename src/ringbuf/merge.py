@@ -101,11 +101,22 @@ def _round(reader, cursors, until):
 
 def packet_decoder(channel):
     """A function from a held packet to the list of its records."""
+    decode = content_decoder(channel)
+
+    def decode_packet(packet):
+        with memoryview(packet) as view:
+            return decode(view, packet.content_size, packet.cpu)
+
+    return decode_packet
+
+
+def content_decoder(channel):
+    """A function from a packet's bytes, its content size and its CPU to the list of its records."""
     if channel.is_ctf:
         return _CtfDecoder(channel)
     if type(channel.client).record_get is Client.record_get:
         raise TypeError("records of a client with headers of its own need its record_get")
-    return lambda packet: _custom_records(channel, packet)
+    return lambda view, size, cpu: _custom_records(channel, view[:size], cpu)
 
 
 class _CtfDecoder:
@@ -115,7 +126,7 @@ class _CtfDecoder:
         self._channel = channel
         self._n_events = -1
 
-    def __call__(self, packet):
+    def __call__(self, view, size, cpu):
         from ._decode import Decoder
         from .layout import channel_layout
 
@@ -123,14 +134,13 @@ class _CtfDecoder:
         if len(schemas) != self._n_events:
             self._n_events = len(schemas)
             self._decoder = Decoder(channel_layout(self._channel, holes=True))
-        with memoryview(packet) as view:
-            data = bytes(view)  # the records refer to it
-        return list(self._decoder.records(data, cpu=packet.cpu))
+        return list(self._decoder.records(bytes(view), cpu=cpu))  # a copy: the records refer to it
 
 
-def _custom_records(channel, packet):
+def _custom_records(channel, content, cpu):
     """Walk a packet by the client's `record_get`."""
-    data = memoryview(_content(packet))  # of a copy: the client may keep parts of it, or fail with one in its hands
+    with content:
+        data = memoryview(bytes(content))  # a copy: the client may keep parts of it, or fail with one in its hands
     records = []
     offset = channel.packet_header_size
     while offset < len(data):
@@ -141,14 +151,9 @@ def _custom_records(channel, packet):
         if header + size <= 0:
             raise ValueError(f"record_get at {offset} made no progress: {found!r}")
         begin = offset + header
-        records.append(CustomRecord(timestamp, packet.cpu, bytes(data[begin : begin + size])))
+        records.append(CustomRecord(timestamp, cpu, bytes(data[begin : begin + size])))
         offset = begin + size
     return records
-
-
-def _content(packet) -> bytes:
-    with memoryview(packet) as view:
-        return bytes(view[: packet.content_size])
 
 
 class CustomRecord:

@@ -1326,7 +1326,7 @@ TEST(the_next_consumer_goes_on_after_a_kill_anywhere)
 {
 	static const char *const points[] = {
 		"reader_sampled", "reader_holding", "reader_held", "consumer_before_write", "consumer_written",
-		"reader_before_account", "reader_accounted", "reader_unholding", "reader_unheld", "reader_advanced",
+		"reader_before_account", "reader_accounted", "reader_unholding", "reader_exchanged", "reader_unheld", "reader_advanced",
 	};
 	struct ringbuf_channel *ch = create(CONFIG(.wakeup = RINGBUF_WAKEUP_WRITER, .n_subbufs = 8,
 						   .blocking_timeout_ns = FOR_EVER));

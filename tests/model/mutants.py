@@ -44,7 +44,7 @@ ARGUED = ROOT / "docs" / "verification.md"
 PAIRS: dict[str, tuple[str, str]] = {
     "switch.h: neither consumed_pos nor the slot's word says that the reader is done": (
         "switch.h ringbuf_slot_is_free load seq_cst -> relaxed",
-        "reader.h ringbuf_unhold rmw release -> relaxed",
+        "reader.h ringbuf_exchange_held rmw release -> relaxed",
     ),
 }
 
@@ -137,12 +137,10 @@ PATCHES: dict[str, tuple[str, str, str]] = {
         "\tif ((uint32_t)delivered != ringbuf_commit_base(g, begin))\n\t\treturn -EIO;\n",
         "",
     ),
-    "the position is put back before it is unheld": (
+    "the hold is given up before the packet is counted": (
         "reader.h",
-        "\tringbuf_account_packet(s, p->records, how == RINGBUF_PUT_READ);\n"
-        "\tringbuf_unhold(r->ch, s, p->pos, p->subbuf_idx, RINGBUF_REF_READ);\n",
-        "\tringbuf_unhold(r->ch, s, p->pos, p->subbuf_idx, RINGBUF_REF_READ);\n"
         "\tringbuf_account_packet(s, p->records, how == RINGBUF_PUT_READ);\n",
+        "\tringbuf_release_hold(s);\n\tringbuf_account_packet(s, p->records, how == RINGBUF_PUT_READ);\n",
     ),
     "a delivered packet's time for short timestamps is stored before its count": (
         "commit.h",

@@ -1,0 +1,60 @@
+/* map.h: mappers and producers that are really killed. */
+#include "harness.h"
+
+static struct ringbuf_channel *ch;
+static struct ringbuf_stream *s;
+static struct ringbuf_map map;
+
+static void
+setup(void)
+{
+	ch = create(CONFIG(.mode = RINGBUF_OVERWRITE));
+	s = ringbuf_stream_at(ch, 0);
+	EQ(ringbuf_map_open(ch, 0, &map), 0);
+}
+
+TEST(a_mapper_killed_inside_the_call_leaves_the_lock_to_the_others)
+{
+	pid_t pid;
+
+	setup();
+	EQ(record(ch, 1000, 0), 0);
+	pid = fork();
+	if (!pid) {
+		struct ringbuf_map own;
+
+		EQ(ringbuf_map_open(ch, 0, &own), 0);
+		EQ(ringbuf_robust_lock(&s->map_lock, 1), 0);
+		kill(getpid(), SIGKILL);
+	}
+	reap_killed(pid);
+	EQ(ringbuf_map_get_reader(&map), 1);
+	EQ(ringbuf_map_meta(&map)->read, 1);
+	ringbuf_map_close(&map);
+	EQ(ringbuf_has_no_reader(ch, 0), 1);
+}
+
+TEST(a_wait_repairs_what_a_killed_producer_left)
+{
+	struct ringbuf_reservation r;
+	pid_t pid;
+
+	setup();
+	EQ(record(ch, 1000, 0), 0);
+	EQ(ringbuf_map_get_reader(&map), 1);
+	pid = fork();
+	if (!pid) {
+		EQ(reserve(ch, &r, 1000, 1), 0);
+		kill(getpid(), SIGKILL);
+	}
+	reap_killed(pid);
+	EQ(record(ch, 1000, 2), 0);
+	EQ(ringbuf_map_get_reader(&map), 1);
+	EQ(ringbuf_map_meta(&map)->read, 1); /* behind the hole */
+	flush(ch);
+	EQ(ringbuf_map_wait(&map, 0, 1000 * 1000, ringbuf_deadline(UINT64_C(20000000000))), 0);
+	EQ(ringbuf_map_get_reader(&map), 1);
+	EQ(ringbuf_map_meta(&map)->read, 2);
+	EQ(ringbuf_map_meta(&map)->torn, 1);
+	EQ(ringbuf_map_meta(&map)->entries, 2);
+}
