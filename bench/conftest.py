@@ -35,6 +35,12 @@ def loops():
     library.attach.argtypes = [ctypes.c_char_p]
     library.drain.argtypes = library.detach.argtypes = [ctypes.c_void_p]
     library.drain.restype = library.detach.restype = None
+    library.loop_map.restype = library.loop_kernel_map.restype = ctypes.c_double
+    library.loop_map.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+    library.loop_kernel_map.argtypes = [ctypes.c_int, ctypes.c_uint64]
+    library.map_open.restype = ctypes.c_void_p
+    library.map_open.argtypes = library.map_close.argtypes = [ctypes.c_void_p]
+    library.map_close.restype = None
     return library
 
 

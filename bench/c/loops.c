@@ -3,6 +3,8 @@
  *
  * Each runs n times what its name says and returns nanoseconds per turn.
  */
+#include <sys/ioctl.h>
+
 #include <ringbuf/ringbuf.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -62,6 +64,49 @@ loop_record(struct ringbuf_channel *ch, uint64_t n, uint64_t *lost)
 		ringbuf_commit(ch, &r);
 	}
 	return per_turn(began, n);
+}
+
+/* Swaps of a mapped stream that has `n` sub-buffers ready. */
+EXPORT double
+loop_map(struct ringbuf_map *map, uint64_t n)
+{
+	uint64_t began = ringbuf_clock_ns(CLOCK_MONOTONIC), sum = 0;
+
+	for (uint64_t i = 0; i < n; i++)
+		sum += (uint64_t)ringbuf_map_get_reader(map);
+	sink = sum;
+	return per_turn(began, n);
+}
+
+/* The kernel's, on an open trace_pipe_raw: TRACE_MMAP_IOCTL_GET_READER. */
+EXPORT double
+loop_kernel_map(int fd, uint64_t n)
+{
+	uint64_t began = ringbuf_clock_ns(CLOCK_MONOTONIC), sum = 0;
+
+	for (uint64_t i = 0; i < n; i++)
+		sum += (uint64_t)ioctl(fd, 0x5220);
+	sink = sum;
+	return per_turn(began, n);
+}
+
+EXPORT struct ringbuf_map *
+map_open(struct ringbuf_channel *ch)
+{
+	struct ringbuf_map *map = (struct ringbuf_map *)malloc(sizeof(*map));
+
+	if (map && ringbuf_map_open(ch, 0, map)) {
+		free(map);
+		return NULL;
+	}
+	return map;
+}
+
+EXPORT void
+map_close(struct ringbuf_map *map)
+{
+	ringbuf_map_close(map);
+	free(map);
 }
 
 /* Throw away what is unread: between rounds, so that discard mode never fills. */

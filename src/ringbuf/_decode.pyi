@@ -1,5 +1,5 @@
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy
@@ -7,7 +7,7 @@ from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
 from . import ctf, tsdl
 
-__all__ = ["Decoder", "Packet", "Record", "merged", "merged_rows"]
+__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Record", "merged", "merged_rows"]
 
 @final
 class Packet:
@@ -88,6 +88,26 @@ class Decoder:
         *,
         cpu: int | None = None,
     ) -> dict[int, numpy.ndarray[Any, Any]]: ...
+
+@final
+class FileMap:
+    def __init__(self, fd: int, size: int) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class KernelPackets:
+    unknown: int
+    def __init__(self, uuid: bytes, formats: Mapping[int, Sequence[tuple[int, int, int]]]) -> None: ...
+    def packet(
+        self,
+        subbuf: Buffer,
+        begin: int,
+        end: int,
+        *,
+        cpu: int,
+        sequence_number: int = 0,
+        events_discarded: int = 0,
+    ) -> bytes: ...
 
 def merged(iterators: Iterable[Iterator[Record]]) -> Iterator[Record]: ...
 def merged_rows(lanes: Sequence[Sequence[numpy.ndarray[Any, Any]]]) -> numpy.ndarray[Any, Any]: ...

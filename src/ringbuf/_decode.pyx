@@ -6,21 +6,24 @@ are walked in C; Python objects are made only for what is asked for.
 """
 
 cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.errno cimport errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy, memset
 
 import array
 import functools
 import heapq
+import os
 import sys
 
 from . import ctf, tsdl
 from .errors import TraceError
 
-__all__ = ["Decoder", "Packet", "Record", "merged", "merged_rows"]
+__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Record", "merged", "merged_rows"]
 
 
 cdef extern from "decode.h" nogil:
@@ -1637,3 +1640,6 @@ cdef object _text(const char *start, uint64_t length):
 cdef uint64_t _until_nul(const char *start, uint64_t length):
     cdef const char *nul = <const char *>memchr(start, 0, length)
     return nul - start if nul != NULL else length
+
+
+include "kernel.pxi"

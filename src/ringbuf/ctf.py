@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from . import schema
 from .tsdl import FIRST_LINE
 
-__all__ = ["ChannelLayout", "ClockInfo", "event_metadata", "metadata"]
+__all__ = ["ChannelLayout", "ClockInfo", "event_metadata", "kernel_metadata", "metadata"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 
@@ -164,6 +164,38 @@ def event_metadata(event: schema.EventSchema) -> str:
         lines.append(f"\tcontext := {_struct(event.contexts)};")
     lines.append(f"\tfields := {_struct(event.fields)};")
     return "\n".join(["event {", *lines, "};\n"])
+
+
+def kernel_metadata(clock: ClockInfo, events: Iterable[tuple[int, str, str]]) -> str:
+    """Blocks for a second stream class: packets of `_decode.KernelPackets`, counting the same clock.
+
+    Parameters
+    ----------
+    clock : ClockInfo
+        Declared by the `metadata` that this is appended to.
+    events : iterable of (int, str, str)
+        Id, name, and TSDL of the fields, of each event.
+    """
+    layout = ChannelLayout(uuid=bytes(16), header="large", per_cpu=True, clock=clock, header_align=1)
+    context = _packet_context(layout).replace("struct packet_context", "struct packet_context_kernel")
+    labels = "compact = 0 ... 65534, extended = 65535"
+    header = _header_struct("event_header_kernel", layout, "uint16_t", labels, "")
+    stream = """stream {
+	id = 1;
+	event.header := struct event_header_kernel;
+	packet.context := struct packet_context_kernel;
+	event.context := struct {
+		uint8_t _common_flags;
+		uint8_t _common_preempt_count;
+		int32_t _common_pid;
+	};
+};
+"""
+    blocks = [context, header, stream]
+    for number, name, fields in events:
+        lines = f"\tname = {_quoted(name)};\n\tid = {number};\n\tstream_id = 1;\n"
+        blocks.append(f"event {{\n{lines}\tfields := struct {{\n{fields}\t}};\n}};\n")
+    return "\n".join(["", *blocks])
 
 
 # ---- types ----

@@ -37,6 +37,8 @@ class Recorder:
         Made if missing; its parent must exist, and stream files in it must not.
     read_timer, switch_timer : float, optional
         Seconds; the channel's own by default.
+    more_metadata : str
+        TSDL of further stream classes, whose files others write into the directory.
 
     Raises
     ------
@@ -53,7 +55,7 @@ class Recorder:
     Thread safety: any thread. In a forked child it does nothing; the parent's goes on.
     """
 
-    def __init__(self, channel, directory, *, read_timer=None, switch_timer=None) -> None:
+    def __init__(self, channel, directory, *, read_timer=None, switch_timer=None, more_metadata="") -> None:
         _check_format(channel)
         check_directory(directory)
         switch, read = channel.timers
@@ -70,6 +72,7 @@ class Recorder:
             switch if switch_timer is None else switch_timer,
         )
         self._layout = channel_layout(channel, holes=True)
+        self._more_metadata = more_metadata
         self._n_events = -1
         self._refresh_metadata()
         self._stop_metadata = threading.Event()
@@ -95,7 +98,8 @@ class Recorder:
 
     def _write_metadata(self, schemas, *, holes: bool) -> None:
         events = [EventSchema(*schema) for schema in schemas]
-        write_whole(ctf.metadata(replace(self._layout, holes=holes, events=events)), self.directory)
+        text = ctf.metadata(replace(self._layout, holes=holes, events=events))
+        write_whole(text + self._more_metadata, self.directory)
 
     def stats(self) -> dict:
         """Counters of the files.

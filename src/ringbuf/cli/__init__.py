@@ -15,7 +15,7 @@ from ..errors import RingbufError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("clean", "list", "recover", "snapshot", "stat")
+COMMANDS = ("clean", "list", "record", "recover", "snapshot", "stat")
 
 
 def main(argv: list[str] | None = None) -> int:

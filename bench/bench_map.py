@@ -1,0 +1,57 @@
+"""One swap of a mapped stream: include/ringbuf/map.h, beside the kernel's ioctl on its own buffer."""
+
+import os
+import struct
+
+import pytest
+from ratios import note_ratio
+
+import ringbuf
+from ringbuf import tracefs
+
+SUBBUFS = 64
+ROUNDS = 100
+PAYLOAD = bytes(960)  # four to a page, there and here
+
+
+@pytest.fixture
+def kernel_buffer():
+    """A mapped buffer of the kernel with as many pages, and a descriptor to write events with."""
+    try:
+        instance = tracefs.Instance(buffer_size=4080 * SUBBUFS)
+    except (tracefs.TracefsError, OSError) as error:
+        pytest.skip(str(error))
+    (cpu,) = os.sched_getaffinity(0)
+    with instance, tracefs.MappedBuffer(cpu, instance) as buffer:
+        if not buffer.is_mapped:
+            pytest.skip("the kernel cannot map its buffers")
+        writer = os.open(instance.path / "trace_marker_raw", os.O_WRONLY)
+        instance.start()
+        yield buffer, writer
+        os.close(writer)
+
+
+@pytest.mark.parametrize("what", ["swap", "nothing new"])
+def bench_map(benchmark, loops, one_cpu, kernel_buffer, what):
+    """get_reader, called once for each sub-buffer that is ready; or with nothing to do."""
+    buffer, writer = kernel_buffer
+    channel = ringbuf.Channel("bench", mode="overwrite", streams="global", subbuf_size=4096, n_subbufs=SUBBUFS)
+    handle = loops.attach(f"/proc/self/fd/{channel.fileno()}".encode())
+    mapping = loops.map_open(handle)
+    ours, theirs = [], []
+
+    def fill():
+        if what == "swap":
+            for number in range(4 * SUBBUFS):
+                os.write(writer, struct.pack("<I", number) + PAYLOAD)
+                channel.write(PAYLOAD)
+
+    def round_():
+        theirs.append(loops.loop_kernel_map(buffer.fileno(), SUBBUFS))
+        ours.append(loops.loop_map(mapping, SUBBUFS))
+
+    benchmark.pedantic(round_, setup=fill, rounds=ROUNDS, warmup_rounds=5)
+    note_ratio(benchmark, "map", ours, "kernel", theirs)
+    loops.map_close(mapping)
+    loops.detach(handle)
+    channel.close()
