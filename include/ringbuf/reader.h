@@ -53,20 +53,29 @@ ringbuf_bounded(uint64_t value, uint64_t max)
 	return value < max ? value : max;
 }
 
-/* Fill in what the sub-buffer table says. Sizes are bounded: they index memory. */
+/* Say where the packet is, and nothing of it: it may still be written to. */
 RINGBUF_FUNC void
-ringbuf_describe_packet(struct ringbuf_stream_reader *r, uint64_t pos, uint32_t idx)
+ringbuf_locate_packet(struct ringbuf_stream_reader *r, uint64_t pos, uint32_t idx)
 {
-	const struct ringbuf_channel *ch = r->ch;
-	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, r->s, idx);
-	uint64_t size = ringbuf_subbuf_size(&ch->geometry);
 	struct ringbuf_packet *p = &r->packet;
 
-	/* all relaxed: stable and published by O3, acquired with `delivered` */
+	memset(p, 0, sizeof(*p));
 	p->stream_idx = r->stream_idx;
 	p->subbuf_idx = idx;
 	p->pos = pos;
-	p->data = ringbuf_subbuf_data(ch, r->s, idx);
+	p->data = ringbuf_subbuf_data(r->ch, r->s, idx);
+}
+
+/* And what the sub-buffer table says of it, once it is complete. Sizes are bounded: they index memory. */
+RINGBUF_FUNC void
+ringbuf_describe_packet(struct ringbuf_stream_reader *r, uint64_t pos, uint32_t idx)
+{
+	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(r->ch, r->s, idx);
+	uint64_t size = ringbuf_subbuf_size(&r->ch->geometry);
+	struct ringbuf_packet *p = &r->packet;
+
+	ringbuf_locate_packet(r, pos, idx);
+	/* all relaxed: stable and published by O3, acquired with `delivered` */
 	p->packet_size = ringbuf_bounded(ringbuf_load(&sb->packet_size, RINGBUF_RELAXED), size);
 	p->content_size = ringbuf_bounded(ringbuf_load(&sb->content_size, RINGBUF_RELAXED), p->packet_size);
 	p->timestamp_begin = ringbuf_load(&sb->timestamp_begin, RINGBUF_RELAXED);
@@ -221,7 +230,7 @@ ringbuf_find_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, 
 
 /*
  * Hold the sub-buffer in the slot of `pos`, whose word is `ref`. Returns 0 and
- * r->packet; -ESTALE a producer has lapped it. Ordering: O5, O11.
+ * where it is in r->packet; -ESTALE a producer has lapped it. Ordering: O5, O11.
  */
 RINGBUF_FUNC int
 ringbuf_hold(struct ringbuf_stream_reader *r, uint64_t pos, uint64_t ref)
@@ -246,7 +255,7 @@ ringbuf_hold(struct ringbuf_stream_reader *r, uint64_t pos, uint64_t ref)
 		return -ESTALE; /* only a producer lapping it can have changed the word */
 	}
 	RINGBUF_TESTPOINT(reader_held);
-	ringbuf_describe_packet(r, pos, idx);
+	ringbuf_locate_packet(r, pos, idx);
 	r->holding = 1;
 	return 0;
 }
@@ -267,7 +276,11 @@ ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
 	if (r->holding)
 		return -EBUSY;
 	ret = ringbuf_find_packet(r->ch, r->s, pos, &ref);
-	return ret ? ret : ringbuf_hold(r, pos, ref);
+	if (!ret)
+		ret = ringbuf_hold(r, pos, ref);
+	if (!ret)
+		ringbuf_describe_packet(r, pos, r->packet.subbuf_idx);
+	return ret;
 }
 
 /* What ringbuf_put_subbuf does with the packet. */
@@ -291,11 +304,12 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 	r->holding = 0;
 	if (how == RINGBUF_PUT_BACK) {
 		struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, s, p->pos);
-		uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED);
+		/* O5 acquire: a packet that was lapped meanwhile is complete, which it may not have
+		 * been before. Pairs with ringbuf_enter_slow. */
+		uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
 
-		/* O5 release: my loads of the packet precede its reuse. Pairs with
-		 * ringbuf_enter_slow. acquire, if it fails: a lapped packet is complete, which
-		 * it may not have been before. relaxed load: the swap checks it */
+		/* O5 release: my loads of the packet precede its reuse. acquire, if it fails: as
+		 * above. Pairs with ringbuf_enter_slow. */
 		if (ringbuf_ref_is_held(r->ch, ref, p->pos) &&
 		    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_ACQ_REL,
 				RINGBUF_ACQUIRE)) {
@@ -417,7 +431,7 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 		ringbuf_advance(ch, s, pos);
 		ringbuf_release_hold(s);
 	} else {
-		ringbuf_describe_packet(r, pos, idx);
+		ringbuf_locate_packet(r, pos, idx);
 		r->holding = 1;
 	}
 }

@@ -217,6 +217,51 @@ ctf_item_at(const uint8_t *p, uint64_t last)
 	return item;
 }
 
+/* The record whose header was `item`, with its payload at `off`: the word that it begins and ends with. */
+static uint32_t
+record_at(const struct ringbuf_packet *p, const struct ctf_item *item, uint64_t off, uint32_t *last_word)
+{
+	uint32_t word, size = payload_sizes[item->id];
+
+	ringbuf_data_read(&word, p->data + off, 4);
+	ringbuf_data_read(last_word, p->data + off + size - 4, 4);
+	return word;
+}
+
+void
+model_check_part(struct ringbuf_stream_reader *r, uint64_t from, uint64_t to)
+{
+	const struct ringbuf_packet *p = &r->packet;
+	uint64_t last = header_u64(p, 32);
+
+	while (from < to) {
+		struct ctf_item item;
+		uint32_t word, last_word;
+
+		from = ringbuf_align_up(from, RINGBUF_CTF_ALIGN);
+		item = ctf_item_at(p->data + from, last);
+		from += item.size;
+		if (item.hole)
+			continue;
+		RL_ASSERT(item.id < MODEL_EVENTS && from + payload_sizes[item.id] <= to);
+		word = record_at(p, &item, from, &last_word);
+		RL_ASSERT(word == last_word && record_of(word)->state == MODEL_COMMITTED);
+		RL_ASSERT(model_log.n_handed_out < MODEL_RECORDS_MAX);
+		model_log.handed_out[model_log.n_handed_out++] = record_of(word);
+		from += payload_sizes[item.id];
+	}
+	RL_ASSERT(from == to);
+}
+
+void
+model_note_parts(void)
+{
+	for (unsigned i = 0; i < model_log.n_handed_out; i++)
+		model_log.handed_out[i]->reads++;
+	model_log.read += model_log.n_handed_out;
+	model_log.n_handed_out = 0;
+}
+
 static uint64_t
 walk_ctf(struct ringbuf_stream_reader *r)
 {
@@ -248,9 +293,8 @@ walk_ctf(struct ringbuf_stream_reader *r)
 		RL_ASSERT(item.id < MODEL_EVENTS && item.timestamp >= last);
 		last = item.timestamp;
 		RL_ASSERT(off + payload_sizes[item.id] <= p->content_size);
-		ringbuf_data_read(&word, p->data + off, 4);
+		word = record_at(p, &item, off, &last_word);
 		off += payload_sizes[item.id];
-		ringbuf_data_read(&last_word, p->data + off - 4, 4);
 		model_found(r, word, last_word, last);
 		records++;
 	}

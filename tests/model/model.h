@@ -59,6 +59,8 @@ struct model_log {
 	uint64_t read;   /* records in packets that were released as read */
 	bool ended;      /* a reader was told that nothing will follow */
 	bool died;       /* a producer did, over one record at the most */
+	struct model_record *handed_out[MODEL_RECORDS_MAX]; /* of the sub-buffer that a mapper holds */
+	unsigned n_handed_out;
 	int scratch[8];  /* a model's own, 0 at first */
 };
 
@@ -125,6 +127,10 @@ int model_read(struct ringbuf_stream_reader *r, enum ringbuf_put how = RINGBUF_P
 
 /* Hold what the reader finds next, check it, and leave it held. */
 int model_hold(struct ringbuf_stream_reader *r);
+/* Check the records in bytes [from, to) of the sub-buffer that a mapper holds, which may still
+ * be written to; and when it puts that as READ, note all of them. */
+void model_check_part(struct ringbuf_stream_reader *r, uint64_t from, uint64_t to);
+void model_note_parts(void);
 /* All packets of a snapshot taken now: look at each, put it back. */
 void model_snapshot(struct ringbuf_stream_reader *r);
 

@@ -33,6 +33,7 @@ model_region::each_stream_word(struct ringbuf_stream *s, F f)
 	f(s->space_wanted, MODEL_SHARED);
 	f(s->repair_pos, MODEL_OWNED);
 	f(s->repair_torn, MODEL_OWNED);
+	f(s->map_read, MODEL_OWNED);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t pos = (uint64_t)i << MODEL_ORDER;
 		struct ringbuf_slot *slot = ringbuf_slot_at(&ch, s, pos);

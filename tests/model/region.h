@@ -15,6 +15,7 @@
 #define RINGBUF_WAIT_HEADER "seam.h"
 #include <ringbuf/channel.h>
 #include <ringbuf/discard.h>
+#include <ringbuf/map.h>
 #include <ringbuf/reader.h>
 #include <ringbuf/stats.h>
 
