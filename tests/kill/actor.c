@@ -151,8 +151,8 @@ produce(void)
 		if (turn == 29 || turn == 57)
 			ringbuf_flush(ch, ringbuf_this_producer(ch)->slot, (uint32_t)(seq / 64 % ch->n_streams),
 				      turn == 57 ? RINGBUF_FLUSH_EMPTY : 0);
-		/* As a program that also does something else; but most die over a record. */
-		if (seq % 4096 < 64 && turn == 63)
+		/* As a program that also does something else; but many die over a record. */
+		if (seq % 512 < 64 && turn == 63)
 			usleep(50);
 	}
 }
