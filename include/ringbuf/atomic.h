@@ -81,6 +81,10 @@ _Static_assert(sizeof(ringbuf_atomic_u64) == 8 && sizeof(ringbuf_atomic_u32) == 
 
 #endif /* RINGBUF_ATOMIC_HEADER */
 
+/* In a branch that is rarely taken: keeps the compiler from computing both sides and
+ * selecting, which would make all that follows wait for the condition. */
+#define ringbuf_stay_branch() __asm__ volatile("")
+
 /* Order this thread's accesses as its own signal handlers see them. */
 #if !defined(ringbuf_signal_fence)
 #define ringbuf_signal_fence() __asm__ volatile("" ::: "memory")

@@ -77,7 +77,7 @@ ringbuf_order_of(uint64_t value, uint32_t *order)
 RINGBUF_FUNC void
 ringbuf_compute_layout(struct ringbuf_superblock *sb)
 {
-	struct ringbuf_geometry g = {sb->subbuf_order, sb->count_order};
+	struct ringbuf_geometry g = ringbuf_geometry_of(sb->subbuf_order, sb->count_order);
 	uint64_t page = sb->page_size, n = ringbuf_n_subbufs(&g), off;
 
 	sb->control_off = ringbuf_align_up(sizeof(*sb), page);
@@ -148,8 +148,7 @@ ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
 	ch->base = base;
 	ch->super = (const struct ringbuf_superblock *)(void *)base;
 	ch->control = (struct ringbuf_control *)(void *)(base + sb->control_off);
-	ch->geometry.subbuf_order = sb->subbuf_order;
-	ch->geometry.count_order = sb->count_order;
+	ch->geometry = ringbuf_geometry_of(sb->subbuf_order, sb->count_order);
 	ch->mode = (uint8_t)sb->mode;
 	ch->streams = (uint8_t)sb->streams;
 	ch->header = (uint8_t)sb->header;
@@ -159,6 +158,7 @@ ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
 	ch->cpus_share = sb->streams == RINGBUF_PER_CPU && sb->n_streams < ringbuf_cpus_possible();
 	ch->n_producers = sb->n_producers;
 	ch->packet_header_size = sb->packet_header_size;
+	ch->stream0 = base + sb->streams_off;
 	ch->streams_off = sb->streams_off;
 	ch->stream_stride = sb->stream_stride;
 	ch->slots_off = sb->slots_off;
@@ -183,6 +183,7 @@ ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
 RINGBUF_FUNC int
 ringbuf_channel_enlist(struct ringbuf_channel *ch)
 {
+	ch->is_rare = ch->client || ch->blocking_timeout_ns;
 	pthread_once(&ringbuf_registry.once, ringbuf_registry_init);
 	if (!ringbuf_registry.ready)
 		return -EAGAIN;

@@ -30,18 +30,20 @@ struct ringbuf_reservation {
 	uint64_t timestamp;
 	uint32_t stream_idx;
 
-	/* the ring's own: */
+	/* the ring's own. In an order that keeps the compiler from packing neighbours into
+	 * vectors: those that a commit needs stand between others. */
 	uint32_t header_flags; /* RINGBUF_FULL_TIMESTAMP */
 	uint64_t size;         /* of the whole record, padding before it included */
 	uint32_t pre_padding;  /* bytes before the header */
 	uint32_t header_size;  /* bytes of the header alone */
 	uint64_t pos;          /* where the record begins */
 	uint64_t word;         /* `produced` as this reservation left it */
-	uint8_t *data;         /* the sub-buffer it lies in */
+	uint64_t owned;        /* what its ledger entry says */
 	struct ringbuf_stream *stream;
+	uint8_t *data;         /* the sub-buffer it lies in */
 	struct ringbuf_slot *slot;
-	struct ringbuf_ledger_entry *entry;
 	struct ringbuf_producer_slot *producer;
+	struct ringbuf_ledger_entry *entry;
 };
 
 #define RINGBUF_LENGTH_PREFIX 1u /* a 32-bit payload_size stands before the payload */

@@ -20,9 +20,9 @@ RINGBUF_SLOW void ringbuf_settle_fillers(const struct ringbuf_channel *ch, struc
  * Progress: wait-free, but for the client's callback and a wake-up call.
  * Ordering: O2 (acquired by the caller), O3, O8.
  */
-RINGBUF_FUNC void
-ringbuf_deliver(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		struct ringbuf_stream *s, uint32_t stream_idx, uint64_t pos, uint64_t committed)
+RINGBUF_SLOW void
+ringbuf_deliver(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
+		uint32_t stream_idx, uint64_t pos, uint64_t committed)
 {
 	const struct ringbuf_geometry *g = &ch->geometry;
 	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
@@ -64,7 +64,7 @@ ringbuf_deliver(const struct ringbuf_client *client, const struct ringbuf_channe
 	ringbuf_store(&sb->packet_size, ringbuf_align_up(content, ch->page_size), RINGBUF_RELAXED);
 	ringbuf_store(&sb->records, records, RINGBUF_RELAXED);
 	RINGBUF_TESTPOINT(deliver_before_end);
-	ringbuf_buffer_end(client, ch, s, stream_idx, idx);
+	ringbuf_buffer_end(ch->client, ch, s, stream_idx, idx);
 
 	RINGBUF_TESTPOINT(deliver_before_publish);
 	/* O3 release: the packet and all that is known of it. Pairs with the acquire in
@@ -81,9 +81,8 @@ ringbuf_deliver(const struct ringbuf_client *client, const struct ringbuf_channe
  * Whoever completes it delivers. Ordering: O2.
  */
 RINGBUF_INLINE void
-ringbuf_count(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-	      struct ringbuf_stream *s, uint32_t stream_idx, struct ringbuf_slot *slot, uint64_t pos,
-	      uint64_t amount)
+ringbuf_count(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint32_t stream_idx,
+	      struct ringbuf_slot *slot, uint64_t pos, uint64_t amount)
 {
 	/* O2 release: my bytes precede my count. O2 acquire: if I complete the
 	 * sub-buffer I publish everybody's bytes, so I must have seen them.
@@ -91,45 +90,29 @@ ringbuf_count(const struct ringbuf_client *client, const struct ringbuf_channel 
 	uint64_t committed = ringbuf_add(&slot->committed, amount, RINGBUF_ACQ_REL) + amount;
 
 	RINGBUF_TESTPOINT(commit_counted);
-	if (RINGBUF_UNLIKELY((uint32_t)committed == ringbuf_commit_full(&ch->geometry, pos)))
-		ringbuf_deliver(client, ch, s, stream_idx, pos, committed);
+	if (RINGBUF_UNLIKELY(ringbuf_is_complete(&ch->geometry, committed)))
+		ringbuf_deliver(ch, s, stream_idx, pos, committed);
 }
 
 /*
- * ringbuf_commit_with - the record is complete.
+ * ringbuf_commit - the record is complete.
  * Callers:  the thread that reserved it, once.
  * Progress: wait-free but for a delivery it may owe. Ordering: O2, O7.
  * Returns nothing: a commit that could fail would strand the sub-buffer.
  */
 RINGBUF_INLINE void
-ringbuf_commit_with(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		    struct ringbuf_reservation *r)
+ringbuf_commit(const struct ringbuf_channel *ch, const struct ringbuf_reservation *r)
 {
 	RINGBUF_TESTPOINT(commit_begin);
 	ringbuf_signal_fence(); /* the payload, before I say that it is complete: I may die next */
-	ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_WRITTEN, r->stream_idx, r->pos);
+	ringbuf_ledger_set(r->entry, ringbuf_ledger_next(r->owned));
 	RINGBUF_TESTPOINT(commit_written);
-	ringbuf_count(client, ch, r->stream, r->stream_idx, r->slot, r->pos,
+	ringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),
 		      RINGBUF_ONE_RECORD + r->size);
 	/* relaxed: a hint that may lag. An older value only makes a header longer.
 	 * Stored after the count: short timestamps refer to visible records only. */
 	ringbuf_store(&r->stream->base_timestamp, r->timestamp, RINGBUF_RELAXED);
 	ringbuf_ledger_idle(r->entry);
-}
-
-RINGBUF_SLOW void
-ringbuf_commit_custom(const struct ringbuf_channel *ch, struct ringbuf_reservation *r)
-{
-	ringbuf_commit_with(ch->client, ch, r);
-}
-
-RINGBUF_INLINE void
-ringbuf_commit(const struct ringbuf_channel *ch, struct ringbuf_reservation *r)
-{
-	if (RINGBUF_LIKELY(!ch->client))
-		ringbuf_commit_with(NULL, ch, r);
-	else
-		ringbuf_commit_custom(ch, r);
 }
 
 #endif /* RINGBUF_COMMIT_H */

@@ -38,22 +38,38 @@ extern const unsigned int __rseq_size __attribute__((weak));
 #define RINGBUF_RSEQ_CPU_ID 4 /* offset of cpu_id in struct rseq, kernel ABI */
 #endif
 
+/* Where a thread's number is, from its thread pointer on; 0: not looked up yet, or there is
+ * none. Weak: as in producer.h. */
+__attribute__((weak, visibility("hidden"))) ringbuf_atomic_u64 ringbuf_cpu_off;
+
+RINGBUF_SLOW uint32_t
+ringbuf_cpu_slow(void)
+{
+	int cpu = sched_getcpu();
+
+#ifdef RINGBUF_HAVE_RSEQ
+	if (&__rseq_offset && __rseq_size)
+		/* relaxed: a constant of the process */
+		ringbuf_store(&ringbuf_cpu_off, (uint64_t)(__rseq_offset + RINGBUF_RSEQ_CPU_ID), RINGBUF_RELAXED);
+#endif
+	return cpu < 0 ? 0 : (uint32_t)cpu;
+}
+
 RINGBUF_INLINE uint32_t
 ringbuf_cpu(void)
 {
 #ifdef RINGBUF_HAVE_RSEQ
-	if (RINGBUF_LIKELY(&__rseq_offset && __rseq_size)) {
-		const volatile char *area =
-			(const volatile char *)__builtin_thread_pointer() + __rseq_offset;
-		int32_t cpu = *(const volatile int32_t *)(const volatile void *)(area + RINGBUF_RSEQ_CPU_ID);
+	uint64_t off = ringbuf_load(&ringbuf_cpu_off, RINGBUF_RELAXED); /* relaxed: a constant */
+
+	if (RINGBUF_LIKELY(off)) {
+		const volatile char *at = (const volatile char *)__builtin_thread_pointer() + (ptrdiff_t)off;
+		int32_t cpu = *(const volatile int32_t *)(const volatile void *)at;
 
 		if (RINGBUF_LIKELY(cpu >= 0)) /* negative: not registered */
 			return (uint32_t)cpu;
 	}
 #endif
-	int cpu_now = sched_getcpu();
-
-	return cpu_now < 0 ? 0 : (uint32_t)cpu_now;
+	return ringbuf_cpu_slow();
 }
 
 #endif /* RINGBUF_CPU_HEADER */

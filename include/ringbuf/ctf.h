@@ -36,6 +36,8 @@
 #define RINGBUF_CTF_COMPACT_EXTENDED 31u
 #define RINGBUF_CTF_LARGE_HOLE 65534u
 #define RINGBUF_CTF_LARGE_EXTENDED 65535u
+#define RINGBUF_CTF_COMPACT_SIZE 4 /* of a header that is not extended */
+#define RINGBUF_CTF_LARGE_SIZE 6
 #define RINGBUF_CTF_HEADER_SIZE_MAX 14
 
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -61,40 +63,44 @@ ringbuf_ctf_record_header_size(const struct ringbuf_channel *ch, const struct ri
 {
 	size_t tag = ch->header == RINGBUF_COMPACT ? 1 : 2;
 
-	if (RINGBUF_UNLIKELY(ringbuf_ctf_is_extended(ch, r)))
+	if (RINGBUF_UNLIKELY(ringbuf_ctf_is_extended(ch, r))) {
+		ringbuf_stay_branch();
 		return tag + 4 + 8;
-	return ch->header == RINGBUF_COMPACT ? 4 : 6;
+	}
+	return RINGBUF_LIKELY(ch->header == RINGBUF_COMPACT) ? RINGBUF_CTF_COMPACT_SIZE
+							     : RINGBUF_CTF_LARGE_SIZE;
 }
 
 RINGBUF_SLOW void
-ringbuf_ctf_write_extended(const struct ringbuf_channel *ch, uint8_t *header,
-			   const struct ringbuf_reservation *r)
+ringbuf_ctf_write_extended(const struct ringbuf_channel *ch, uint8_t *header, uint32_t event_id,
+			   uint64_t timestamp)
 {
 	uint16_t tag = ch->header == RINGBUF_COMPACT ? RINGBUF_CTF_COMPACT_EXTENDED
 						     : RINGBUF_CTF_LARGE_EXTENDED;
 	size_t tag_size = ch->header == RINGBUF_COMPACT ? 1 : 2;
 
 	ringbuf_data_write(header, &tag, tag_size);
-	ringbuf_data_write(header + tag_size, &r->event_id, 4);
-	ringbuf_data_write(header + tag_size + 4, &r->timestamp, 8);
+	ringbuf_data_write(header + tag_size, &event_id, 4);
+	ringbuf_data_write(header + tag_size + 4, &timestamp, 8);
 }
 
+/* r->header_size says which of the three it is. */
 RINGBUF_INLINE void
 ringbuf_ctf_write_record_header(const struct ringbuf_channel *ch, uint8_t *header,
 				const struct ringbuf_reservation *r)
 {
-	if (RINGBUF_UNLIKELY(ringbuf_ctf_is_extended(ch, r))) {
-		ringbuf_ctf_write_extended(ch, header, r);
-	} else if (ch->header == RINGBUF_COMPACT) {
+	if (RINGBUF_LIKELY(r->header_size == RINGBUF_CTF_COMPACT_SIZE)) {
 		uint32_t id_and_time = r->event_id | (uint32_t)(r->timestamp << 5);
 
 		ringbuf_data_write(header, &id_and_time, 4);
-	} else {
+	} else if (RINGBUF_LIKELY(r->header_size == RINGBUF_CTF_LARGE_SIZE)) {
 		uint16_t id = (uint16_t)r->event_id;
 		uint32_t time = (uint32_t)r->timestamp;
 
 		ringbuf_data_write(header, &id, 2);
 		ringbuf_data_write(header + 2, &time, 4);
+	} else {
+		ringbuf_ctf_write_extended(ch, header, r->event_id, r->timestamp);
 	}
 }
 
@@ -102,7 +108,7 @@ ringbuf_ctf_write_record_header(const struct ringbuf_channel *ch, uint8_t *heade
 RINGBUF_INLINE size_t
 ringbuf_ctf_hole_size(const struct ringbuf_channel *ch)
 {
-	return ch->header == RINGBUF_COMPACT ? 4 : 6;
+	return ch->header == RINGBUF_COMPACT ? RINGBUF_CTF_COMPACT_SIZE : RINGBUF_CTF_LARGE_SIZE;
 }
 
 /* A hole whose length field is `skip` (27 bits). */

@@ -175,7 +175,7 @@ ringbuf_roll_back(const struct ringbuf_channel *ch, struct ringbuf_reservation *
 	/* A record that filled its sub-buffer has closed it: others may rely on that. */
 	if (ringbuf_subbuf_off(&ch->geometry, word) == 0)
 		return 0;
-	ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_UNDOING, r->stream_idx, r->pos);
+	ringbuf_ledger_set(r->entry, ringbuf_ledger_word(RINGBUF_LEDGER_UNDOING, r->stream_idx, r->pos));
 	RINGBUF_TESTPOINT(discard_undoing);
 	/* O1 release: my writes to the bytes precede their next owner's. It reads what I
 	 * stored myself. The new tag makes every swap fail whose clock was read before this. */
@@ -194,16 +194,15 @@ ringbuf_discard_with(const struct ringbuf_client *client, const struct ringbuf_c
 {
 	if (!ringbuf_roll_back(ch, r)) {
 		RINGBUF_TESTPOINT(discard_before_filler);
-		ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_OWNED, r->stream_idx, r->pos);
+		ringbuf_ledger_set(r->entry, r->owned);
 		ringbuf_put_filler(client, ch, r->stream, r->data, r->pos, r->size, r->pre_padding);
 		ringbuf_signal_fence(); /* the filler, before I say that it is there: I may die next */
 		/* O7: read of the dead */
 		ringbuf_store(&r->entry->word,
-			      ringbuf_ledger_word(RINGBUF_LEDGER_WRITTEN, r->stream_idx, r->pos) |
-				      RINGBUF_LEDGER_NO_RECORD,
+			      ringbuf_ledger_next(r->owned) | RINGBUF_LEDGER_NO_RECORD,
 			      RINGBUF_RELAXED);
 		RINGBUF_TESTPOINT(discard_written);
-		ringbuf_count(client, ch, r->stream, r->stream_idx, r->slot, r->pos, r->size);
+		ringbuf_count(ch, r->stream, r->stream_idx, r->slot, r->pos, r->size);
 	}
 	RINGBUF_TESTPOINT(discarded);
 	ringbuf_add(&r->stream->lost[RINGBUF_DISCARDED], 1, RINGBUF_RELAXED); /* a statistic */

@@ -125,14 +125,15 @@ struct ringbuf_control {
  */
 struct ringbuf_ledger_entry {
 	ringbuf_atomic_u64 word;      /* P */
-	ringbuf_atomic_u64 timestamp; /* P: of the reservation */
+	ringbuf_atomic_u64 timestamp; /* P: of a claim that ends or begins a sub-buffer */
 	ringbuf_atomic_u64 size;      /* P: bytes reserved for the record, or for padding */
-	ringbuf_atomic_u64 discarded; /* P: losses sampled before the claim, if it ends a sub-buffer */
+	ringbuf_atomic_u64 discarded; /* P: losses sampled before a claim that ends or begins a sub-buffer */
 };
 
 enum ringbuf_ledger_state {
 	RINGBUF_LEDGER_IDLE = 0,
 	RINGBUF_LEDGER_TAKEN,    /* nothing claimed yet */
+	/* these three in this order: ringbuf_ledger_next */
 	RINGBUF_LEDGER_CLAIMING, /* the swap may or may not have happened */
 	RINGBUF_LEDGER_OWNED,    /* it has; the payload is incomplete */
 	RINGBUF_LEDGER_WRITTEN,  /* payload complete; perhaps counted */
@@ -256,9 +257,11 @@ struct ringbuf_channel {
 	struct ringbuf_geometry geometry;
 	uint8_t mode, streams, header, clock, wakeup;
 	uint8_t cpus_share;                   /* fewer streams than CPUs: clock.h */
+	uint8_t is_rare;                      /* has a client of its own, or blocks: producer.h */
 	uint32_t n_streams;
 	uint32_t packet_header_size;
 	uint8_t *base;                        /* of the mapping */
+	uint8_t *stream0;                     /* the first stream */
 	struct ringbuf_control *control;
 	uint64_t streams_off, stream_stride, slots_off, subbufs_off, fillers_off, data_off;
 	const struct ringbuf_client *client;  /* NULL: the built-in CTF client */
@@ -282,7 +285,7 @@ struct ringbuf_channel {
 RINGBUF_INLINE struct ringbuf_stream *
 ringbuf_stream_at(const struct ringbuf_channel *ch, uint32_t idx)
 {
-	return (struct ringbuf_stream *)(void *)(ch->base + ch->streams_off + idx * ch->stream_stride);
+	return (struct ringbuf_stream *)(void *)(ch->stream0 + idx * ch->stream_stride);
 }
 
 RINGBUF_INLINE struct ringbuf_slot *

@@ -39,24 +39,30 @@ ringbuf_ledger_stream(uint64_t word)
 	return (uint32_t)(word >> RINGBUF_LEDGER_STREAM_SHIFT) & (RINGBUF_STREAMS_MAX - 1);
 }
 
+/* Take the entry if it is idle. Returns whether it was. */
+RINGBUF_INLINE int
+ringbuf_ledger_try(struct ringbuf_ledger_entry *e)
+{
+	/* relaxed both: only this thread writes it; the dead hold nothing by it */
+	if (RINGBUF_UNLIKELY(ringbuf_load(&e->word, RINGBUF_RELAXED)))
+		return 0;
+	ringbuf_store(&e->word, (uint64_t)RINGBUF_LEDGER_TAKEN << RINGBUF_LEDGER_STATE_SHIFT,
+		      RINGBUF_RELAXED);
+	ringbuf_signal_fence();
+	return 1;
+}
+
 /*
  * Take an idle entry of the calling thread's slot; NULL: all levels are taken.
  * From here on a signal handler takes another one. (One that interrupts between
  * the load and the store takes this one, and has it idle again when it returns.)
  */
-RINGBUF_INLINE struct ringbuf_ledger_entry *
+RINGBUF_SLOW struct ringbuf_ledger_entry *
 ringbuf_ledger_take(struct ringbuf_producer_slot *slot)
 {
-	for (int i = 0; i < RINGBUF_NESTING_MAX; i++) {
-		/* relaxed both: only this thread writes it; the dead hold nothing by it */
-		if (RINGBUF_UNLIKELY(ringbuf_load(&slot->ledger[i].word, RINGBUF_RELAXED)))
-			continue;
-		ringbuf_store(&slot->ledger[i].word,
-			      (uint64_t)RINGBUF_LEDGER_TAKEN << RINGBUF_LEDGER_STATE_SHIFT,
-			      RINGBUF_RELAXED);
-		ringbuf_signal_fence();
-		return &slot->ledger[i];
-	}
+	for (int i = 0; i < RINGBUF_NESTING_MAX; i++)
+		if (ringbuf_ledger_try(&slot->ledger[i]))
+			return &slot->ledger[i];
 	return NULL;
 }
 
@@ -80,21 +86,29 @@ ringbuf_ledger_is_idle(const struct ringbuf_producer_slot *slot)
 
 /* Before the swap of the position: "I may be about to own `size` bytes at `pos`". */
 RINGBUF_INLINE void
-ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size,
-		     uint64_t timestamp)
+ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size)
 {
 	ringbuf_store(&e->size, size, RINGBUF_RELAXED);
-	ringbuf_store(&e->timestamp, timestamp, RINGBUF_RELAXED);
 	ringbuf_store(&e->word, word, RINGBUF_RELAXED); /* O7, by O1 */
 	RINGBUF_TESTPOINT(ledger_claimed);
 }
 
+/* The same of a claim that ends a sub-buffer or begins one: what the closer would have noted. */
 RINGBUF_INLINE void
-ringbuf_ledger_set(struct ringbuf_ledger_entry *e, enum ringbuf_ledger_state state,
-		   uint32_t stream_idx, uint64_t pos)
+ringbuf_ledger_claim_boundary(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size,
+			      uint64_t timestamp, uint64_t discarded)
 {
-	ringbuf_store(&e->word, ringbuf_ledger_word(state, stream_idx, pos),
-		      RINGBUF_RELAXED); /* O7: read of the dead, or to find me alive */
+	/* relaxed both: read of the dead */
+	ringbuf_store(&e->timestamp, timestamp, RINGBUF_RELAXED);
+	ringbuf_store(&e->discarded, discarded, RINGBUF_RELAXED);
+	ringbuf_ledger_claim(e, word, size);
+}
+
+/* The word with the state after this one: claiming, owned, written. */
+RINGBUF_INLINE uint64_t
+ringbuf_ledger_next(uint64_t word)
+{
+	return word + (UINT64_C(1) << RINGBUF_LEDGER_STATE_SHIFT);
 }
 
 /* The claim succeeded, of a record that opens a sub-buffer or may end one: there are things to do first. */
@@ -107,13 +121,19 @@ ringbuf_ledger_won(struct ringbuf_ledger_entry *e, uint32_t stream_idx, uint64_t
 	ringbuf_store(&e->word, word, RINGBUF_RELAXED); /* O7: read of the dead, or to find me alive */
 }
 
-/* A claim that crossed a boundary is carried out: what is left of it is the record at `pos`. */
 RINGBUF_INLINE void
-ringbuf_ledger_land(struct ringbuf_ledger_entry *e, uint32_t stream_idx, uint64_t pos)
+ringbuf_ledger_set(struct ringbuf_ledger_entry *e, uint64_t word)
+{
+	ringbuf_store(&e->word, word, RINGBUF_RELAXED); /* O7: read of the dead, or to find me alive */
+}
+
+/* A claim that crossed a boundary is carried out: what is left of it is the record, in the word `owned`. */
+RINGBUF_INLINE void
+ringbuf_ledger_land(struct ringbuf_ledger_entry *e, uint64_t owned)
 {
 	/* O7 release: whoever sees that I have left the sub-buffer before sees what I counted
 	 * there. Pairs with ringbuf_slot_concerns. */
-	ringbuf_store(&e->word, ringbuf_ledger_word(RINGBUF_LEDGER_OWNED, stream_idx, pos), RINGBUF_RELEASE);
+	ringbuf_store(&e->word, owned, RINGBUF_RELEASE);
 }
 
 RINGBUF_INLINE void

@@ -24,6 +24,7 @@
 #define RINGBUF_POS_BITS 48
 #define RINGBUF_POS_MASK ((UINT64_C(1) << RINGBUF_POS_BITS) - 1)
 
+#define RINGBUF_SUBBUF_ORDER_MIN 12 /* a page is no smaller */
 /* 32 MiB: a hole's length field has 27 bits, two of them lent to discard.h. */
 #define RINGBUF_SUBBUF_ORDER_MAX 25
 /* 2^14: two sub-buffer indices and a pass share a word (layout.h). And pass * SB must
@@ -33,7 +34,20 @@
 struct ringbuf_geometry {
 	uint32_t subbuf_order; /* log2 of bytes in a sub-buffer */
 	uint32_t count_order;  /* log2 of sub-buffers in the ring */
+	/* what follows from these, for the fast path: */
+	uint32_t ring_order;
+	uint32_t idx_mask; /* n_subbufs - 1 */
+	uint64_t off_mask; /* subbuf_size - 1 */
 };
+
+RINGBUF_INLINE struct ringbuf_geometry
+ringbuf_geometry_of(uint32_t subbuf_order, uint32_t count_order)
+{
+	struct ringbuf_geometry g = {subbuf_order, count_order, subbuf_order + count_order,
+				     (UINT32_C(1) << count_order) - 1, (UINT64_C(1) << subbuf_order) - 1};
+
+	return g;
+}
 
 RINGBUF_INLINE uint64_t
 ringbuf_pos(uint64_t word)
@@ -77,32 +91,32 @@ ringbuf_pos_diff(uint64_t a, uint64_t b)
 RINGBUF_INLINE uint64_t
 ringbuf_subbuf_size(const struct ringbuf_geometry *g)
 {
-	return UINT64_C(1) << g->subbuf_order;
+	return g->off_mask + 1;
 }
 
 RINGBUF_INLINE uint32_t
 ringbuf_n_subbufs(const struct ringbuf_geometry *g)
 {
-	return UINT32_C(1) << g->count_order;
+	return g->idx_mask + 1;
 }
 
 RINGBUF_INLINE uint64_t
 ringbuf_ring_size(const struct ringbuf_geometry *g)
 {
-	return UINT64_C(1) << (g->subbuf_order + g->count_order);
+	return UINT64_C(1) << g->ring_order;
 }
 
 /* Bytes from the start of the sub-buffer that holds `pos`. */
 RINGBUF_INLINE uint64_t
 ringbuf_subbuf_off(const struct ringbuf_geometry *g, uint64_t pos)
 {
-	return pos & (ringbuf_subbuf_size(g) - 1);
+	return pos & g->off_mask;
 }
 
 RINGBUF_INLINE uint64_t
 ringbuf_subbuf_begin(const struct ringbuf_geometry *g, uint64_t pos)
 {
-	return pos & RINGBUF_POS_MASK & ~(ringbuf_subbuf_size(g) - 1);
+	return pos & RINGBUF_POS_MASK & ~g->off_mask;
 }
 
 /* The first sub-buffer boundary at or after `pos`. */
@@ -115,19 +129,19 @@ ringbuf_subbuf_ceil(const struct ringbuf_geometry *g, uint64_t pos)
 RINGBUF_INLINE uint32_t
 ringbuf_slot_idx(const struct ringbuf_geometry *g, uint64_t pos)
 {
-	return (uint32_t)(pos >> g->subbuf_order) & (ringbuf_n_subbufs(g) - 1);
+	return (uint32_t)(pos >> g->subbuf_order) & g->idx_mask;
 }
 
 RINGBUF_INLINE uint64_t
 ringbuf_pass(const struct ringbuf_geometry *g, uint64_t pos)
 {
-	return ringbuf_pos(pos) >> (g->subbuf_order + g->count_order);
+	return ringbuf_pos(pos) >> g->ring_order;
 }
 
 RINGBUF_INLINE uint64_t
 ringbuf_pass_before(const struct ringbuf_geometry *g, uint64_t pass)
 {
-	return (pass - 1) & (RINGBUF_POS_MASK >> (g->subbuf_order + g->count_order));
+	return (pass - 1) & (RINGBUF_POS_MASK >> g->ring_order);
 }
 
 /*
@@ -148,6 +162,16 @@ RINGBUF_INLINE uint32_t
 ringbuf_commit_full(const struct ringbuf_geometry *g, uint64_t pos)
 {
 	return ringbuf_commit_base(g, pos) + (uint32_t)ringbuf_subbuf_size(g);
+}
+
+/*
+ * Is the slot complete with the addition that made its counter `committed`? A pass
+ * begins and ends at multiples of the sub-buffer's size, and something was added.
+ */
+RINGBUF_INLINE int
+ringbuf_is_complete(const struct ringbuf_geometry *g, uint64_t committed)
+{
+	return (committed & g->off_mask) == 0;
 }
 
 RINGBUF_INLINE uint32_t

@@ -405,6 +405,23 @@ ringbuf_reserve_blocking(struct ringbuf_channel *ch, struct ringbuf_producer_slo
 	return ret;
 }
 
+/* In a channel with a client of its own, or one that blocks. */
+RINGBUF_SLOW int
+ringbuf_reserve_rare(struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
+		     struct ringbuf_reservation *r)
+{
+	uint32_t flags = r->flags;
+	int ret;
+
+	if (ch->blocking_timeout_ns && !(flags & RINGBUF_NOWAIT))
+		r->flags |= RINGBUF_NONBLOCK;
+	ret = ringbuf_reserve_as(ch, producer, r);
+	r->flags = flags;
+	if (ret == -EAGAIN && !(flags & RINGBUF_NONBLOCK))
+		ret = ringbuf_reserve_blocking(ch, producer, r, ch->blocking_timeout_ns);
+	return ret;
+}
+
 /*
  * ringbuf_reserve - claim space for one record of the calling thread.
  *
@@ -417,7 +434,7 @@ RINGBUF_INLINE int
 ringbuf_reserve(struct ringbuf_channel *ch, struct ringbuf_reservation *r)
 {
 	struct ringbuf_producer *self = ringbuf_this_producer(ch);
-	uint32_t flags = r->flags;
+	struct ringbuf_reservation copy;
 	int ret;
 
 	if (RINGBUF_UNLIKELY(!self))
@@ -426,14 +443,12 @@ ringbuf_reserve(struct ringbuf_channel *ch, struct ringbuf_reservation *r)
 		r->context = self->context;
 		r->context_size = self->context_size;
 	}
-	if (RINGBUF_LIKELY(!ch->blocking_timeout_ns || flags & RINGBUF_NOWAIT))
-		return ringbuf_reserve_as(ch, self->slot, r);
-	r->flags |= RINGBUF_NONBLOCK;
-	ret = ringbuf_reserve_as(ch, self->slot, r);
-	r->flags = flags;
-	if (RINGBUF_LIKELY(ret != -EAGAIN) || flags & RINGBUF_NONBLOCK)
-		return ret;
-	return ringbuf_reserve_blocking(ch, self->slot, r, ch->blocking_timeout_ns);
+	if (RINGBUF_LIKELY(!ch->is_rare))
+		return ringbuf_reserve_with(NULL, ch, self->slot, r);
+	copy = *r; /* as in ringbuf_reserve_with */
+	ret = ringbuf_reserve_rare(ch, self->slot, &copy);
+	*r = copy;
+	return ret;
 }
 
 #endif /* RINGBUF_PRODUCER_H */

@@ -643,7 +643,7 @@ ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 		if (ret)
 			return ret;
 	}
-	ringbuf_deliver(ch->client, ch, r.s, stream_idx, begin, r.committed);
+	ringbuf_deliver(ch, r.s, stream_idx, begin, r.committed);
 	RINGBUF_TESTPOINT(repair_delivered);
 	ringbuf_clear_settled(ch);
 	RINGBUF_TESTPOINT(repair_cleared);

@@ -33,6 +33,13 @@ ringbuf_layout_record(const struct ringbuf_client *client, const struct ringbuf_
 	return r->size;
 }
 
+/* Too large for any sub-buffer, and perhaps for the arithmetic. Nothing to test for small constants. */
+RINGBUF_INLINE int
+ringbuf_is_huge(const struct ringbuf_geometry *g, uint64_t payload_size)
+{
+	return payload_size >= UINT64_C(1) << RINGBUF_SUBBUF_ORDER_MIN && payload_size >= ringbuf_subbuf_size(g);
+}
+
 /* A short timestamp is unambiguous within 2^27 ticks of an earlier visible record. */
 RINGBUF_INLINE uint32_t
 ringbuf_timestamp_flags(const struct ringbuf_stream *s, uint64_t timestamp)
@@ -44,22 +51,30 @@ ringbuf_timestamp_flags(const struct ringbuf_stream *s, uint64_t timestamp)
 	return (timestamp - base) >> RINGBUF_CTF_TIME_BITS ? RINGBUF_FULL_TIMESTAMP : 0;
 }
 
+/* Where it is going to be, in this sub-buffer. Returns the place of its header. */
+RINGBUF_INLINE uint8_t *
+ringbuf_place_record(const struct ringbuf_channel *ch, struct ringbuf_reservation *r, uint32_t idx)
+{
+	uint8_t *at;
+
+	r->data = ringbuf_subbuf_data(ch, r->stream, idx);
+	at = r->data + ringbuf_subbuf_off(&ch->geometry, r->pos);
+	r->payload = at + (r->size - r->payload_size);
+	return at + r->pre_padding;
+}
+
 /* The claim succeeded: header, context and length prefix; then the payload is the caller's. */
 RINGBUF_INLINE void
 ringbuf_begin_record(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		     struct ringbuf_reservation *r)
+		     struct ringbuf_reservation *r, uint8_t *p)
 {
-	uint64_t off = ringbuf_subbuf_off(&ch->geometry, r->pos);
-	uint8_t *p;
-
-	r->slot = ringbuf_slot_at(ch, r->stream, r->pos);
-	r->data = ringbuf_subbuf_data(ch, r->stream, ringbuf_enter(ch, r->slot, r->pos));
-	p = r->data + off + r->pre_padding;
-	r->payload = r->data + off + (r->size - r->payload_size);
 	RINGBUF_TESTPOINT(reserve_before_header);
 	ringbuf_write_record_header(client, ch, p, r);
 	p += r->header_size;
-	if (r->context_size) {
+	if (r->context_size == 8) { /* vpid and vtid: one move instead of a call */
+		ringbuf_data_write(p, r->context, 8);
+		p += 8;
+	} else if (r->context_size) {
 		ringbuf_data_write(p, r->context, r->context_size);
 		p += r->context_size;
 	}
@@ -93,6 +108,15 @@ ringbuf_refuse_disabled(struct ringbuf_producer_slot *producer)
 	return -ESHUTDOWN;
 }
 
+/* For a thread that has no slot, or no free entry: no stream was chosen yet. */
+RINGBUF_SLOW int
+ringbuf_refuse_here(const struct ringbuf_channel *ch, enum ringbuf_cause cause)
+{
+	uint32_t idx = ch->streams == RINGBUF_PER_CPU ? ringbuf_stream_of_cpu(ch, ringbuf_cpu()) : 0;
+
+	return ringbuf_refuse(ringbuf_stream_at(ch, idx), cause);
+}
+
 /*
  * ringbuf_plan - what must happen for the record to be placed, given `produced`.
  * Returns: 0 and the plan in *m, the layout in *r; -EAGAIN: sample again; -ENOSPC,
@@ -105,7 +129,7 @@ ringbuf_plan(const struct ringbuf_client *client, const struct ringbuf_channel *
 	const struct ringbuf_geometry *g = &ch->geometry;
 	uint64_t size = ringbuf_subbuf_size(g), off = ringbuf_subbuf_off(g, m->pos), begin;
 
-	if (r->payload_size >= size)
+	if (ringbuf_is_huge(g, r->payload_size))
 		return -ENOSPC;
 	m->open_new = off == 0;
 	if (off && off + ringbuf_layout_record(client, ch, r, off) > size)
@@ -169,8 +193,7 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 	word = ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, m->pos);
 	if (m->open_new)
 		word |= RINGBUF_LEDGER_OPENS;
-	ringbuf_store(&r->entry->discarded, m->discarded, RINGBUF_RELAXED); /* read of the dead */
-	ringbuf_ledger_claim(r->entry, word, r->size, r->timestamp);
+	ringbuf_ledger_claim_boundary(r->entry, word, r->size, r->timestamp, m->discarded);
 	r->word = ringbuf_word_at(m->word, m->next);
 	/* O1 release: what the load above and the slot's words (O3, O4) told me, to all who
 	 * land in this sub-buffer; and as in the fast path. */
@@ -187,20 +210,22 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
  */
 RINGBUF_SLOW int
 ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		     struct ringbuf_reservation *r)
+		     struct ringbuf_producer_slot *producer, struct ringbuf_reservation *r)
 {
 	struct ringbuf_move m;
 	int ret;
 
+	if (!r->entry && !(r->entry = ringbuf_ledger_take(producer)))
+		return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING);
 	do {
 		ret = ringbuf_reserve_try(client, ch, r, &m);
 	} while (ret == -EAGAIN ||
-		 (ret == -EIO && ringbuf_repair_lapped(ch, r->producer, r->stream_idx,
+		 (ret == -EIO && ringbuf_repair_lapped(ch, producer, r->stream_idx,
 						       ringbuf_subbuf_ceil(&ch->geometry, m.pos))));
 	if (RINGBUF_UNLIKELY(ret)) {
 		ringbuf_ledger_idle(r->entry);
 		if (ret == -ESHUTDOWN)
-			return ringbuf_refuse_disabled(r->producer);
+			return ringbuf_refuse_disabled(producer);
 		if (ret == -ENOSPC)
 			return ringbuf_refuse(r->stream, RINGBUF_LOST_BIG);
 		if (ch->mode == RINGBUF_DISCARD && (r->flags & RINGBUF_NONBLOCK))
@@ -210,19 +235,87 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 	ringbuf_ledger_won(r->entry, r->stream_idx, m.pos, m.open_new);
 	RINGBUF_TESTPOINT(reserve_moving);
 	ringbuf_carry_out(client, ch, r->stream, r->stream_idx, &m);
-	ringbuf_ledger_land(r->entry, r->stream_idx, r->pos);
+	r->owned = ringbuf_ledger_word(RINGBUF_LEDGER_OWNED, r->stream_idx, r->pos);
+	ringbuf_ledger_land(r->entry, r->owned);
 	RINGBUF_TESTPOINT(reserve_owned_slow);
-	ringbuf_begin_record(client, ch, r);
+	r->slot = ringbuf_slot_at(ch, r->stream, r->pos);
+	ringbuf_begin_record(client, ch, r,
+			     ringbuf_place_record(ch, r, ringbuf_enter(ch, r->slot, r->pos)));
 	return 0;
 }
 
-/* For a thread that has no slot, or no free entry: no stream was chosen yet. */
-RINGBUF_SLOW int
-ringbuf_refuse_here(const struct ringbuf_channel *ch, enum ringbuf_cause cause)
-{
-	uint32_t idx = ch->streams == RINGBUF_PER_CPU ? ringbuf_stream_of_cpu(ch, ringbuf_cpu()) : 0;
+#define RINGBUF_AHEAD 256 /* bytes: some records */
 
-	return ringbuf_refuse(ringbuf_stream_at(ch, idx), cause);
+/* What a fast path begins with: where the position is, and what time. Returns the CPU. Ordering: O1. */
+RINGBUF_INLINE uint32_t
+ringbuf_sample(const struct ringbuf_channel *ch, struct ringbuf_reservation *r)
+{
+	int per_cpu = RINGBUF_LIKELY(ch->streams == RINGBUF_PER_CPU);
+	uint32_t cpu = per_cpu ? ringbuf_cpu() : 0;
+
+	r->stream_idx = per_cpu ? ringbuf_stream_of_cpu(ch, cpu) : 0;
+	r->stream = ringbuf_stream_at(ch, r->stream_idx);
+	/* O1 acquire: what whoever opened this sub-buffer had seen (O3, O4), so its bytes
+	 * are free. Also keeps the compiler from reading the clock first. */
+	r->word = ringbuf_load(&r->stream->produced, RINGBUF_ACQUIRE);
+	r->timestamp = RINGBUF_LIKELY(per_cpu && !ch->cpus_share) ? ringbuf_clock_early(ch)
+								  : ringbuf_clock_ordered(ch);
+	return cpu;
+}
+
+/*
+ * The fast path: claim space where the sample says, in the middle of a sub-buffer.
+ * Returns whether it did. Ordering: O1, O5.
+ */
+RINGBUF_INLINE int
+ringbuf_reserve_fast(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		     struct ringbuf_producer_slot *producer, uint32_t cpu, struct ringbuf_reservation *r)
+{
+	uint64_t word = r->word, off = ringbuf_subbuf_off(&ch->geometry, word), claim;
+	int32_t idx;
+	uint8_t *header;
+
+	r->pos = ringbuf_pos(word);
+	r->slot = ringbuf_slot_at(ch, r->stream, word);
+	/* Before the swap, so that nothing is left to be found out after it: if it wins, the
+	 * position has been in this sub-buffer all the time, which has not changed. */
+	idx = ringbuf_entered(ch, r->slot, word);
+	if (RINGBUF_UNLIKELY(idx < 0)) /* also at a boundary, where nobody can have entered the next pass */
+		return 0;
+	r->entry = &producer->ledger[0];
+	if (RINGBUF_UNLIKELY(!ringbuf_ledger_try(r->entry))) { /* in the middle of another record */
+		r->entry = ringbuf_ledger_take(producer);
+		if (!r->entry)
+			return 0;
+	}
+	r->header_flags = ringbuf_timestamp_flags(r->stream, r->timestamp);
+	/* `>=`: a record that ends at the very end must note the closing */
+	if (RINGBUF_UNLIKELY(ringbuf_is_huge(&ch->geometry, r->payload_size) ||
+			     off + ringbuf_layout_record(client, ch, r, off) >=
+				     ringbuf_subbuf_size(&ch->geometry)))
+		return 0;
+	if (RINGBUF_LIKELY(ch->streams == RINGBUF_PER_CPU) &&
+	    RINGBUF_UNLIKELY(ringbuf_cpu() != cpu)) /* clock.h says why */
+		return 0;
+
+	header = ringbuf_place_record(ch, r, (uint32_t)idx);
+	/* The store to a cold line would hold up the commit's add: fetch what the next records need. */
+	__builtin_prefetch(r->payload + RINGBUF_AHEAD, 1);
+	claim = ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, r->pos);
+	ringbuf_ledger_claim(r->entry, claim, r->size);
+	r->owned = ringbuf_ledger_next(claim);
+	r->word = word + r->size;
+	/* O1 release: my claim in the ledger, to whoever sees the position moved. Pairs
+	 * with the loads of `produced`. The sample has acquired what this reads: a
+	 * position comes back under another tag only. */
+	if (RINGBUF_UNLIKELY(!ringbuf_cas(&r->stream->produced, &word, r->word, RINGBUF_RELEASE,
+					  RINGBUF_RELAXED)))
+		return 0;
+	RINGBUF_TESTPOINT(reserve_claimed);
+	ringbuf_ledger_set(r->entry, r->owned);
+	RINGBUF_TESTPOINT(reserve_owned);
+	ringbuf_begin_record(client, ch, r, header);
+	return 1;
 }
 
 /*
@@ -240,62 +333,25 @@ RINGBUF_INLINE int
 ringbuf_reserve_with(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
 		     struct ringbuf_producer_slot *producer, struct ringbuf_reservation *r)
 {
-	struct ringbuf_stream *s;
-	uint64_t word, off;
-	uint32_t cpu;
-	int per_cpu;
+	struct ringbuf_reservation copy;
+	int ret;
 
-	r->producer = producer;
 	/* relaxed: disable takes effect soon; finalize has O9 */
 	if (RINGBUF_UNLIKELY(ringbuf_load(&ch->control->state, RINGBUF_RELAXED)))
 		return ringbuf_refuse_disabled(producer);
-	r->entry = ringbuf_ledger_take(producer);
-	if (RINGBUF_UNLIKELY(!r->entry))
-		return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING);
-	if (RINGBUF_UNLIKELY(client && client->clock_read))
-		return ringbuf_reserve_slow(client, ch, r);
+	r->producer = producer;
+	r->entry = NULL;
+	if (!client || !client->clock_read) {
+		uint32_t cpu = ringbuf_sample(ch, r);
 
-	per_cpu = ch->streams == RINGBUF_PER_CPU;
-	cpu = per_cpu ? ringbuf_cpu() : 0;
-	r->stream_idx = per_cpu ? ringbuf_stream_of_cpu(ch, cpu) : 0;
-	r->stream = s = ringbuf_stream_at(ch, r->stream_idx);
-	/* O1 acquire: what whoever opened this sub-buffer had seen (O3, O4), so its bytes
-	 * are free. Also keeps the compiler from reading the clock first. */
-	word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE);
-	off = ringbuf_subbuf_off(&ch->geometry, word);
-	r->timestamp = per_cpu && !ch->cpus_share ? ringbuf_clock_early(ch) : ringbuf_clock_ordered(ch);
-	r->header_flags = ringbuf_timestamp_flags(s, r->timestamp);
-	/* `>=`: a record that ends at the very end must note the closing */
-	if (RINGBUF_UNLIKELY(off == 0 || r->payload_size >= ringbuf_subbuf_size(&ch->geometry) ||
-			     off + ringbuf_layout_record(client, ch, r, off) >=
-				     ringbuf_subbuf_size(&ch->geometry)))
-		return ringbuf_reserve_slow(client, ch, r);
-	if (RINGBUF_UNLIKELY(per_cpu && ringbuf_cpu() != cpu)) /* clock.h says why */
-		return ringbuf_reserve_slow(client, ch, r);
-
-	r->pos = ringbuf_pos(word);
-	ringbuf_ledger_claim(r->entry,
-			     ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, r->pos),
-			     r->size, r->timestamp);
-	r->word = word + r->size;
-	/* O1 release: my claim in the ledger, to whoever sees the position moved. Pairs
-	 * with the loads of `produced`. The load above has acquired what this reads: a
-	 * position comes back under another tag only. */
-	if (RINGBUF_UNLIKELY(!ringbuf_cas(&s->produced, &word, r->word, RINGBUF_RELEASE,
-					  RINGBUF_RELAXED)))
-		return ringbuf_reserve_slow(client, ch, r);
-	RINGBUF_TESTPOINT(reserve_claimed);
-	ringbuf_ledger_set(r->entry, RINGBUF_LEDGER_OWNED, r->stream_idx, r->pos);
-	RINGBUF_TESTPOINT(reserve_owned);
-	ringbuf_begin_record(client, ch, r);
-	return 0;
-}
-
-RINGBUF_SLOW int
-ringbuf_reserve_custom(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
-		       struct ringbuf_reservation *r)
-{
-	return ringbuf_reserve_with(ch->client, ch, producer, r);
+		if (RINGBUF_LIKELY(ringbuf_reserve_fast(client, ch, producer, cpu, r)))
+			return 0;
+	}
+	/* On a copy, so that a reservation that only its caller sees can stay in registers. */
+	copy = *r;
+	ret = ringbuf_reserve_slow(client, ch, producer, &copy);
+	*r = copy;
+	return ret;
 }
 
 /* As ringbuf_reserve_with, for the channel's own client. */
@@ -303,9 +359,8 @@ RINGBUF_INLINE int
 ringbuf_reserve_as(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *producer,
 		   struct ringbuf_reservation *r)
 {
-	if (RINGBUF_LIKELY(!ch->client))
-		return ringbuf_reserve_with(NULL, ch, producer, r);
-	return ringbuf_reserve_custom(ch, producer, r);
+	return RINGBUF_LIKELY(!ch->client) ? ringbuf_reserve_with(NULL, ch, producer, r)
+					   : ringbuf_reserve_with(ch->client, ch, producer, r);
 }
 
 #endif /* RINGBUF_RESERVE_H */

@@ -111,16 +111,29 @@ ringbuf_enter_slow(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, 
 	return ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
 }
 
+/* The sub-buffer that the pass of `pos` has in the slot; -1: nobody has entered that pass
+ * yet, or somebody scribbled on the word. Ordering: O5. */
+RINGBUF_INLINE int32_t
+ringbuf_entered(const struct ringbuf_channel *ch, const struct ringbuf_slot *slot, uint64_t pos)
+{
+	/* O5 acquire: the sub-buffer is the producers' to write. Pairs with whoever entered. */
+	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+
+	uint64_t idx = ref & RINGBUF_REF_IDX_MASK;
+
+	if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) &&
+			   idx <= ringbuf_n_subbufs(&ch->geometry)))
+		return (int32_t)idx;
+	return -1;
+}
+
 /* The sub-buffer to write to at `pos`, which the caller owns. Ordering: O5. */
 RINGBUF_INLINE uint32_t
 ringbuf_enter(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, uint64_t pos)
 {
-	/* O5 acquire: the sub-buffer is mine to write. Pairs with whoever entered. */
-	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+	int32_t idx = ringbuf_entered(ch, slot, pos);
 
-	if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos)))
-		return ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
-	return ringbuf_enter_slow(ch, slot, pos);
+	return RINGBUF_LIKELY(idx >= 0) ? (uint32_t)idx : ringbuf_enter_slow(ch, slot, pos);
 }
 
 /*
@@ -190,7 +203,7 @@ ringbuf_carry_out(const struct ringbuf_client *client, const struct ringbuf_chan
 		slot = ringbuf_slot_at(ch, s, m->pos);
 		ringbuf_note_close(ch, slot, m, m->pos, off);
 		RINGBUF_TESTPOINT(switch_before_padding);
-		ringbuf_count(client, ch, s, stream_idx, slot, m->pos, ringbuf_subbuf_size(g) - off);
+		ringbuf_count(ch, s, stream_idx, slot, m->pos, ringbuf_subbuf_size(g) - off);
 		RINGBUF_TESTPOINT(switch_padded);
 	}
 	if (m->open_new) {
@@ -199,7 +212,7 @@ ringbuf_carry_out(const struct ringbuf_client *client, const struct ringbuf_chan
 		ringbuf_begin_packet(client, ch, s, stream_idx, slot, begin, m->timestamp);
 		if (m->close_new)
 			ringbuf_note_close(ch, slot, m, begin, ringbuf_subbuf_size(g));
-		ringbuf_count(client, ch, s, stream_idx, slot, begin, ch->packet_header_size);
+		ringbuf_count(ch, s, stream_idx, slot, begin, ch->packet_header_size);
 		RINGBUF_TESTPOINT(switch_header_counted);
 	} else if (m->close_new) {
 		ringbuf_note_close(ch, ringbuf_slot_at(ch, s, m->pos), m, m->pos, ringbuf_subbuf_size(g));
@@ -275,22 +288,21 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 	}
 	m.close_old = 1;
 	m.next = ringbuf_pos_add(ringbuf_subbuf_begin(g, m.pos), ringbuf_subbuf_size(g));
-	ringbuf_store(&entry->discarded, m.discarded, RINGBUF_RELAXED); /* read of the dead */
-	ringbuf_ledger_claim(entry, ringbuf_ledger_word(RINGBUF_LEDGER_FLUSHING, stream_idx, m.pos),
-			     ringbuf_subbuf_size(g) - off, m.timestamp);
+	ringbuf_ledger_claim_boundary(entry, ringbuf_ledger_word(RINGBUF_LEDGER_FLUSHING, stream_idx, m.pos),
+				      ringbuf_subbuf_size(g) - off, m.timestamp, m.discarded);
 	/* O1 release: as in ringbuf_reserve_try. */
 	if (!ringbuf_cas(&s->produced, &m.word, ringbuf_word_at(m.word, m.next), RINGBUF_RELEASE,
 			 RINGBUF_RELAXED))
 		return -EAGAIN;
 	RINGBUF_TESTPOINT(flush_claimed);
-	ringbuf_ledger_set(entry, RINGBUF_LEDGER_MOVING, stream_idx, m.pos);
+	ringbuf_ledger_set(entry, ringbuf_ledger_word(RINGBUF_LEDGER_MOVING, stream_idx, m.pos));
 	if (m.open_new) {
 		/* Header and padding of one empty packet, in one count. */
 		struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, m.pos);
 
 		ringbuf_begin_packet(client, ch, s, stream_idx, slot, m.pos, m.timestamp);
 		ringbuf_note_close(ch, slot, &m, m.pos, ch->packet_header_size);
-		ringbuf_count(client, ch, s, stream_idx, slot, m.pos, ringbuf_subbuf_size(g));
+		ringbuf_count(ch, s, stream_idx, slot, m.pos, ringbuf_subbuf_size(g));
 	} else {
 		ringbuf_carry_out(client, ch, s, stream_idx, &m);
 	}

@@ -168,7 +168,7 @@ TEST(delivering_again_changes_nothing)
 		/* as a repairer does: the count of before the delivery is put back first */
 		for (int i = 0; i < 2; i++) {
 			atomic_fetch_sub(&ringbuf_slot_at(ch, s, pos)->delivered, 2 * RINGBUF_ONE_RECORD + 4096);
-			ringbuf_deliver(NULL, ch, s, 0, pos, committed(pos));
+			ringbuf_deliver(ch, s, 0, pos, committed(pos));
 		}
 		OK(!memcmp(copy, data, sizeof(copy)));
 	}

@@ -525,7 +525,7 @@ settle_again(const char *point, uint32_t header, int hole_at_end)
 	slot = ringbuf_slot_at(ch, s, 0);
 	committed = atomic_load(&slot->committed);
 	EQ((uint32_t)committed, 4096);
-	ringbuf_deliver(NULL, ch, s, 0, 0, committed);
+	ringbuf_deliver(ch, s, 0, 0, committed);
 	expect_packet(hole_at_end ? 2 : 3, hole_at_end ? 1 : 2, end);
 	check_map_clear();
 }

@@ -3,9 +3,11 @@
 
 /* Every geometry that a channel may have. */
 #define FOR_ALL_GEOMETRIES(g)                                                                        \
-	for (struct ringbuf_geometry g = {12, 1}; g.subbuf_order <= RINGBUF_SUBBUF_ORDER_MAX;        \
-	     g.count_order == RINGBUF_COUNT_ORDER_MAX ? (g.count_order = 1, g.subbuf_order++)        \
-						      : g.count_order++)
+	for (struct ringbuf_geometry g = ringbuf_geometry_of(RINGBUF_SUBBUF_ORDER_MIN, 1);            \
+	     g.subbuf_order <= RINGBUF_SUBBUF_ORDER_MAX;                                              \
+	     g = g.count_order == RINGBUF_COUNT_ORDER_MAX                                             \
+			 ? ringbuf_geometry_of(g.subbuf_order + 1, 1)                                 \
+			 : ringbuf_geometry_of(g.subbuf_order, g.count_order + 1))
 
 /* A position worth trying: anywhere, or within a few bytes of a sub-buffer, of the ring, or of the wrap. */
 static uint64_t
@@ -23,7 +25,7 @@ some_position(const struct ringbuf_geometry *g)
 
 TEST(the_worked_example_holds)
 {
-	struct ringbuf_geometry g = {12, 2};
+	struct ringbuf_geometry g = ringbuf_geometry_of(12, 2);
 
 	EQ(ringbuf_subbuf_size(&g), 4096);
 	EQ(ringbuf_n_subbufs(&g), 4);

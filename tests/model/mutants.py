@@ -98,8 +98,8 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     ),
     "no second look at the CPU number, fast path": (
         "reserve.h",
-        "if (RINGBUF_UNLIKELY(per_cpu && ringbuf_cpu() != cpu))",
-        "if (0)",
+        "\t    RINGBUF_UNLIKELY(ringbuf_cpu() != cpu))",
+        "\t    0)",
     ),
     "no second look at the CPU number, slow path": (
         "reserve.h",
@@ -144,10 +144,10 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     ),
     "a delivered packet's time for short timestamps is stored before its count": (
         "commit.h",
-        "\tringbuf_count(client, ch, r->stream, r->stream_idx, r->slot, r->pos,\n"
+        "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),\n"
         "\t\t      RINGBUF_ONE_RECORD + r->size);\n",
         "\tringbuf_store(&r->stream->base_timestamp, r->timestamp, RINGBUF_RELAXED);\n"
-        "\tringbuf_count(client, ch, r->stream, r->stream_idx, r->slot, r->pos,\n"
+        "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),\n"
         "\t\t      RINGBUF_ONE_RECORD + r->size);\n",
     ),
     "fillers are not settled": (

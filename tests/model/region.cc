@@ -117,8 +117,7 @@ model_region::build(const struct model_config &cfg, uint32_t n_producers)
 	n_touched = n_owners = 0;
 	granule = cfg.header == RINGBUF_LARGE ? 2 : 4;
 	ch.base = memory;
-	ch.geometry.subbuf_order = MODEL_ORDER;
-	ch.geometry.count_order = cfg.count_order;
+	ch.geometry = ringbuf_geometry_of(MODEL_ORDER, cfg.count_order);
 	n = ringbuf_n_subbufs(&ch.geometry);
 	RL_ASSERT(n < MODEL_SUBBUFS_MAX);
 	ch.mode = (uint8_t)cfg.mode;
@@ -142,6 +141,7 @@ model_region::build(const struct model_config &cfg, uint32_t n_producers)
 	ch.producers_off = off;
 	place<struct ringbuf_producer_slot>(&off, n_producers + 1);
 	ch.streams_off = off;
+	ch.stream0 = ch.base + off;
 	for (uint32_t i = 0; i < ch.n_streams; i++) {
 		uint64_t begin = off;
 
