@@ -16,6 +16,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#if PY_VERSION_HEX < 0x030b0000
+#include <longintrepr.h>
+#endif
+
+#include <ringbuf/ringbuf.h>
+
 enum ringbuf_kind {
 	RINGBUF_KIND_UINT,
 	RINGBUF_KIND_INT,
@@ -30,6 +36,7 @@ struct ringbuf_field {
 	uint8_t size;         /* bytes of one element, numbers and bools */
 	uint8_t is_many;      /* sequence or array */
 	uint32_t length;      /* array: its number of elements; 0: sequence, with a count before it */
+	uint64_t max;         /* integers: the largest */
 	PyObject *name;       /* str, borrowed from the event's tuple of names */
 	PyObject *enum_class; /* or NULL, borrowed likewise */
 };
@@ -156,8 +163,32 @@ ringbuf_measure_bool(const struct ringbuf_field *f, PyObject *arg, uint64_t *bit
 	return 0;
 }
 
+/* Read a non-negative int of one digit (before 3.12: or two), which most are, where it stands.
+ * Returns 0 if it is another. */
 static inline int
-ringbuf_measure_scalar(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
+ringbuf_small_uint(PyObject *number, uint64_t *bits)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+	const PyLongObject *v = (const PyLongObject *)number;
+
+	if (!PyUnstable_Long_IsCompact(v) || PyUnstable_Long_CompactValue(v) < 0)
+		return 0;
+	*bits = (uint64_t)PyUnstable_Long_CompactValue(v);
+	return 1;
+#else
+	const digit *d = ((const PyLongObject *)number)->ob_digit;
+
+	switch (Py_SIZE(number)) {
+	case 0: *bits = 0; return 1;
+	case 1: *bits = d[0]; return 1;
+	case 2: *bits = d[0] | (uint64_t)d[1] << PyLong_SHIFT; return 1;
+	default: return 0;
+	}
+#endif
+}
+
+static int
+ringbuf_measure_scalar_slow(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
 {
 	switch (f->kind) {
 	case RINGBUF_KIND_UINT:
@@ -169,6 +200,22 @@ ringbuf_measure_scalar(const struct ringbuf_field *f, PyObject *arg, uint64_t *b
 	default:
 		return ringbuf_measure_bool(f, arg, bits);
 	}
+}
+
+/* What most arguments are, without a call. */
+static inline int
+ringbuf_measure_scalar(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
+{
+	if (f->kind <= RINGBUF_KIND_INT) {
+		if (PyLong_Check(arg) && ringbuf_small_uint(arg, bits) && *bits <= f->max)
+			return 0;
+	} else if (f->kind == RINGBUF_KIND_FLOAT && f->size == 8 && PyFloat_CheckExact(arg)) {
+		double v = PyFloat_AS_DOUBLE(arg);
+
+		memcpy(bits, &v, 8);
+		return 0;
+	}
+	return ringbuf_measure_scalar_slow(f, arg, bits);
 }
 
 /* U+0000 would end the string early: it is written as C0 80, as Java and JNI do. */
@@ -192,9 +239,14 @@ ringbuf_measure_str(const struct ringbuf_field *f, PyObject *arg, struct ringbuf
 
 	if (!PyUnicode_Check(arg))
 		return ringbuf_type_error(f, "a str", arg);
-	v->data = PyUnicode_AsUTF8AndSize(arg, &v->len);
-	if (!v->data)
-		return -1; /* UnicodeEncodeError: a lone surrogate */
+	if (PyUnicode_IS_COMPACT_ASCII(arg)) {
+		v->data = (const char *)PyUnicode_DATA(arg);
+		v->len = PyUnicode_GET_LENGTH(arg);
+	} else {
+		v->data = PyUnicode_AsUTF8AndSize(arg, &v->len);
+		if (!v->data)
+			return -1; /* UnicodeEncodeError: a lone surrogate */
+	}
 	n_nul = ringbuf_count_nul(v->data, v->len);
 	v->has_nul = n_nul != 0;
 	v->size = v->len + n_nul + 1;
@@ -405,6 +457,70 @@ ringbuf_default_value(const struct ringbuf_field *f, struct ringbuf_value *v)
 	} else {
 		v->size = f->kind == RINGBUF_KIND_BYTES ? 4 : f->size;
 	}
+}
+
+/* Give back what measuring the first n values took. */
+static void
+ringbuf_values_release(struct ringbuf_value *values, Py_ssize_t n)
+{
+	for (Py_ssize_t i = 0; i < n; i++)
+		ringbuf_value_release(&values[i]);
+}
+
+/* The same while an exception is on its way: releasing a buffer may run Python code. */
+static void
+ringbuf_values_abandon(struct ringbuf_value *values, Py_ssize_t n)
+{
+	PyObject *type, *error, *traceback;
+
+	PyErr_Fetch(&type, &error, &traceback);
+	ringbuf_values_release(values, n);
+	PyErr_Restore(type, error, traceback);
+}
+
+/* Measure n arguments. Returns their total size, or -1 with an exception and nothing held;
+ * *holds says whether there is something to release. */
+static inline Py_ssize_t
+ringbuf_measure_values(const struct ringbuf_field *fields, Py_ssize_t n, PyObject *const *args,
+		       struct ringbuf_value *values, int *holds)
+{
+	Py_ssize_t total = 0;
+
+	*holds = 0;
+	for (Py_ssize_t i = 0; i < n; i++) {
+		if (ringbuf_measure(&fields[i], args[i], &values[i])) {
+			ringbuf_values_abandon(values, i + 1);
+			return -1;
+		}
+		*holds |= values[i].has_view | values[i].has_memory;
+		total += values[i].size;
+	}
+	return total;
+}
+
+static inline void
+ringbuf_write_values(const struct ringbuf_field *fields, Py_ssize_t n, const struct ringbuf_value *values,
+		     uint8_t *at)
+{
+	for (Py_ssize_t i = 0; i < n; i++) {
+		ringbuf_write_value(&fields[i], &values[i], at);
+		at += values[i].size;
+	}
+}
+
+/* Record measured values, `total` bytes. Returns as ringbuf_reserve. */
+static inline int
+ringbuf_record_values(struct ringbuf_channel *ch, uint32_t event_id, const struct ringbuf_field *fields,
+		      Py_ssize_t n, const struct ringbuf_value *values, Py_ssize_t total)
+{
+	struct ringbuf_reservation r = {.event_id = event_id, .payload_size = (uint64_t)total};
+	int ret = ringbuf_reserve(ch, &r);
+
+	if (RINGBUF_LIKELY(!ret)) {
+		ringbuf_write_values(fields, n, values, r.payload);
+		ringbuf_commit(ch, &r);
+	}
+	return ret;
 }
 
 /* Make instances of the type `object` callable through the vectorcallfunc at `offset`. */

@@ -24,6 +24,7 @@ cdef extern from "encode.h":
         uint8_t size
         uint8_t is_many
         uint32_t length
+        uint64_t max
         PyObject *name
         PyObject *enum_class
 
@@ -34,7 +35,12 @@ cdef extern from "encode.h":
 
     int ringbuf_measure(const ringbuf_field *f, PyObject *arg, ringbuf_value *v) except -1
     void ringbuf_value_release(ringbuf_value *v)
-    void ringbuf_write_value(const ringbuf_field *f, const ringbuf_value *v, uint8_t *at)
+    Py_ssize_t ringbuf_measure_values(const ringbuf_field *fields, Py_ssize_t n, PyObject *const *args,
+                                      ringbuf_value *values, int *holds) except -1
+    void ringbuf_write_values(const ringbuf_field *fields, Py_ssize_t n, const ringbuf_value *values, uint8_t *at)
+    void ringbuf_values_release(ringbuf_value *values, Py_ssize_t n)
+    int ringbuf_record_values(ringbuf_channel *ch, uint32_t event_id, const ringbuf_field *fields, Py_ssize_t n,
+                              const ringbuf_value *values, Py_ssize_t total)
     void ringbuf_default_value(const ringbuf_field *f, ringbuf_value *v)
     void ringbuf_enable_vectorcall(PyObject *type, Py_ssize_t offset)
 
@@ -81,34 +87,13 @@ cdef class _Fields:
         else:
             f.kind = _KINDS[base[0]]
             f.size = int(base[1:]) // 8
+            if f.kind != RINGBUF_KIND_FLOAT:
+                f.max = UINT64_MAX >> (64 - 8 * f.size + (f.kind == RINGBUF_KIND_INT))
         f.is_many = field.length is not None
         f.length = field.length or 0
 
     def __dealloc__(self):
         PyMem_Free(self.fields)
-
-    cdef Py_ssize_t measure(self, PyObject *const *args, ringbuf_value *values) except -1:
-        """Measure all; their total size. On failure everything is released."""
-        cdef Py_ssize_t i = 0, total = 0
-        try:
-            for i in range(self.n):
-                ringbuf_measure(&self.fields[i], args[i], &values[i])
-                total += values[i].size
-        except:
-            self.release(values, i + 1)
-            raise
-        return total
-
-    cdef void release(self, ringbuf_value *values, Py_ssize_t n) noexcept:
-        cdef Py_ssize_t i
-        for i in range(n):
-            ringbuf_value_release(&values[i])
-
-    cdef void write(self, const ringbuf_value *values, uint8_t *at) noexcept:
-        cdef Py_ssize_t i
-        for i in range(self.n):
-            ringbuf_write_value(&self.fields[i], &values[i], at)
-            at += values[i].size
 
 
 @cython.final
@@ -144,9 +129,9 @@ cdef class ContextBlock:
                 total += values[n].size
             n = self.fields.n
             block = PyBytes_FromStringAndSize(NULL, total)
-            self.fields.write(values, <uint8_t *>PyBytes_AS_STRING(block))
+            ringbuf_write_values(self.fields.fields, n, values, <uint8_t *>PyBytes_AS_STRING(block))
         finally:
-            self.fields.release(values, n)  # those that were measured
+            ringbuf_values_release(values, n)  # those that were measured
             PyMem_Free(values)
         return block
 
@@ -247,52 +232,62 @@ cdef class Event:
 
 
 cdef PyObject *_call_event(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
-    cdef Event event = <Event>self
-    cdef Py_ssize_t n = PyVectorcall_NARGS(nargsf), n_all = n
-    cdef bint recorded
+    cdef Py_ssize_t n = PyVectorcall_NARGS(nargsf)
+    cdef bint recorded = False
+    if (<Event>self).enabled:
+        if kwnames is NULL and n == (<Event>self).fields.n:
+            recorded = _record_event(<Event>self, args)
+        else:
+            recorded = _record_by_name(<Event>self, args, n, kwnames)
+    cdef PyObject *result = Py_True if recorded else Py_False
+    Py_INCREF_ptr(result)
+    return result
+
+
+cdef bint _record_by_name(Event event, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) except? True:
     cdef list values
-    if not event.enabled:
-        Py_INCREF_ptr(Py_False)
-        return Py_False
-    if kwnames is not NULL:
-        n_all += PyTuple_GET_SIZE_ptr(kwnames)
+    cdef Py_ssize_t n_all = n if kwnames is NULL else n + PyTuple_GET_SIZE_ptr(kwnames)
     if n_all != event.fields.n:
         event.wrong_count(n_all)
-    if n_all != n:
-        values = event.by_name(args, n, <tuple>kwnames)
-        recorded = _record_event(event, PySequence_Fast_ITEMS(<PyObject *>values))
-    else:
-        recorded = _record_event(event, args)
-    if recorded:
-        Py_INCREF_ptr(Py_True)
-        return Py_True
-    Py_INCREF_ptr(Py_False)
-    return Py_False
+    if kwnames is NULL or n_all == n:
+        return _record_event(event, args)
+    values = event.by_name(args, n, <tuple>kwnames)
+    return _record_event(event, PySequence_Fast_ITEMS(<PyObject *>values))
 
 
-cdef bint _record_event(Event event, PyObject *const *args) except? True:
-    cdef ringbuf_value few[FEW_FIELDS]
-    cdef ringbuf_value *values = few
-    if event.fields.n > FEW_FIELDS:
-        values = <ringbuf_value *>PyMem_Malloc(event.fields.n * sizeof(ringbuf_value))
-        if values is NULL:
-            raise MemoryError()
-        try:
-            return _record_values(event, args, values)
-        finally:
-            PyMem_Free(values)
-    return _record_values(event, args, values)
+cdef inline bint _record_event(Event event, PyObject *const *args) except? True:
+    """The path of most records: nothing between the arguments and the ring that can call back."""
+    cdef ringbuf_value values[FEW_FIELDS]
+    cdef Py_ssize_t n = event.fields.n, total
+    cdef int holds, ret
+    if n > FEW_FIELDS or event.contexts is not None or event.channel.is_guarded or ringbuf_refusals is not NULL:
+        return _record_guarded(event, args)
+    if event.channel.is_closed:
+        event.channel.open_ch()
+    total = ringbuf_measure_values(event.fields.fields, n, args, values, &holds)
+    if event.channel.is_closed:  # by what measuring has called
+        ringbuf_values_release(values, n)
+        event.channel.open_ch()
+    ret = ringbuf_record_values(event.channel.ch, event.event_id, event.fields.fields, n, values, total)
+    if holds:
+        ringbuf_values_release(values, n)
+    return ret == 0
 
 
-cdef bint _record_values(Event event, PyObject *const *args, ringbuf_value *values) except? True:
-    cdef Channel channel = event.channel
-    if not channel.is_guarded:
-        return _record_now(event, channel, args, values)
-    channel.enter()
+cdef bint _record_guarded(Event event, PyObject *const *args) except? True:
+    """The path of the others."""
+    cdef ringbuf_value *values = <ringbuf_value *>PyMem_Malloc(event.fields.n * sizeof(ringbuf_value))
+    if values is NULL:
+        raise MemoryError()
     try:
-        return _record_now(event, channel, args, values)
+        event.channel.open_ch()
+        event.channel.enter()
+        try:
+            return _record_now(event, event.channel, args, values)
+        finally:
+            event.channel.leave()
     finally:
-        channel.leave()
+        PyMem_Free(values)
 
 
 cdef bytes _encode_contexts(Event event, Channel channel):
@@ -307,27 +302,23 @@ cdef bytes _encode_contexts(Event event, Channel channel):
 cdef bint _record_now(Event event, Channel channel, PyObject *const *args, ringbuf_value *values) except? True:
     cdef ringbuf_reservation r
     cdef bytes block = None
-    cdef int ret
-    if channel.is_closed:
-        raise ValueError("the channel is closed")
+    cdef Py_ssize_t n = event.fields.n
+    cdef int holds, ret
     if event.contexts is not None and not (ringbuf_refusals is not NULL and _is_refusing(channel.ch)):
         block = _encode_contexts(event, channel)
-    r.payload_size = <uint64_t>event.fields.measure(args, values)
+    memset(&r, 0, sizeof(r))
+    r.payload_size = <uint64_t>ringbuf_measure_values(event.fields.fields, n, args, values, &holds)
     r.event_id = event.event_id
-    r.align = 1
-    r.flags = 0
-    r.context = NULL
-    r.context_size = 0
     if block is not None:
         r.context = PyBytes_AS_STRING(block)
         r.context_size = <uint32_t>len(block)
     try:
         ret = channel.reserve_into(&r)
         if ret == 0:
-            event.fields.write(values, r.payload)
+            ringbuf_write_values(event.fields.fields, n, values, r.payload)
             ringbuf_commit(channel.ch, &r)
     finally:
-        event.fields.release(values, event.fields.n)
+        ringbuf_values_release(values, n)
     return ret == 0
 
 
