@@ -31,8 +31,19 @@ enum ringbuf_kind {
 	RINGBUF_KIND_BYTES,
 };
 
+/* How a field stands in a record. */
+enum ringbuf_form {
+	RINGBUF_FORM_8, /* numbers and bools of so many bytes */
+	RINGBUF_FORM_4,
+	RINGBUF_FORM_2,
+	RINGBUF_FORM_1,
+	RINGBUF_FORM_STR,
+	RINGBUF_FORM_MANY, /* bytes, sequences, arrays */
+};
+
 struct ringbuf_field {
 	uint8_t kind;         /* of one element */
+	uint8_t form;
 	uint8_t size;         /* bytes of one element, numbers and bools */
 	uint8_t is_many;      /* sequence or array */
 	uint32_t length;      /* array: its number of elements; 0: sequence, with a count before it */
@@ -218,25 +229,59 @@ ringbuf_measure_scalar(const struct ringbuf_field *f, PyObject *arg, uint64_t *b
 	return ringbuf_measure_scalar_slow(f, arg, bits);
 }
 
+#define RINGBUF_SHORT 16 /* bytes that two overlapping words hold: no call for strings up to this */
+
+/* Copy up to RINGBUF_SHORT bytes. */
+static inline void
+ringbuf_copy_short(uint8_t *at, const char *s, size_t len)
+{
+	if (len >= 8) {
+		uint64_t first, last;
+
+		memcpy(&first, s, 8);
+		memcpy(&last, s + len - 8, 8);
+		memcpy(at, &first, 8);
+		memcpy(at + len - 8, &last, 8);
+	} else if (len >= 4) {
+		uint32_t first, last;
+
+		memcpy(&first, s, 4);
+		memcpy(&last, s + len - 4, 4);
+		memcpy(at, &first, 4);
+		memcpy(at + len - 4, &last, 4);
+	} else if (len) {
+		at[0] = (uint8_t)s[0];
+		at[len / 2] = (uint8_t)s[len / 2];
+		at[len - 1] = (uint8_t)s[len - 1];
+	}
+}
+
+static inline int
+ringbuf_has_nul(const char *s, size_t len)
+{
+	uint64_t words[2] = {UINT64_MAX, UINT64_MAX};
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+
+	if (len > RINGBUF_SHORT)
+		return memchr(s, 0, len) != NULL;
+	ringbuf_copy_short((uint8_t *)words, s, len);
+	return (((words[0] - ones) & ~words[0]) | ((words[1] - ones) & ~words[1])) & ones << 7 ? 1 : 0;
+}
+
 /* U+0000 would end the string early: it is written as C0 80, as Java and JNI do. */
 static Py_ssize_t
 ringbuf_count_nul(const char *s, Py_ssize_t len)
 {
 	Py_ssize_t n = 0;
-	const char *end = s + len;
 
-	while ((s = (const char *)memchr(s, 0, (size_t)(end - s)))) {
-		n++;
-		s++;
-	}
+	for (Py_ssize_t i = 0; i < len; i++)
+		n += !s[i];
 	return n;
 }
 
 static inline int
 ringbuf_measure_str(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
 {
-	Py_ssize_t n_nul;
-
 	if (!PyUnicode_Check(arg))
 		return ringbuf_type_error(f, "a str", arg);
 	if (PyUnicode_IS_COMPACT_ASCII(arg)) {
@@ -247,9 +292,10 @@ ringbuf_measure_str(const struct ringbuf_field *f, PyObject *arg, struct ringbuf
 		if (!v->data)
 			return -1; /* UnicodeEncodeError: a lone surrogate */
 	}
-	n_nul = ringbuf_count_nul(v->data, v->len);
-	v->has_nul = n_nul != 0;
-	v->size = v->len + n_nul + 1;
+	v->has_nul = (uint8_t)ringbuf_has_nul(v->data, (size_t)v->len);
+	v->size = v->len + 1;
+	if (v->has_nul)
+		v->size += ringbuf_count_nul(v->data, v->len);
 	return 0;
 }
 
@@ -314,7 +360,7 @@ ringbuf_measure_items(const struct ringbuf_field *f, PyObject *arg, struct ringb
 {
 	PyObject *fast;
 	char *out = NULL;
-	int ret = -1;
+	int ret = -1, failed;
 
 	if (PyUnicode_Check(arg) || !(fast = PySequence_Fast(arg, "")))
 		return ringbuf_type_error(f, "a sequence or an array", arg);
@@ -338,9 +384,9 @@ ringbuf_measure_items(const struct ringbuf_field *f, PyObject *arg, struct ringb
 		}
 		item = PySequence_Fast_GET_ITEM(fast, i);
 		Py_INCREF(item);
-		ret = ringbuf_measure_scalar(f, item, &bits);
+		failed = ringbuf_measure_scalar(f, item, &bits);
 		Py_DECREF(item);
-		if (ret)
+		if (failed)
 			goto done;
 		memcpy(out + i * f->size, &bits, f->size);
 	}
@@ -369,19 +415,26 @@ ringbuf_measure_many(const struct ringbuf_field *f, PyObject *arg, struct ringbu
 	return ringbuf_measure_items(f, arg, v);
 }
 
+static int
+ringbuf_measure_long_form(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
+{
+	if (f->is_many)
+		return ringbuf_measure_many(f, arg, v);
+	return ringbuf_measure_bytes(f, arg, v);
+}
+
 /* Check one argument. Returns 0, or -1 with an exception. */
 static inline int
 ringbuf_measure(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
 {
 	v->has_view = v->has_memory = 0;
-	if (f->is_many)
-		return ringbuf_measure_many(f, arg, v);
-	if (f->kind == RINGBUF_KIND_STR)
+	if (f->form < RINGBUF_FORM_STR) {
+		v->size = f->size;
+		return ringbuf_measure_scalar(f, arg, &v->bits);
+	}
+	if (f->form == RINGBUF_FORM_STR)
 		return ringbuf_measure_str(f, arg, v);
-	if (f->kind == RINGBUF_KIND_BYTES)
-		return ringbuf_measure_bytes(f, arg, v);
-	v->size = f->size;
-	return ringbuf_measure_scalar(f, arg, &v->bits);
+	return ringbuf_measure_long_form(f, arg, v);
 }
 
 /* Give back what measuring took. */
@@ -408,32 +461,43 @@ ringbuf_write_str_with_nul(uint8_t *at, const struct ringbuf_value *v)
 	*at = 0;
 }
 
+static void
+ringbuf_write_many(const struct ringbuf_field *f, const struct ringbuf_value *v, uint8_t *at)
+{
+	if (!f->length) {
+		uint32_t count = (uint32_t)v->len;
+
+		memcpy(at, &count, 4);
+		at += 4;
+	}
+	memcpy(at, v->data, (size_t)v->len * (f->is_many ? f->size : 1));
+}
+
+static inline void
+ringbuf_write_str(const struct ringbuf_value *v, uint8_t *at)
+{
+	if (v->has_nul) {
+		ringbuf_write_str_with_nul(at, v);
+		return;
+	}
+	if (v->len <= RINGBUF_SHORT)
+		ringbuf_copy_short(at, v->data, (size_t)v->len);
+	else
+		memcpy(at, v->data, (size_t)v->len);
+	at[v->len] = 0;
+}
+
 /* Write one measured argument; v->size bytes. Cannot fail. */
 static inline void
 ringbuf_write_value(const struct ringbuf_field *f, const struct ringbuf_value *v, uint8_t *at)
 {
-	if (!f->is_many && f->kind == RINGBUF_KIND_STR) {
-		if (v->has_nul) {
-			ringbuf_write_str_with_nul(at, v);
-		} else {
-			memcpy(at, v->data, (size_t)v->len);
-			at[v->len] = 0;
-		}
-	} else if (f->is_many || f->kind == RINGBUF_KIND_BYTES) {
-		if (!f->length) {
-			uint32_t count = (uint32_t)v->len;
-
-			memcpy(at, &count, 4);
-			at += 4;
-		}
-		memcpy(at, v->data, (size_t)v->len * (f->is_many ? f->size : 1));
-	} else {
-		switch (f->size) {
-		case 8: memcpy(at, &v->bits, 8); break;
-		case 4: memcpy(at, &v->bits, 4); break;
-		case 2: memcpy(at, &v->bits, 2); break;
-		default: *at = (uint8_t)v->bits;
-		}
+	switch (f->form) {
+	case RINGBUF_FORM_8: memcpy(at, &v->bits, 8); break;
+	case RINGBUF_FORM_4: memcpy(at, &v->bits, 4); break;
+	case RINGBUF_FORM_2: memcpy(at, &v->bits, 2); break;
+	case RINGBUF_FORM_1: *at = (uint8_t)v->bits; break;
+	case RINGBUF_FORM_STR: ringbuf_write_str(v, at); break;
+	default: ringbuf_write_many(f, v, at);
 	}
 }
 
@@ -508,18 +572,36 @@ ringbuf_write_values(const struct ringbuf_field *fields, Py_ssize_t n, const str
 	}
 }
 
-/* Record measured values, `total` bytes. Returns as ringbuf_reserve. */
-static inline int
-ringbuf_record_values(struct ringbuf_channel *ch, uint32_t event_id, const struct ringbuf_field *fields,
-		      Py_ssize_t n, const struct ringbuf_value *values, Py_ssize_t total)
-{
-	struct ringbuf_reservation r = {.event_id = event_id, .payload_size = (uint64_t)total};
-	int ret = ringbuf_reserve(ch, &r);
+#define RINGBUF_FEW_FIELDS 16 /* their values live on the stack */
 
-	if (RINGBUF_LIKELY(!ret)) {
-		ringbuf_write_values(fields, n, values, r.payload);
-		ringbuf_commit(ch, &r);
+/*
+ * The path of most records: nothing between arguments and ring but measuring
+ * can call back. `closed` becomes true when the channel is closed, which
+ * measuring may do.
+ * Returns: 1 recorded, 0 lost, -1 with an exception, -2: the channel is closed.
+ */
+static inline int
+ringbuf_record_args(struct ringbuf_channel *ch, const int *closed, uint32_t event_id,
+		    const struct ringbuf_field *fields, Py_ssize_t n, PyObject *const *args)
+{
+	struct ringbuf_value values[RINGBUF_FEW_FIELDS];
+	struct ringbuf_reservation r = {.event_id = event_id};
+	int holds, ret;
+	Py_ssize_t total = ringbuf_measure_values(fields, n, args, values, &holds);
+
+	if (RINGBUF_UNLIKELY(total < 0))
+		return -1;
+	ret = -2;
+	if (RINGBUF_LIKELY(!*closed)) {
+		r.payload_size = (uint64_t)total;
+		ret = ringbuf_reserve(ch, &r) == 0;
+		if (RINGBUF_LIKELY(ret)) {
+			ringbuf_write_values(fields, n, values, r.payload);
+			ringbuf_commit(ch, &r);
+		}
 	}
+	if (RINGBUF_UNLIKELY(holds))
+		ringbuf_values_release(values, n);
 	return ret;
 }
 

@@ -18,9 +18,12 @@ cdef extern from "Python.h":
 cdef extern from "encode.h":
     cdef enum:
         RINGBUF_KIND_UINT, RINGBUF_KIND_INT, RINGBUF_KIND_FLOAT, RINGBUF_KIND_BOOL, RINGBUF_KIND_STR, RINGBUF_KIND_BYTES
+        RINGBUF_FORM_8, RINGBUF_FORM_4, RINGBUF_FORM_2, RINGBUF_FORM_1, RINGBUF_FORM_STR, RINGBUF_FORM_MANY
+        RINGBUF_FEW_FIELDS
 
     cdef struct ringbuf_field:
         uint8_t kind
+        uint8_t form
         uint8_t size
         uint8_t is_many
         uint32_t length
@@ -39,16 +42,14 @@ cdef extern from "encode.h":
                                       ringbuf_value *values, int *holds) except -1
     void ringbuf_write_values(const ringbuf_field *fields, Py_ssize_t n, const ringbuf_value *values, uint8_t *at)
     void ringbuf_values_release(ringbuf_value *values, Py_ssize_t n)
-    int ringbuf_record_values(ringbuf_channel *ch, uint32_t event_id, const ringbuf_field *fields, Py_ssize_t n,
-                              const ringbuf_value *values, Py_ssize_t total)
+    int ringbuf_record_args(ringbuf_channel *ch, const int *closed, uint32_t event_id, const ringbuf_field *fields,
+                            Py_ssize_t n, PyObject *const *args)
+    bint RINGBUF_UNLIKELY(bint)
     void ringbuf_default_value(const ringbuf_field *f, ringbuf_value *v)
     void ringbuf_enable_vectorcall(PyObject *type, Py_ssize_t offset)
 
-cdef enum:
-    FEW_FIELDS = 16  # their values live on the stack
-
-
 cdef dict _KINDS = {"u": RINGBUF_KIND_UINT, "i": RINGBUF_KIND_INT, "f": RINGBUF_KIND_FLOAT}
+cdef dict _FORMS = {8: RINGBUF_FORM_8, 4: RINGBUF_FORM_4, 2: RINGBUF_FORM_2, 1: RINGBUF_FORM_1}
 
 
 @cython.final
@@ -91,6 +92,10 @@ cdef class _Fields:
                 f.max = UINT64_MAX >> (64 - 8 * f.size + (f.kind == RINGBUF_KIND_INT))
         f.is_many = field.length is not None
         f.length = field.length or 0
+        if f.is_many or base == "bytes":
+            f.form = RINGBUF_FORM_MANY
+        else:
+            f.form = RINGBUF_FORM_STR if base == "str" else _FORMS[f.size]
 
     def __dealloc__(self):
         PyMem_Free(self.fields)
@@ -178,6 +183,7 @@ cdef class Event:
     cdef Channel channel
     cdef ContextBlock contexts
     cdef uint32_t event_id
+    cdef bint is_direct                 # few fields, no contexts to ask Python for
     cdef public bint enabled
     cdef readonly str name
     cdef readonly object schema
@@ -191,6 +197,7 @@ cdef class Event:
         self.event_id = schema.id
         self.fields = _Fields(fields, enum_classes)
         self.contexts = contexts
+        self.is_direct = contexts is None and self.fields.n <= RINGBUF_FEW_FIELDS
         self.enabled = True
 
     @property
@@ -233,7 +240,7 @@ cdef class Event:
 
 cdef PyObject *_call_event(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
     cdef Py_ssize_t n = PyVectorcall_NARGS(nargsf)
-    cdef bint recorded = False
+    cdef int recorded = 0
     if (<Event>self).enabled:
         if kwnames is NULL and n == (<Event>self).fields.n:
             recorded = _record_event(<Event>self, args)
@@ -244,7 +251,7 @@ cdef PyObject *_call_event(PyObject *self, PyObject *const *args, size_t nargsf,
     return result
 
 
-cdef bint _record_by_name(Event event, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) except? True:
+cdef int _record_by_name(Event event, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) except -1:
     cdef list values
     cdef Py_ssize_t n_all = n if kwnames is NULL else n + PyTuple_GET_SIZE_ptr(kwnames)
     if n_all != event.fields.n:
@@ -255,26 +262,23 @@ cdef bint _record_by_name(Event event, PyObject *const *args, Py_ssize_t n, PyOb
     return _record_event(event, PySequence_Fast_ITEMS(<PyObject *>values))
 
 
-cdef inline bint _record_event(Event event, PyObject *const *args) except? True:
-    """The path of most records: nothing between the arguments and the ring that can call back."""
-    cdef ringbuf_value values[FEW_FIELDS]
-    cdef Py_ssize_t n = event.fields.n, total
-    cdef int holds, ret
-    if n > FEW_FIELDS or event.contexts is not None or event.channel.is_guarded or ringbuf_refusals is not NULL:
+cdef inline int _record_event(Event event, PyObject *const *args) except -1:
+    cdef Py_ssize_t n = event.fields.n
+    cdef int ret
+    if RINGBUF_UNLIKELY(not event.is_direct or event.channel.is_guarded or ringbuf_refusals is not NULL):
         return _record_guarded(event, args)
-    if event.channel.is_closed:
+    if RINGBUF_UNLIKELY(event.channel.is_closed):
         event.channel.open_ch()
-    total = ringbuf_measure_values(event.fields.fields, n, args, values, &holds)
-    if event.channel.is_closed:  # by what measuring has called
-        ringbuf_values_release(values, n)
-        event.channel.open_ch()
-    ret = ringbuf_record_values(event.channel.ch, event.event_id, event.fields.fields, n, values, total)
-    if holds:
-        ringbuf_values_release(values, n)
-    return ret == 0
+    ret = ringbuf_record_args(event.channel.ch, <const int *>&event.channel.is_closed, event.event_id, event.fields.fields,
+                              n, args)
+    if RINGBUF_UNLIKELY(ret < 0):
+        if ret == -2:
+            event.channel.open_ch()  # raises
+        return -1
+    return ret
 
 
-cdef bint _record_guarded(Event event, PyObject *const *args) except? True:
+cdef int _record_guarded(Event event, PyObject *const *args) except -1:
     """The path of the others."""
     cdef ringbuf_value *values = <ringbuf_value *>PyMem_Malloc(event.fields.n * sizeof(ringbuf_value))
     if values is NULL:
@@ -299,7 +303,7 @@ cdef bytes _encode_contexts(Event event, Channel channel):
         _refuse_end(&refusal)
 
 
-cdef bint _record_now(Event event, Channel channel, PyObject *const *args, ringbuf_value *values) except? True:
+cdef int _record_now(Event event, Channel channel, PyObject *const *args, ringbuf_value *values) except -1:
     cdef ringbuf_reservation r
     cdef bytes block = None
     cdef Py_ssize_t n = event.fields.n
