@@ -634,3 +634,104 @@ def test_any_record_of_any_schema_comes_back(drawn, header):
     assert len(found) == len(rows)
     for row, values in zip(rows, found, strict=True):
         assert same(list(row), [list(one) if hasattr(one, "tolist") else one for one in values]), (row, values)
+
+
+# ---- rows of an array ----
+
+ROW = numpy.dtype([("n", "u8"), ("small", "i2"), ("on", "?"), ("xyz", "f4", 3)])
+ROW_FIELDS = {"n": "u64", "small": "i16", "on": "bool", "xyz": "f32[3]"}
+
+
+def some_rows(n, dtype=ROW):
+    rows = numpy.zeros(n, dtype)
+    rows["n"] = numpy.arange(n)
+    rows["small"] = -numpy.arange(n) % 1000
+    rows["on"] = numpy.arange(n) % 3 == 0
+    rows["xyz"] = numpy.arange(3 * n).reshape(n, 3)
+    return rows
+
+
+def as_fields(row):
+    return {"n": int(row["n"]), "small": int(row["small"]), "on": int(row["on"]), "xyz": row["xyz"].tolist()}
+
+
+@pytest.mark.parametrize("options", [{}, {"blocking_timeout": 0.01}, {"clock": iter(range(1, 1 << 20)).__next__}])
+def test_rows_of_an_array_are_records(options):
+    with rings.tracer(**options) as tracer:
+        assert tracer.event("row", **ROW_FIELDS).many(some_rows(50)) == 50
+        found = records(tracer.channel)
+        assert [{**r.fields, "on": int(r.fields["on"])} for r in found] == [as_fields(row) for row in some_rows(50)]
+
+
+def test_rows_match_by_name_and_may_lie_apart(tracer):
+    event = tracer.event("row", **ROW_FIELDS)
+    apart = numpy.dtype({"names": ["xyz", "on", "small", "n"], "formats": [("f4", 3), "?", "i2", "u8"],
+                         "offsets": [40, 3, 8, 16], "itemsize": 64})  # fmt: skip
+    rows = some_rows(40, apart)
+    assert event.many(rows[::-2]) == 20
+    assert event.many(rows[:0]) == 0
+    assert event.many(some_rows(2)) == 2  # another dtype
+    found = [record.fields["n"] for record in records(tracer.channel)]
+    assert found == [*range(39, 0, -2), 0, 1]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(1,)],
+        b"12345678",
+        numpy.zeros(3, "u8"),
+        numpy.zeros((2, 2), [("x", "u8")]),
+        numpy.zeros(3, [("y", "u8")]),
+        numpy.zeros(3, [("x", "u8"), ("y", "u8")]),
+        numpy.zeros(3, [("x", "u4")]),
+        numpy.zeros(3, [("x", "i8")]),
+        numpy.zeros(3, [("x", ">u8")]),
+        numpy.zeros(3, [("x", "u8", 1)]),
+        numpy.zeros(3, [("x", "O")]),
+    ],
+    ids=repr,
+)
+def test_rows_of_another_type_are_refused(tracer, rows):
+    event = tracer.event("event", x="u64")
+    with pytest.raises(TypeError):
+        event.many(rows)
+    assert_exact(tracer.stats(), 0)
+
+
+@pytest.mark.parametrize("field", ["str", "bytes", "u32[]"])
+def test_rows_cannot_have_fields_that_vary_in_size(tracer, field):
+    with pytest.raises(TypeError, match="calling it"):
+        tracer.event("event", x=field).many(numpy.zeros(3, [("x", "S4")]))
+
+
+def test_rows_that_do_not_fit_are_lost_and_counted():
+    with rings.tracer(mode="discard") as tracer:
+        event = tracer.event("row", **ROW_FIELDS)
+        recorded = event.many(some_rows(100_000))
+        stats = tracer.stats()
+        assert 0 < recorded < 100_000
+        assert (stats.records_written, stats.records_lost_full) == (recorded, 100_000 - recorded)
+        event.enabled = False
+        assert event.many(some_rows(5)) == 0
+        tracer.channel.disable()
+        event.enabled = True
+        assert event.many(some_rows(5)) == 0
+        assert tracer.stats().records_lost_disabled == 5
+        assert_exact(tracer.stats(), 100_005)
+
+
+def test_rows_carry_the_contexts_of_the_moment():
+    calls = []
+    with rings.tracer(contexts=("vtid", ("call", "u32", lambda: calls.append(1) or len(calls)))) as tracer:
+        event = tracer.event("row", **ROW_FIELDS)
+        event.many(some_rows(3))
+        event.many(some_rows(2))
+        assert [record.contexts["call"] for record in records(tracer.channel)] == [1, 1, 1, 2, 2]
+
+
+def test_rows_of_a_closed_channel_are_refused(tracer):
+    event = tracer.event("row", **ROW_FIELDS)
+    tracer.close()
+    with pytest.raises(ValueError, match="closed"):
+        event.many(some_rows(3))

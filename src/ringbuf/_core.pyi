@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Literal, NoReturn, final
 from uuid import UUID
 
+import numpy
 from typing_extensions import Buffer, Self  # typing and collections.abc have them from 3.11 and 3.12 on
 
 from ._decode import Record
@@ -264,6 +265,7 @@ class Event:
     @property
     def schema(self) -> EventSchema: ...
     def __call__(self, *values: Any, **named_values: Any) -> bool: ...
+    def many(self, rows: numpy.ndarray) -> int: ...
 
 @final
 class Consumer:

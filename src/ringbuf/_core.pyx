@@ -12,7 +12,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport EAGAIN, EBUSY, EINTR, EIO, ENOBUFS, ENOSPC, EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
-from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -68,6 +68,15 @@ cdef uint64_t _nanoseconds(str what, object seconds) except? 0xffffffffffffffff:
     return <uint64_t>(value * 1e9) if value < 9e9 else UINT64_MAX
 
 
+cdef object _ONE = 1  # the default, told by identity
+
+
+cdef uint32_t _checked_align(object align) except 0:
+    if not isinstance(align, int) or not 1 <= align <= _MAX_ALIGN or align & (align - 1):
+        raise ValueError(f"align must be a power of two, 1 to {_MAX_ALIGN}, not {align!r}")
+    return align
+
+
 cdef uint64_t _measured_tsc_frequency = 0
 
 
@@ -98,6 +107,7 @@ cdef object _region_error(int error, object what):
 
 
 cdef extern from "Python.h":
+    Py_ssize_t PyNumber_AsSsize_t(object, PyObject *) except? -1
     void PyErr_Restore(PyObject *, PyObject *, PyObject *)
     void Py_XINCREF(PyObject *)
 
@@ -135,6 +145,7 @@ cdef int _raise_lost(int error, object size) except -1:
 @cython.final
 @cython.internal
 @cython.no_gc_clear
+@cython.freelist(8)
 cdef class _View:
     """Bytes of the mapping, as a buffer that keeps the mapping alive."""
 
@@ -775,14 +786,13 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         return self.payload_ids[order]
 
     cdef int prepare_payload(self, ringbuf_reservation *r, size_t size, object align) except -1:
-        if not isinstance(align, int) or not 1 <= align <= _MAX_ALIGN or align & (align - 1):
-            raise ValueError(f"align must be a power of two, 1 to {_MAX_ALIGN}, not {align!r}")
         memset(r, 0, sizeof(r[0]))
         r.payload_size = size
-        r.align = align
+        r.align = 1 if align is _ONE else _checked_align(align)
         if self.callbacks.record_header_size is NULL:
             r.flags = RINGBUF_LENGTH_PREFIX
-            r.event_id = <uint32_t>self.payload_id(r.align)
+            r.event_id = <uint32_t>(self.payload_ids[0] if r.align == 1 and self.payload_ids[0] >= 0
+                                    else self.payload_id(r.align))
         return 0
 
     cdef int reserve_into(self, ringbuf_reservation *r) except? -1:
@@ -839,14 +849,14 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         """
         self.open_ch()
         if not self.is_guarded:
-            return self.write_now(payload, align)
+            return self.write_now(payload, align) == 1
         self.enter()
         try:
-            return self.write_now(payload, align)
+            return self.write_now(payload, align) == 1
         finally:
             self.leave()
 
-    cdef bint write_now(self, payload, align) except? True:
+    cdef int write_now(self, payload, align) except -1:
         cdef ringbuf_reservation r
         cdef const uint8_t[::1] data
         cdef Py_ssize_t size
@@ -854,7 +864,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             size = len(<bytes>payload)
             self.prepare_payload(&r, size, align)
             if self.reserve_into(&r):
-                return False
+                return 0
             memcpy(r.payload, <const char *><bytes>payload, size)
         else:
             view = memoryview(payload)
@@ -863,11 +873,11 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             if size:
                 data = view.cast("B")  # needs C-contiguity, says so if not
             if self.reserve_into(&r):
-                return False
+                return 0
             if size:
                 memcpy(r.payload, &data[0], size)
         ringbuf_commit(self.ch, &r)
-        return True
+        return 1
 
     def reserve(self, nbytes, align=1):
         """Reserve payload space in this CPU's stream.
@@ -1135,6 +1145,7 @@ cdef class Stream:
 
 @cython.final
 @cython.no_gc_clear
+@cython.freelist(8)
 cdef class Reservation:
     """Space reserved for one record: fill `payload`, then `commit` or `discard`.
 
@@ -1151,17 +1162,20 @@ cdef class Reservation:
 
     cdef int begin(self, Channel channel, nbytes, align) except? -1:
         cdef int ret
-        nbytes = index(nbytes)
-        if nbytes < 0:
+        cdef Py_ssize_t size = PyNumber_AsSsize_t(nbytes, NULL)  # clipped: too large is too large
+        if size < 0:
             raise ValueError(f"nbytes must be >= 0, not {nbytes}")
-        channel.open_ch()
-        channel.prepare_payload(&self.r, min(nbytes, INT64_MAX), align)
+        channel.prepare_payload(&self.r, size, align)
+        channel.open_ch()  # what came before may have run any code
         channel.enter()
-        try:
+        if channel.is_guarded:
+            try:
+                ret = channel.reserve_into(&self.r)
+            except:
+                channel.leave()
+                raise
+        else:
             ret = channel.reserve_into(&self.r)
-        except:
-            channel.leave()
-            raise
         if ret:
             channel.leave()
             return ret

@@ -605,6 +605,41 @@ ringbuf_record_args(struct ringbuf_channel *ch, const int *closed, uint32_t even
 	return ret;
 }
 
+/* A run of bytes that stand in a row of an array as they will in the record. */
+struct ringbuf_run {
+	size_t off, size;
+};
+
+static inline void
+ringbuf_write_row(const struct ringbuf_run *runs, Py_ssize_t n, const char *row, uint8_t *at)
+{
+	for (Py_ssize_t i = 0; i < n; i++) {
+		memcpy(at, row + runs[i].off, runs[i].size);
+		at += runs[i].size;
+	}
+}
+
+/* Record `n_rows` rows, `stride` bytes apart. Returns how many were; the others are lost and
+ * counted. `r` says event, payload size and context. Runs without the GIL. */
+static inline Py_ssize_t
+ringbuf_record_rows(struct ringbuf_channel *ch, const struct ringbuf_reservation *r,
+		    const struct ringbuf_run *runs, Py_ssize_t n, const char *row, Py_ssize_t stride,
+		    Py_ssize_t n_rows)
+{
+	Py_ssize_t recorded = 0;
+
+	for (Py_ssize_t i = 0; i < n_rows; i++, row += stride) {
+		struct ringbuf_reservation one = *r;
+
+		if (RINGBUF_UNLIKELY(ringbuf_reserve(ch, &one)))
+			continue;
+		ringbuf_write_row(runs, n, row, one.payload);
+		ringbuf_commit(ch, &one);
+		recorded++;
+	}
+	return recorded;
+}
+
 /* Make instances of the type `object` callable through the vectorcallfunc at `offset`. */
 static void
 ringbuf_enable_vectorcall(PyObject *object, Py_ssize_t offset)

@@ -1,5 +1,6 @@
 # event.pxi - part of _core: typed events, and contexts that Python provides.
 
+from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.type cimport type as _type
@@ -45,8 +46,20 @@ cdef extern from "encode.h":
     int ringbuf_record_args(ringbuf_channel *ch, const int *closed, uint32_t event_id, const ringbuf_field *fields,
                             Py_ssize_t n, PyObject *const *args)
     bint RINGBUF_UNLIKELY(bint)
+
+    cdef struct ringbuf_run:
+        size_t off
+        size_t size
+
+    void ringbuf_write_row(const ringbuf_run *runs, Py_ssize_t n, const char *row, uint8_t *at)
+    Py_ssize_t ringbuf_record_rows(ringbuf_channel *ch, const ringbuf_reservation *r, const ringbuf_run *runs,
+                                   Py_ssize_t n, const char *row, Py_ssize_t stride, Py_ssize_t n_rows) nogil
     void ringbuf_default_value(const ringbuf_field *f, ringbuf_value *v)
     void ringbuf_enable_vectorcall(PyObject *type, Py_ssize_t offset)
+
+cdef enum:
+    ROWS_AT_A_TIME = 65536  # recorded without the GIL, between looks for signals
+
 
 cdef dict _KINDS = {"u": RINGBUF_KIND_UINT, "i": RINGBUF_KIND_INT, "f": RINGBUF_KIND_FLOAT}
 cdef dict _FORMS = {8: RINGBUF_FORM_8, 4: RINGBUF_FORM_4, 2: RINGBUF_FORM_2, 1: RINGBUF_FORM_1}
@@ -99,6 +112,57 @@ cdef class _Fields:
 
     def __dealloc__(self):
         PyMem_Free(self.fields)
+
+
+@cython.final
+@cython.internal
+cdef class _Rows:
+    """How rows of a NumPy dtype become records."""
+
+    cdef object dtype
+    cdef ringbuf_run *runs
+    cdef Py_ssize_t n
+    cdef uint64_t size
+
+    def __cinit__(self, Event event, dtype):
+        """Raises TypeError where the dtype's fields are not the event's."""
+        cdef _Fields fields = event.fields
+        cdef ringbuf_field *f
+        cdef Py_ssize_t i
+        cdef size_t off, size
+        self.dtype = dtype
+        self.runs = <ringbuf_run *>PyMem_Malloc(max(fields.n, 1) * sizeof(ringbuf_run))
+        if self.runs is NULL:
+            raise MemoryError()
+        if dtype.names is None or set(dtype.names) != set(fields.names):
+            raise TypeError(f"event {event.name!r} takes rows with the fields {', '.join(fields.names)}, "
+                            f"not those of {dtype}")
+        for i in range(fields.n):
+            f = &fields.fields[i]
+            column, off = dtype.fields[fields.names[i]][:2]
+            if not _is_column_of(f, column):
+                raise TypeError(f"field {fields.names[i]!r}: rows must have {event.schema_type(i)} there, "
+                                f"in this machine's byte order, not {column}")
+            size = f.size * (f.length if f.is_many else 1)
+            self.size += size
+            if self.n and self.runs[self.n - 1].off + self.runs[self.n - 1].size == off:
+                self.runs[self.n - 1].size += size
+            else:
+                self.runs[self.n] = ringbuf_run(off, size)
+                self.n += 1
+
+    def __dealloc__(self):
+        PyMem_Free(self.runs)
+
+
+cdef dict _COLUMN_KINDS = {RINGBUF_KIND_UINT: "u", RINGBUF_KIND_INT: "i", RINGBUF_KIND_FLOAT: "f",
+                           RINGBUF_KIND_BOOL: "b"}
+
+
+cdef bint _is_column_of(const ringbuf_field *f, column):
+    base, shape = column.subdtype or (column, ())
+    return (base.isnative and base.kind == _COLUMN_KINDS.get(f.kind) and base.itemsize == f.size and
+            (f.length > 0 if f.is_many else True) and shape == ((f.length,) if f.is_many else ()))
 
 
 @cython.final
@@ -187,6 +251,7 @@ cdef class Event:
     cdef public bint enabled
     cdef readonly str name
     cdef readonly object schema
+    cdef _Rows rows                     # of the dtype that many() had last
 
     def __cinit__(self, Channel channel not None, schema, fields, enum_classes, contexts):
         """`schema`: schema.EventSchema with the declared id; `contexts`: ContextBlock or None."""
@@ -233,6 +298,55 @@ cdef class Event:
             values[at] = <object>args[n + i]
             seen[at] = True
         return values
+
+    cdef str schema_type(self, Py_ssize_t i):
+        cdef const ringbuf_field *f = &self.fields.fields[i]
+        if f.kind not in _COLUMN_KINDS or (f.is_many and not f.length):
+            return "a size that does not vary (this event is recorded by calling it)"
+        kind = "bool" if f.kind == RINGBUF_KIND_BOOL else f"{_COLUMN_KINDS[f.kind]}{8 * f.size}"
+        return f"{kind}[{f.length}]" if f.is_many else kind
+
+    def many(self, rows):
+        """Record each row of a structured NumPy array.
+
+        Its fields are matched by name, in any order; their types must be the event's. For events of
+        numbers, bools and arrays of fixed length. Contexts that Python provides are asked for once.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            One-dimensional, structured; its rows may lie apart.
+
+        Returns
+        -------
+        int
+            How many were recorded. The others are lost, and counted by cause in `stats`.
+
+        Raises
+        ------
+        TypeError
+            Not such an array; nothing was recorded.
+
+        Thread safety: any thread. Runs without the GIL, if the channel has no callbacks and does not block.
+        """
+        cdef Py_buffer view
+        if not self.enabled:
+            return 0
+        dtype = getattr(rows, "dtype", None)
+        if dtype is None or rows.ndim != 1:
+            raise TypeError(f"many() takes a one-dimensional structured NumPy array, not {type(rows).__name__}")
+        if self.rows is None or (self.rows.dtype is not dtype and self.rows.dtype != dtype):
+            self.rows = _Rows(self, dtype)
+        self.channel.open_ch()
+        PyObject_GetBuffer(rows, &view, PyBUF_STRIDED_RO)
+        try:
+            self.channel.enter()
+            try:
+                return _record_rows(self, self.channel, self.rows, &view)
+            finally:
+                self.channel.leave()
+        finally:
+            PyBuffer_Release(&view)
 
     cdef int wrong_count(self, Py_ssize_t n) except -1:
         raise TypeError(f"event {self.name!r} takes {self.fields.n} values ({', '.join(self.fields.names)}), not {n}")
@@ -324,6 +438,43 @@ cdef int _record_now(Event event, Channel channel, PyObject *const *args, ringbu
     finally:
         ringbuf_values_release(values, n)
     return ret == 0
+
+
+cdef Py_ssize_t _record_rows(Event event, Channel channel, _Rows rows, const Py_buffer *view) except -1:
+    cdef ringbuf_reservation r
+    cdef bytes block = None
+    cdef Py_ssize_t n = view.shape[0], done = 0, at_once, recorded = 0
+    cdef const char *row
+    cdef bint is_direct = not channel.is_guarded and ringbuf_refusals is NULL
+    if event.contexts is not None and not (ringbuf_refusals is not NULL and _is_refusing(channel.ch)):
+        block = _encode_contexts(event, channel)
+    memset(&r, 0, sizeof(r))
+    r.event_id = event.event_id
+    r.payload_size = rows.size
+    if block is not None:
+        r.context = PyBytes_AS_STRING(block)
+        r.context_size = <uint32_t>len(block)
+    while done < n:
+        channel.open_ch()
+        at_once = min(n - done, ROWS_AT_A_TIME) if is_direct else 1
+        row = <const char *>view.buf + done * view.strides[0]
+        if is_direct:
+            with nogil:
+                recorded += ringbuf_record_rows(channel.ch, &r, rows.runs, rows.n, row, view.strides[0], at_once)
+            PyErr_CheckSignals()
+        else:
+            recorded += _record_row(channel, &r, rows, row)
+        done += at_once
+    return recorded
+
+
+cdef int _record_row(Channel channel, const ringbuf_reservation *like, _Rows rows, const char *row) except -1:
+    cdef ringbuf_reservation r = like[0]
+    if channel.reserve_into(&r):
+        return 0
+    ringbuf_write_row(rows.runs, rows.n, row, r.payload)
+    ringbuf_commit(channel.ch, &r)
+    return 1
 
 
 cdef _make_events_callable():
