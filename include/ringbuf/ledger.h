@@ -86,9 +86,11 @@ ringbuf_ledger_is_idle(const struct ringbuf_producer_slot *slot)
 
 /* Before the swap of the position: "I may be about to own `size` bytes at `pos`". */
 RINGBUF_INLINE void
-ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size)
+ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size, uint64_t timestamp)
 {
+	/* relaxed both: read of the dead */
 	ringbuf_store(&e->size, size, RINGBUF_RELAXED);
+	ringbuf_store(&e->timestamp, timestamp, RINGBUF_RELAXED);
 	ringbuf_store(&e->word, word, RINGBUF_RELAXED); /* O7, by O1 */
 	RINGBUF_TESTPOINT(ledger_claimed);
 }
@@ -98,10 +100,8 @@ RINGBUF_INLINE void
 ringbuf_ledger_claim_boundary(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size,
 			      uint64_t timestamp, uint64_t discarded)
 {
-	/* relaxed both: read of the dead */
-	ringbuf_store(&e->timestamp, timestamp, RINGBUF_RELAXED);
-	ringbuf_store(&e->discarded, discarded, RINGBUF_RELAXED);
-	ringbuf_ledger_claim(e, word, size);
+	ringbuf_store(&e->discarded, discarded, RINGBUF_RELAXED); /* relaxed: as below */
+	ringbuf_ledger_claim(e, word, size, timestamp);
 }
 
 /* The word with the state after this one: claiming, owned, written. */

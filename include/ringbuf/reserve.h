@@ -302,7 +302,7 @@ ringbuf_reserve_fast(const struct ringbuf_client *client, const struct ringbuf_c
 	/* The store to a cold line would hold up the commit's add: fetch what the next records need. */
 	__builtin_prefetch(r->payload + RINGBUF_AHEAD, 1);
 	claim = ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, r->pos);
-	ringbuf_ledger_claim(r->entry, claim, r->size);
+	ringbuf_ledger_claim(r->entry, claim, r->size, r->timestamp);
 	r->owned = ringbuf_ledger_next(claim);
 	r->word = word + r->size;
 	/* O1 release: my claim in the ledger, to whoever sees the position moved. Pairs

@@ -95,6 +95,7 @@ TEST(a_record_goes_through_its_states)
 	check_entry(0, RINGBUF_LEDGER_CLAIMING, pos);
 	EQ(word(0) & RINGBUF_LEDGER_OPENS, 0);
 	EQ(atomic_load(&seen[0].size), r.size);
+	EQ(atomic_load(&seen[0].timestamp), r.timestamp);
 	look(NULL);
 	check_entry(0, RINGBUF_LEDGER_OWNED, pos);
 	hook_at("commit_begin", look, NULL);
@@ -293,6 +294,7 @@ TEST(a_handler_at_any_step_leaves_the_interrupted_entry_as_it_was)
 		EQ(ringbuf_ledger_state(atomic_load(&r.entry->word)), RINGBUF_LEDGER_OWNED);
 		EQ(atomic_load(&r.entry->word) & RINGBUF_POS_MASK, r.pos);
 		EQ(atomic_load(&r.entry->size), r.size);
+		EQ(atomic_load(&r.entry->timestamp), r.timestamp);
 		ringbuf_commit(ch, &r);
 		OK(all_idle());
 		EQ(flush_and_read(ch), 3);
