@@ -328,6 +328,51 @@ def test_counting_adds_up_and_reads_nothing_else():
     assert list(counts) == [4, 2]
 
 
+@pytest.mark.parametrize("n_bytes", range(1, 41))
+def test_rows_of_any_size_are_whole(n_bytes):
+    channel = layout(",".join(f"f{i}:u8" for i in range(n_bytes)))
+    packet = ctf_writer.Packet(channel)
+    values = [[(7 * row + i) % 256 for i in range(n_bytes)] for row in range(3)]
+    for time, row in enumerate(values):
+        packet.event(0, time, row)
+    table = Decoder(channel).to_numpy(packet.bytes(), "e0")
+    assert [list(row)[2:] for row in table.tolist()] == values
+
+
+def long_packet(channel, count):
+    packet = ctf_writer.Packet(channel)
+    for n in range(count):
+        packet.event(n % 3 == 2, n, [str(n)] if n % 3 == 2 else [n])
+    return packet.bytes()
+
+
+def test_tables_grow_with_the_packet():
+    channel = layout("x:u64", "y:str")
+    decoder, data = Decoder(channel), long_packet(channel, 5000)
+    tables = [decoder.table(0), decoder.table(1)]
+    packet = decoder.read_packet(data)
+    assert decoder.fill(data, packet, tables) + decoder.fill(data, packet, tables[:1]) == 5000 + 3334
+    numbers, texts = (table.take() for table in tables)
+    assert numbers["x"].tolist() == [n for n in range(5000) if n % 3 != 2] * 2
+    assert texts["y"].tolist() == [str(n) for n in range(5000) if n % 3 == 2]
+    assert [len(table) for table in tables] == [len(table.take()) for table in tables] == [0, 0]
+
+
+def test_a_damaged_packet_leaves_tables_as_they_were():
+    channel = layout("x:u64", "y:str")
+    decoder, good = Decoder(channel), long_packet(channel, 9)
+    bad = bytearray(long_packet(channel, 5000))
+    packet = decoder.read_packet(bad)
+    bad[packet.content_size - 12] = 0x1D  # the id of the last event
+    tables = [decoder.table(0), decoder.table(1)]
+    decoder.fill(good, decoder.read_packet(good), tables)
+    for _ in range(2):
+        with pytest.raises(TraceError):
+            decoder.fill(bad, packet, tables)
+    assert [len(table) for table in tables] == [6, 3]
+    assert [table.take().tolist()[-1][2] for table in tables] == [7, "8"]
+
+
 @pytest.mark.parametrize("n_lanes", [1, 2, 3, 4, 7, 20])
 @pytest.mark.parametrize("dtype", ["i8", "O"])
 def test_rows_are_merged_by_time_and_ties_go_by_lane(rng, n_lanes, dtype):
@@ -557,8 +602,6 @@ def test_a_packet_that_changes_while_it_is_read_does_no_harm(seed):
     for _ in range(300):
         data = bytearray(packets[0])
         packet = decoder.read_packet(data)
-        counts = decoder.new_counts()
-        decoder.count_events(data, packet, counts)
         records = decoder.packet_records(data, packet)
         next(records)
         for _ in range(rng.choice((1, 3, 20))):
@@ -566,7 +609,7 @@ def test_a_packet_that_changes_while_it_is_read_does_no_harm(seed):
         try:
             for record in records:
                 repr(record), record.payload
-            decoder.tables(data, [(packet, 0)], counts, range(3))
+            decoder.fill(data, packet, [decoder.table(index) for index in range(3)])
         except TraceError:
             pass
 

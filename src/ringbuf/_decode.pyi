@@ -7,7 +7,7 @@ from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
 from . import ctf, tsdl
 
-__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Record", "merged", "merged_rows"]
+__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Record", "Table", "merged", "merged_rows"]
 
 @final
 class Packet:
@@ -79,15 +79,22 @@ class Decoder:
     def to_numpy(
         self, buffer: Buffer, name: str | None = None, cpu: int | None = None
     ) -> numpy.ndarray[Any, Any] | dict[str, numpy.ndarray[Any, Any]]: ...
-    def tables(
+    def table(self, index: int) -> Table: ...
+    def fill(
         self,
         buffer: Buffer,
-        places: Sequence[tuple[Packet, int]],
-        counts: array[int],
-        wanted: Iterable[int],
+        packet: Packet,
+        tables: Iterable[Table],
         *,
+        offset: int | None = None,
         cpu: int | None = None,
-    ) -> dict[int, numpy.ndarray[Any, Any]]: ...
+    ) -> int: ...
+
+@final
+class Table:
+    index: int
+    def __len__(self) -> int: ...
+    def take(self) -> numpy.ndarray[Any, Any]: ...
 
 @final
 class FileMap:

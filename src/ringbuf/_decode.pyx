@@ -23,7 +23,7 @@ import sys
 from . import ctf, tsdl
 from .errors import TraceError
 
-__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Record", "merged", "merged_rows"]
+__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Record", "Table", "merged", "merged_rows"]
 
 
 cdef extern from "decode.h" nogil:
@@ -90,6 +90,7 @@ cdef extern from "decode.h" nogil:
         uint8_t *next
         uint64_t room
         uint32_t row_size
+        uint8_t is_wanted
         const ctf_copy *copies
         uint32_t n_copies
 
@@ -111,7 +112,9 @@ cdef extern from "decode.h" nogil:
     int ctf_next_event(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, ctf_record *r)
     int ctf_count_events(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, uint64_t *counts)
     int64_t ctf_check_events(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, uint64_t last)
-    int ctf_fill_rows(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, ctf_rows *rows, int32_t cpu)
+    void ctf_add_row(ctf_rows *rows, const uint8_t *from_, int64_t time_ns, int32_t cpu)
+    int ctf_fill_rows(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, ctf_record *asked, ctf_rows *rows,
+                      int32_t cpu)
     uint8_t *ctf_store(const ctf_plan *p, int32_t index, ctf_cursor *c, uint8_t *to)
     int64_t ctf_time_ns(const ctf_clock *clock, uint64_t ticks)
     const uint8_t *ctf_at(const ctf_cursor *c, uint64_t pos)
@@ -127,6 +130,7 @@ cdef enum:
     MAX_NODES = 1 << 19
     MAX_ARRAY = 1 << 16  # elements of a subarray in a row; longer ones are objects
     STACK_SLOTS = 64
+    FIRST_ROWS = 1024
 
 _MAX_FIXED = 1 << 40  # bits of a type of fixed size
 
@@ -1274,101 +1278,95 @@ cdef class Decoder:
         if name is not None and name not in names:
             raise KeyError(name)
         wanted = {names.index(one) for one in (set(names) if name is None else {name})}
-        packets = list(self.packets(buffer))
-        counts = self.new_counts()
-        for packet in packets:
-            self.count_events(buffer, packet, counts)
-        tables = self.tables(buffer, [(packet, packet.offset) for packet in packets], counts, wanted, cpu=cpu)
-        return tables[names.index(name)] if name is not None else {names[index]: rows for index, rows in tables.items()}
+        tables = [self.table(index) for index in wanted]
+        for packet in self.packets(buffer):
+            self.fill(buffer, packet, tables, cpu=cpu)
+        rows = {names[(<Table>table).index]: table.take() for table in tables}
+        return rows if name is None else rows[name]
 
-    def tables(self, buffer, places, counts, wanted, *, cpu=None):
-        """Rows of the wanted events of some packets.
+    def table(self, index):
+        """An empty `Table` for the events of one of `event_names`."""
+        return Table.__new__(Table, self, index)
+
+    def fill(self, buffer, Packet packet not None, tables, *, offset=None, cpu=None):
+        """Walk over a packet, checking all of it, and add its events to their tables.
 
         Parameters
         ----------
-        buffer : bytes-like
-        places : list of (Packet, int)
-            The packets, and where in `buffer` each begins.
-        counts : array.array
-            What `count_events` found in them.
-        wanted : iterable of int
-            Into `event_names`.
-        cpu : int, optional
-            See `records`.
+        buffer, packet, offset, cpu
+            See `packet_records`.
+        tables : iterable of Table
+            Of this decoder, one for each event class that is wanted; unchanged
+            if the packet is damaged.
 
         Returns
         -------
-        dict of int to numpy.ndarray
+        int
+            How many rows were added.
 
         Raises
         ------
         TraceError
-            The packets are not those that were counted.
+            The packet is damaged.
         """
-        cdef list tables = [_Table(self, index, counts[index]) for index in wanted]
         cdef const uint8_t[::1] view = buffer
-        plain = [table for table in tables if (<_Table>table).copies is not None]
-        other = [table for table in tables if (<_Table>table).copies is None]
-        for packet, offset in places:
-            packet_cpu = cpu if (<Packet>packet).cpu is None else (<Packet>packet).cpu
-            row_cpu = -1 if packet_cpu is None else packet_cpu
-            if plain:
-                self._fill_plain(view, packet, offset, plain, row_cpu)
-            if other:
-                self._fill_other(view, packet, offset, other, row_cpu)
-        return {(<_Table>table).index: (<_Table>table).finish() for table in tables}
-
-    cdef _fill_plain(self, const uint8_t[::1] view, Packet packet, offset, list tables, int32_t cpu):
-        """All wanted events of fixed size, in one pass without the GIL."""
         cdef const ctf_stream *s = self._stream_of(packet)
         cdef ctf_cursor c
-        cdef _Table table
-        cdef int failed
-        cdef uint64_t *slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        cdef Table table
+        cdef uint64_t added = 0
+        cdef list by_index = [None] * len(self._events)
         cdef ctf_rows *rows = <ctf_rows *>_calloc(len(self._events), sizeof(ctf_rows))
+        cdef uint64_t *slots = NULL
+        row_cpu = cpu if packet.cpu is None else packet.cpu
         try:
-            for table in tables:
-                table.open(&rows[table.index])
+            slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
             self._begin(&c, view, packet, offset, slots)
-            with nogil:
-                failed = ctf_fill_rows(&self._plan, s, &c, rows, cpu)
-            if failed:
-                raise self._event_error(packet, &c)
             for table in tables:
-                table.close(&rows[table.index])
+                by_index[table.index] = table
+                table.open(&rows[table.index])
+            try:
+                self._fill(s, &c, packet, by_index, rows, -1 if row_cpu is None else row_cpu)
+            except BaseException:
+                for table in tables:
+                    table.revert()
+                raise
+            for table in tables:
+                added += table.close(&rows[table.index])
         finally:
             PyMem_Free(slots)
             PyMem_Free(rows)
+        return added
 
-    cdef _fill_other(self, const uint8_t[::1] view, Packet packet, offset, list tables, int32_t cpu):
-        """Events whose size varies, or whose values are not on bytes."""
-        cdef const ctf_stream *s = self._stream_of(packet)
-        cdef ctf_cursor c
+    cdef _fill(self, const ctf_stream *s, ctf_cursor *c, Packet packet, list by_index, ctf_rows *rows, int32_t cpu):
         cdef ctf_record r
-        cdef uint64_t end, ticks
-        cdef list by_index = [None] * len(self._events)
-        cdef uint64_t *slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
-        for table in tables:
-            by_index[(<_Table>table).index] = table
-        try:
-            self._begin(&c, view, packet, offset, slots)
-            while c.pos < c.end:
-                if ctf_next_event(&self._plan, s, &c, &r):
-                    raise self._event_error(packet, &c)
-                table = by_index[r.event.index]
-                if table is not None:
-                    end, ticks, c.pos = c.pos, c.ticks, r.begin
-                    self._add_row(<_Table>table, &c, ctf_time_ns(&s.clock, r.ticks), cpu)
-                    c.pos, c.ticks = end, ticks
-        except _Corrupt as error:
-            raise self._packet_error(packet, str(error)) from None
-        finally:
-            PyMem_Free(slots)
+        cdef Table table
+        cdef int result
+        cdef int64_t time_ns
+        while True:
+            with nogil:
+                result = ctf_fill_rows(&self._plan, s, c, &r, rows, cpu)
+            if result == 0:
+                return
+            if result < 0:
+                raise self._event_error(packet, c)
+            table, time_ns = by_index[r.event.index], ctf_time_ns(&s.clock, r.ticks)
+            if table.copies is not None:
+                table.grow(&rows[table.index])
+                ctf_add_row(&rows[table.index], ctf_at(c, r.begin), time_ns, cpu)
+            else:
+                try:
+                    self._add_row(table, c, &r, time_ns, cpu)
+                except _Corrupt as error:
+                    raise self._packet_error(packet, str(error)) from None
 
-    cdef _add_row(self, _Table table, ctf_cursor *c, int64_t time_ns, int32_t cpu):
+    cdef _add_row(self, Table table, const ctf_cursor *after, const ctf_record *r, int64_t time_ns, int32_t cpu):
+        """Of an event whose size varies, or whose values are not on bytes."""
         cdef _EventInfo event = self._events[table.index]
+        cdef ctf_cursor at = after[0]
+        cdef ctf_cursor *c = &at
         cdef uint8_t *to = table.next_row()
         cdef int32_t part
+        c.pos = r.begin
         memcpy(to, &time_ns, 8)
         memcpy(to + 8, &cpu, 4)
         to += CTF_ROW_PREFIX
@@ -1377,7 +1375,7 @@ cdef class Decoder:
             if part >= 0:
                 to = self._add_part(table, part, next(columns), c, to)
 
-    cdef uint8_t *_add_part(self, _Table table, int32_t part, columns, ctf_cursor *c, uint8_t *to) except NULL:
+    cdef uint8_t *_add_part(self, Table table, int32_t part, columns, ctf_cursor *c, uint8_t *to) except NULL:
         cdef const ctf_node *n = &self._nodes[part]
         cdef int32_t member
         cdef uint32_t i
@@ -1498,16 +1496,19 @@ def merged_rows(lanes):
     pieces = [rows for lane in lanes for rows in lane]
     if len(pieces) == 1:
         return pieces[0]
-    if len(lanes) == 1:
-        return _numpy().concatenate(pieces)
     if pieces[0].dtype.hasobject:
         rows = _numpy().concatenate(pieces)
-        return rows[rows["timestamp"].argsort(kind="stable")]
-    return _merge_plain_rows(lanes, sum(map(len, pieces)))
+        return rows if len(lanes) == 1 else rows[rows["timestamp"].argsort(kind="stable")]
+    rows = _numpy().empty(sum(map(len, pieces)), pieces[0].dtype)
+    if len(lanes) == 1:
+        # As bytes: structures would be copied field by field.
+        _numpy().concatenate([piece.view("u1") for piece in pieces], out=rows.view("u1"))
+    else:
+        _merge_plain_rows(lanes, rows)
+    return rows
 
 
-cdef _merge_plain_rows(list lanes, size):
-    rows = _numpy().empty(size, lanes[0][0].dtype)
+cdef _merge_plain_rows(list lanes, rows):
     cdef uint8_t[::1] target = rows.view("u1")
     cdef const uint8_t[::1] view
     cdef uint32_t n = len(lanes), row_size = rows.itemsize, i
@@ -1536,15 +1537,16 @@ cdef _merge_plain_rows(list lanes, size):
         PyMem_Free(pieces)
         PyMem_Free(table)
         PyMem_Free(heap)
-    return rows
 
 
 @cython.final
-cdef class _Table:
-    """The rows of one event class while they are filled.
+cdef class Table:
+    """The rows of one event class, as they are filled. Made by `Decoder.table`.
 
     Numbers go to `_rows` in C; objects to a list for each column, because rows
     with objects in them cannot be written from C without NumPy's own headers.
+
+    Thread safety: one thread at a time.
     """
 
     cdef readonly object index, columns
@@ -1553,46 +1555,96 @@ cdef class _Table:
     cdef object _rows
     cdef uint8_t[::1] _bytes
     cdef uint64_t _used, _size, _row_size
+    cdef uint64_t _mark  # rows there were when the packet began
+    cdef uint64_t _hint  # rows there were when they were last taken out
     cdef ctf_copy *_copies
 
-    def __cinit__(self, Decoder decoder, index, size):
+    def __cinit__(self, Decoder decoder, index):
         self.index, self.columns = index, (<_EventInfo>decoder._events[index]).columns
         self.copies = self.columns.copies
-        self.objects = {name: [] for name in self.columns.objects}
-        self._rows = _numpy().empty(size, self.columns.plain_dtype())
-        self._bytes = self._rows.view("u1")
-        self._size, self._row_size = size, self._rows.itemsize
         self._copies = <ctf_copy *>_calloc(len(self.copies or ()), sizeof(ctf_copy))
         cdef uint32_t i
         for i, (start, to, length, is_bool) in enumerate(self.copies or ()):
             self._copies[i] = ctf_copy(start, to, length, is_bool)
+        self._begin()
 
     def __dealloc__(self):
         PyMem_Free(self._copies)
 
-    cdef open(self, ctf_rows *rows):
-        if self._size:
-            rows.next = &self._bytes[0] + self._used * self._row_size
-        rows.room, rows.row_size = self._size - self._used, self._row_size
-        rows.copies, rows.n_copies = self._copies, len(self.copies)
+    def __len__(self):
+        return self._used
 
-    cdef close(self, const ctf_rows *rows):
-        self._used = self._size - rows.room
+    cdef _begin(self):
+        self.objects = {name: [] for name in self.columns.objects}
+        self._hint, self._used = self._used, 0
+        self._resize(0)
+
+    cdef _resize(self, uint64_t size):
+        rows = _numpy().empty(size, self.columns.plain_dtype())
+        cdef uint8_t[::1] data = rows.view("u1")
+        if self._used:
+            memcpy(&data[0], &self._bytes[0], self._used * self._row_size)
+        self._rows, self._bytes, self._size, self._row_size = rows, data, size, rows.itemsize
+
+    cdef _grow(self):
+        self._resize(max(FIRST_ROWS, self._hint, 2 * self._size))
+
+    cdef uint8_t *_end(self) noexcept:
+        return &self._bytes[0] + self._used * self._row_size
+
+    cdef open(self, ctf_rows *rows):
+        """Begin a packet."""
+        self._mark = self._used
+        rows.is_wanted = True
+        if self.copies is not None:  # else there is no room: Decoder._fill adds the rows
+            rows.row_size, rows.copies, rows.n_copies = self._row_size, self._copies, len(self.copies)
+            self._offer(rows)
+
+    cdef _offer(self, ctf_rows *rows):
+        rows.room = self._size - self._used
+        if rows.room:
+            rows.next = self._end()
+
+    cdef grow(self, ctf_rows *rows):
+        """There is no more room."""
+        self._used = self._size
+        self._grow()
+        self._offer(rows)
+
+    cdef uint64_t close(self, const ctf_rows *rows):
+        """End the packet; how many rows it has added."""
+        if self.copies is not None:
+            self._used = self._size - rows.room
+        return self._used - self._mark
+
+    cdef revert(self):
+        """Forget the packet."""
+        self._used = self._mark
+        for values in self.objects.values():
+            del values[self._used:]
 
     cdef uint8_t *next_row(self) except NULL:
         if self._used == self._size:
-            raise _Corrupt("the packet changed while it was read")
+            self._grow()
         self._used += 1
-        return &self._bytes[0] + (self._used - 1) * self._row_size
+        return self._end() - self._row_size
 
-    def finish(self):
-        rows = self._rows[:self._used]
-        if not self.objects:
+    def take(self):
+        """Take out the rows.
+
+        Returns
+        -------
+        numpy.ndarray
+            See `Decoder.dtype`.
+        """
+        rows, objects = self._rows[:self._used], self.objects
+        self._begin()
+        if not objects:
             return rows
         table = _numpy().empty(len(rows), self.columns.dtype())
         for name in rows.dtype.names:
             table[name] = rows[name]
-        for name, values in self.objects.items():
+        for name, values in objects.items():
             column = table[name]
             # One by one: assigning a list of arrays would try to make a matrix of them.
             for i, value in enumerate(values):

@@ -102,6 +102,8 @@ struct ctf_cursor {
 	uint64_t *slots;
 	uint64_t ticks;       /* the stream's clock, now */
 	uint64_t event_id;
+	const struct ctf_event *last; /* short event; its id and size are known without a load */
+	uint64_t last_id, last_fixed;
 	const char *error;
 };
 
@@ -402,19 +404,27 @@ ctf_next_short(const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_reco
 	if (CTF_UNLIKELY(begin > c->end))
 		return 0;
 	ctf_load_short(ctf_at(c, start), is_large, &id, &time);
-	if (CTF_UNLIKELY(id >= CTF_TOP_ID(is_large) - s->has_holes || id >= s->n_events))
-		return 0;
-	e = &s->events[id];
+	/* Where the next one begins does not wait for these loads if the processor guesses the branch. */
+	if (!c->last || id != c->last_id) {
+		if (CTF_UNLIKELY(id >= CTF_TOP_ID(is_large) - s->has_holes || id >= s->n_events))
+			return 0;
+		e = &s->events[id];
+		if (CTF_UNLIKELY(e->id != id))
+			return 0;
+		c->last = e;
+		c->last_id = id;
+		c->last_fixed = (uint64_t)e->fixed;
+	}
 	/* A size of -1, for one that varies, is larger than any room as well. */
-	if (CTF_UNLIKELY(e->id != id || (uint64_t)e->fixed > c->end - begin))
+	if (CTF_UNLIKELY(c->last_fixed > c->end - begin))
 		return 0;
 	ticks = (ticks & ~mask) + (time < (ticks & mask) ? mask + 1 : 0) + time;
 	if (CTF_UNLIKELY(ticks > s->clock.max_ticks))
 		return 0;
 	c->ticks = r->ticks = ticks;
-	c->pos = begin + (uint64_t)e->fixed;
+	c->pos = begin + c->last_fixed;
 	r->begin = begin;
-	r->event = e;
+	r->event = c->last;
 	return 1;
 }
 
@@ -486,9 +496,18 @@ static inline __attribute__((always_inline)) int
 ctf_next(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *r,
 	 const int kind)
 {
+	/* Nobody else sees the caller's own: they can stay in registers. */
+	struct ctf_cursor cursor;
+	struct ctf_record record;
+	int failed;
+
 	if (kind != CTF_HEADER_ANY && CTF_LIKELY(ctf_next_short(s, c, r, kind == CTF_HEADER_LARGE)))
 		return 0;
-	return ctf_next_other(p, s, c, r);
+	cursor = *c;
+	failed = ctf_next_other(p, s, &cursor, &record);
+	*c = cursor;
+	*r = record;
+	return failed;
 }
 
 static int
@@ -508,14 +527,18 @@ static inline __attribute__((always_inline)) int
 ctf_count_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, struct ctf_cursor *restrict c,
 	       uint64_t *restrict counts, const int kind)
 {
+	struct ctf_cursor at = *c;
 	struct ctf_record r;
+	int failed = 0;
 
-	while (c->pos < c->end) {
-		if (ctf_next(p, s, c, &r, kind))
-			return -1;
+	while (at.pos < at.end) {
+		failed = ctf_next(p, s, &at, &r, kind);
+		if (CTF_UNLIKELY(failed))
+			break;
 		counts[r.event->index]++;
 	}
-	return 0;
+	*c = at;
+	return failed;
 }
 
 /* Walk to the end; counts[event->index] += 1 for each event. One loop for each kind of header. */
@@ -557,70 +580,97 @@ ctf_check_events(const struct ctf_plan *p, const struct ctf_stream *s, struct ct
 
 /* Where the rows of one event class go. Each row begins with i64 ns, i32 cpu. */
 struct ctf_rows {
-	uint8_t *next;               /* NULL: this event is not wanted here */
+	uint8_t *next;
 	uint64_t room;               /* rows */
 	uint32_t row_size;
+	uint8_t is_wanted;           /* if so, the caller is asked when there is no room */
 	const struct ctf_copy *copies;
 	uint32_t n_copies;
 };
 
 #define CTF_ROW_PREFIX 12
 
+/* The usual sizes without a call. */
 static inline void
-ctf_store_row(const uint8_t *from, const struct ctf_rows *rows, int64_t time_ns, int32_t cpu)
+ctf_copy_bytes(uint8_t *to, const uint8_t *from, uint32_t size)
+{
+	if (size == 8) {
+		memcpy(to, from, 8);
+	} else if (size == 4) {
+		memcpy(to, from, 4);
+	} else if (size > 8 && size <= 16) {
+		memcpy(to, from, 8);
+		memcpy(to + size - 8, from + size - 8, 8);
+	} else if (size > 16 && size <= 32) {
+		memcpy(to, from, 16);
+		memcpy(to + size - 16, from + size - 16, 16);
+	} else {
+		memcpy(to, from, size);
+	}
+}
+
+/* Append a record to rows that have room for it. */
+static inline void
+ctf_add_row(struct ctf_rows *rows, const uint8_t *from, int64_t time_ns, int32_t cpu)
 {
 	memcpy(rows->next, &time_ns, 8);
 	memcpy(rows->next + 8, &cpu, 4);
 	for (uint32_t i = 0; i < rows->n_copies; i++) {
 		const struct ctf_copy *copy = &rows->copies[i];
-		uint8_t *to = rows->next + copy->to;
 
 		if (copy->is_bool)
-			*to = from[copy->from] != 0;
-		else if (copy->size == 8) /* the usual sizes are one load and one store */
-			memcpy(to, from + copy->from, 8);
-		else if (copy->size == 4)
-			memcpy(to, from + copy->from, 4);
+			rows->next[copy->to] = from[copy->from] != 0;
 		else
-			memcpy(to, from + copy->from, copy->size);
+			ctf_copy_bytes(rows->next + copy->to, from + copy->from, copy->size);
 	}
+	rows->next += rows->row_size;
+	rows->room--;
 }
 
 static inline __attribute__((always_inline)) int
 ctf_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, struct ctf_cursor *restrict c,
-	      struct ctf_rows *restrict rows, int32_t cpu, const int kind)
+	      struct ctf_record *restrict asked, struct ctf_rows *restrict rows, int32_t cpu, const int kind)
 {
+	struct ctf_cursor at = *c;
 	struct ctf_record r;
+	int result = 0;
 
-	while (c->pos < c->end) {
+	while (at.pos < at.end) {
 		struct ctf_rows *out;
 
-		if (ctf_next(p, s, c, &r, kind))
-			return -1;
+		result = ctf_next(p, s, &at, &r, kind);
+		if (CTF_UNLIKELY(result))
+			break;
 		out = &rows[r.event->index];
-		if (!out->next)
-			continue;
-		if (CTF_UNLIKELY(!out->room))
-			return ctf_fail(c, "the packet changed while it was read");
-		ctf_store_row(ctf_at(c, r.begin), out, ctf_time_ns(&s->clock, r.ticks), cpu);
-		out->next += out->row_size;
-		out->room--;
+		if (CTF_LIKELY(out->room)) {
+			ctf_add_row(out, ctf_at(&at, r.begin), ctf_time_ns(&s->clock, r.ticks), cpu);
+		} else if (out->is_wanted) {
+			*asked = r;
+			result = 1;
+			break;
+		}
 	}
-	return 0;
+	*c = at;
+	return result;
 }
 
-/* Walk to the end; a row for every event whose rows[event->index] wants one. */
+/*
+ * Walk on, and add a row for every event to rows[event->index].
+ *
+ * 0: at the end. 1: *asked is wanted, but there is no room; the cursor is
+ * after it. -1: the packet is damaged.
+ */
 static int
-ctf_fill_rows(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c,
+ctf_fill_rows(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *asked,
 	      struct ctf_rows *rows, int32_t cpu)
 {
 	switch (s->header_kind) {
 	case CTF_HEADER_COMPACT:
-		return ctf_fill_kind(p, s, c, rows, cpu, CTF_HEADER_COMPACT);
+		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_COMPACT);
 	case CTF_HEADER_LARGE:
-		return ctf_fill_kind(p, s, c, rows, cpu, CTF_HEADER_LARGE);
+		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_LARGE);
 	default:
-		return ctf_fill_kind(p, s, c, rows, cpu, CTF_HEADER_ANY);
+		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_ANY);
 	}
 }
 

@@ -12,6 +12,7 @@ it is read is an error and not a SIGBUS.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import itertools
 import os
@@ -28,6 +29,7 @@ __all__ = ["Event", "FieldInfo", "Lost", "Stream", "Trace", "open_trace"]
 
 _CHUNK = 256 * 1024
 _HEADER = 4096
+_ROWS = 1 << 18  # read at a time: more does not fit a processor's own cache
 _NEVER = 2**63
 
 
@@ -256,32 +258,38 @@ class Trace:
             raise
         self._skipped.add((name, offset))
 
-    def _chunks(self, stream: Stream) -> Iterator[tuple[bytes, list[tuple[Packet, int]], int]]:
-        """Bytes, the packets in them with their places, and the earliest time of what follows."""
+    def _chunks(self, stream: Stream) -> Iterator[tuple[memoryview, list[tuple[Packet, int]], int]]:
+        """Bytes, the packets in them with their places, and the earliest time of what follows.
+
+        The bytes are good until the next chunk is asked for.
+        """
         run: list[Packet] = []
+        buffer = bytearray()
         for index, packet in enumerate(stream.packets):
             run.append(packet)
             after = stream.packets[index + 1] if index + 1 < len(stream.packets) else None
             joins = after is not None and (after.file, after.offset) == (packet.file, packet.offset + packet.size)
             if not joins or packet.offset + packet.size - run[0].offset >= _CHUNK:
                 start = run[0].offset
-                data = self._read(packet.file, start, packet.offset + packet.content_size - start)
+                size = packet.offset + packet.content_size - start
+                if size > len(buffer):
+                    buffer = bytearray(size)
+                data = memoryview(buffer)[:size]
+                self._read(packet.file, start, data)
                 yield data, [(one, one.offset - start) for one in run], _begin_of(after)
                 run = []
 
-    def _read(self, name: str, offset: int, size: int) -> bytes:
+    def _read(self, name: str, offset: int, data: memoryview) -> None:
         if self._is_closed:
             raise ValueError("the trace is closed")
-        data = bytearray(size)
         with open(os.path.join(self.path, name), "rb", buffering=0) as file:
             file.seek(offset)
             done = 0
-            while done < size:
-                count = file.readinto(memoryview(data)[done:])
+            while done < len(data):
+                count = file.readinto(data[done:])
                 if not count:
                     raise TraceError(f"{name}: the file was cut short while it was read")
                 done += count
-        return data
 
     # ---- records ----
 
@@ -318,23 +326,15 @@ class Trace:
         counts = self._decoder.new_counts()
         for stream in self.streams:
             for data, places, _ in self._chunks(stream):
-                self._checked(data, places, counts)
+                for packet, offset in places:
+                    try:
+                        self._decoder.count_events(data, packet, counts, offset=offset)
+                    except TraceError:
+                        self._skip(packet.file, packet.offset)
         totals = dict.fromkeys(self._decoder.event_names, 0)
         for name, count in zip(self._decoder.event_names, counts, strict=False):
             totals[name] += count
         return totals
-
-    def _checked(self, data, places, counts) -> list[tuple[Packet, int]]:
-        """Those of `places` that are not damaged; adds their events to `counts`."""
-        good = []
-        for packet, offset in places:
-            try:
-                self._decoder.count_events(data, packet, counts, offset=offset)
-            except TraceError:
-                self._skip(packet.file, packet.offset)
-            else:
-                good.append((packet, offset))
-        return good
 
     # ---- columns ----
 
@@ -366,13 +366,17 @@ class Trace:
         import numpy
 
         names = list(dict.fromkeys(self._decoder.event_names)) if name is None else [name]
-        tables = {one: [numpy.empty(0, self._dtype(one))] for one in names}
-        for one, rows in self._batches(names, _NEVER):
-            tables[one].append(rows)
-        joined = {one: numpy.concatenate(rows) if len(rows) != 2 else rows[1] for one, rows in tables.items()}
-        return joined if name is None else joined[name]
+        dtypes = {one: self._dtype(one) for one in names}
+        # Counting first is cheaper than joining many parts, and takes half the memory.
+        tables = {one: numpy.empty(self._counts[one], dtypes[one]) for one in names}
+        filled = dict.fromkeys(names, 0)
+        for one, rows in self._batches(names, _ROWS):
+            _copy_rows(tables[one][filled[one] :], rows)
+            filled[one] += len(rows)
+        tables = {one: rows[: filled[one]] for one, rows in tables.items()}
+        return tables if name is None else tables[name]
 
-    def iter_numpy(self, name: str, rows: int = 1 << 20):
+    def iter_numpy(self, name: str, rows: int = _ROWS):
         """The same rows as `to_numpy`, a part at a time, in bounded memory.
 
         Parameters
@@ -405,29 +409,46 @@ class Trace:
     def _batches(self, names: list[str], limit: int):
         """(name, rows) in order of time for each name, about every `limit` rows."""
         name_of = {index: name for name in names for index in self._decoder.event_indexes(name)}
-        columns = {name: _Merge() for name in names}
-        sources = [self._tables(stream, name_of) for stream in self.streams]
+        merges = {name: _Merge() for name in names}
+        tables = [[self._decoder.table(index) for index in name_of] for _ in self.streams]
+        sources = [self._fill(stream, mine) for stream, mine in zip(self.streams, tables, strict=True)]
         # Earliest time that a stream can still bring. The one that holds up all others goes on.
         frontiers = [-_NEVER] * len(sources)
         waiting = 0
         while sources and min(frontiers) < _NEVER:
             behind = frontiers.index(min(frontiers))
-            tables, frontiers[behind] = next(sources[behind], ({}, _NEVER))
-            for index, rows in tables.items():
-                columns[name_of[index]].add((behind, index), rows)
-                waiting += len(rows)
+            added, frontiers[behind] = next(sources[behind], (0, _NEVER))
+            waiting += added
             if waiting >= limit or min(frontiers) == _NEVER:
-                for name, column in columns.items():
-                    rows = column.before(min(frontiers))
+                for lane, table in ((lane, table) for lane, mine in enumerate(tables) for table in mine):
+                    merges[name_of[table.index]].add((lane, table.index), table)
+                for name, merge in merges.items():
+                    rows = merge.before(min(frontiers))
                     if rows is not None:
                         waiting -= len(rows)
                         yield name, rows
 
-    def _tables(self, stream: Stream, wanted):
+    def _fill(self, stream: Stream, tables) -> Iterator[tuple[int, int]]:
+        """Chunk by chunk: how many rows were added to `tables`, and the earliest time of what follows."""
         for data, places, frontier in self._chunks(stream):
-            counts = self._decoder.new_counts()
-            good = self._checked(data, places, counts)
-            yield self._decoder.tables(data, good, counts, [index for index in wanted if counts[index]]), frontier
+            added = 0
+            for packet, offset in places:
+                try:
+                    added += self._decoder.fill(data, packet, tables, offset=offset)
+                except TraceError:
+                    self._skip(packet.file, packet.offset)
+            yield added, frontier
+
+
+def _copy_rows(room, rows) -> None:
+    """Copy rows to the beginning of `room`."""
+    if len(rows) > len(room):
+        raise TraceError("the trace changed while it was read")
+    if rows.dtype.hasobject:
+        room[: len(rows)] = rows
+    else:
+        # As bytes: structures would be copied field by field.
+        room[: len(rows)].view("u1")[:] = rows.view("u1")
 
 
 class _Merge:
@@ -436,8 +457,9 @@ class _Merge:
     def __init__(self) -> None:
         self._waiting: dict[tuple[int, int], list] = {}  # by stream and event class
 
-    def add(self, lane: tuple[int, int], rows) -> None:
-        self._waiting.setdefault(lane, []).append(rows)
+    def add(self, lane: tuple[int, int], table) -> None:
+        if len(table):
+            self._waiting.setdefault(lane, []).append(table.take())
 
     def before(self, time: int):
         """Take out the rows earlier than `time`, merged; None if there are none."""
@@ -451,7 +473,9 @@ class _Merge:
 
 
 def _count_before(rows, time: int) -> int:
-    return len(rows) if time == _NEVER else int(rows["timestamp"].searchsorted(time))
+    times = rows["timestamp"]
+    # searchsorted() would copy the column.
+    return len(times) if times[-1] < time else bisect.bisect_left(times, time)
 
 
 # ---- what is in the directory ----
