@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from . import tsdl
+from . import tables, tsdl
 from ._decode import Decoder, Packet, Record, merged, merged_rows
 from .errors import TraceError
 
@@ -368,13 +368,46 @@ class Trace:
         names = list(dict.fromkeys(self._decoder.event_names)) if name is None else [name]
         dtypes = {one: self._dtype(one) for one in names}
         # Counting first is cheaper than joining many parts, and takes half the memory.
-        tables = {one: numpy.empty(self._counts[one], dtypes[one]) for one in names}
+        whole = {one: numpy.empty(self._counts[one], dtypes[one]) for one in names}
         filled = dict.fromkeys(names, 0)
         for one, rows in self._batches(names, _ROWS):
-            _copy_rows(tables[one][filled[one] :], rows)
+            _copy_rows(whole[one][filled[one] :], rows)
             filled[one] += len(rows)
-        tables = {one: rows[: filled[one]] for one, rows in tables.items()}
-        return tables if name is None else tables[name]
+        whole = {one: rows[: filled[one]] for one, rows in whole.items()}
+        return whole if name is None else whole[name]
+
+    def to_arrow(self, name: str | None = None):
+        """The same as `to_numpy`, as a pyarrow.Table or a dict of them.
+
+        ``timestamp`` is a time in UTC. Text that is no UTF-8 has the replacement
+        character U+FFFD where it is not.
+
+        Raises
+        ------
+        ImportError
+            pyarrow is not installed.
+        KeyError, TraceError
+            As `to_numpy`.
+        """
+        return self._converted(tables.to_arrow, name)
+
+    def to_pandas(self, name: str | None = None):
+        """The same as `to_arrow`, as a pandas.DataFrame or a dict of them."""
+        return self._converted(tables.to_pandas, name)
+
+    def to_polars(self, name: str | None = None):
+        """The same as `to_arrow`, as a polars.DataFrame or a dict of them."""
+        return self._converted(tables.to_polars, name)
+
+    def _converted(self, convert, name: str | None):
+        if name is None:
+            return {one: convert(rows, self._types(one)) for one, rows in self.to_numpy().items()}
+        return convert(self.to_numpy(name), self._types(name))
+
+    def _types(self, name: str) -> dict[str, str]:
+        """The schema type of each column after the first two."""
+        event = self.events[name]
+        return dict(zip(self._dtype(name).names[2:], (one.type for one in event.contexts + event.fields), strict=True))
 
     def iter_numpy(self, name: str, rows: int = _ROWS):
         """The same rows as `to_numpy`, a part at a time, in bounded memory.
@@ -410,8 +443,8 @@ class Trace:
         """(name, rows) in order of time for each name, about every `limit` rows."""
         name_of = {index: name for name in names for index in self._decoder.event_indexes(name)}
         merges = {name: _Merge() for name in names}
-        tables = [[self._decoder.table(index) for index in name_of] for _ in self.streams]
-        sources = [self._fill(stream, mine) for stream, mine in zip(self.streams, tables, strict=True)]
+        lanes = [[self._decoder.table(index) for index in name_of] for _ in self.streams]
+        sources = [self._fill(stream, mine) for stream, mine in zip(self.streams, lanes, strict=True)]
         # Earliest time that a stream can still bring. The one that holds up all others goes on.
         frontiers = [-_NEVER] * len(sources)
         waiting = 0
@@ -420,7 +453,7 @@ class Trace:
             added, frontiers[behind] = next(sources[behind], (0, _NEVER))
             waiting += added
             if waiting >= limit or min(frontiers) == _NEVER:
-                for lane, table in ((lane, table) for lane, mine in enumerate(tables) for table in mine):
+                for lane, table in ((lane, table) for lane, mine in enumerate(lanes) for table in mine):
                     merges[name_of[table.index]].add((lane, table.index), table)
                 for name, merge in merges.items():
                     rows = merge.before(min(frontiers))
