@@ -1,47 +1,68 @@
 """Benchmarks: the timed loops, compiled, and the floor measured in the same run.
 
 Only ratios taken in one run mean anything: every benchmark puts its own into
-``extra_info``, which ``--benchmark-json`` writes out.
+``extra_info``, which ``--benchmark-json`` writes out, and report.py into tables.
 """
 
 import ctypes
 import os
-import subprocess
+import platform
+import shutil
+import tempfile
 from pathlib import Path
 
+import compiled
+import lttng
 import pytest
 
 import ringbuf
 
-HERE = Path(__file__).parent
-BUILD = HERE.parent / "build" / "bench"
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--bench-scale", type=float, default=1.0, help="how much to measure: 1 for figures, less for a look"
+    )
+
+
+@pytest.fixture
+def scaled(request):
+    """A function: how many of n to do. Very few where nothing is timed."""
+    config = request.config
+    factor = 0.01 if config.getoption("benchmark_disable") else config.getoption("--bench-scale")
+    return lambda n, least=1: max(least, int(n * factor))
 
 
 @pytest.fixture(scope="session")
 def loops():
     """The functions of bench/c/loops.c."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    source, target = HERE / "c" / "loops.c", BUILD / "loops.so"
-    command = [os.environ.get("CC", "cc"), "-std=gnu11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden"]
-    # as the extension module is built: a thread-local costs one instruction
-    command += ["-ftls-model=initial-exec", "-pthread", f"-I{ringbuf.get_include()}", str(source), "-o", str(target)]
-    subprocess.run(command, check=True)
-    library = ctypes.CDLL(str(target))
-    for name in ("loop_floor", "loop_clock", "loop_record"):
-        getattr(library, name).restype = ctypes.c_double
-    library.loop_floor.argtypes = library.loop_clock.argtypes = [ctypes.c_uint64]
-    library.loop_record.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)]
-    library.attach.restype = ctypes.c_void_p
-    library.attach.argtypes = [ctypes.c_char_p]
-    library.drain.argtypes = library.detach.argtypes = [ctypes.c_void_p]
-    library.drain.restype = library.detach.restype = None
-    library.loop_map.restype = library.loop_kernel_map.restype = ctypes.c_double
-    library.loop_map.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
-    library.loop_kernel_map.argtypes = [ctypes.c_int, ctypes.c_uint64]
-    library.map_open.restype = ctypes.c_void_p
-    library.map_open.argtypes = library.map_close.argtypes = [ctypes.c_void_p]
-    library.map_close.restype = None
-    return library
+    turns = ctypes.c_double, ctypes.c_uint64
+    return compiled.library(
+        "loops.c",
+        loop_floor=turns,
+        loop_clock=turns,
+        loop_record=(ctypes.c_double, ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)),
+        attach=(ctypes.c_void_p, ctypes.c_char_p),
+        drain=(None, ctypes.c_void_p),
+        detach=(None, ctypes.c_void_p),
+        loop_map=(ctypes.c_double, ctypes.c_void_p, ctypes.c_uint64),
+        loop_kernel_map=(ctypes.c_double, ctypes.c_int, ctypes.c_uint64),
+        map_open=(ctypes.c_void_p, ctypes.c_void_p),
+        map_close=(None, ctypes.c_void_p),
+    )
+
+
+@pytest.fixture
+def attached(loops):
+    """A function: the C side of a channel, for as long as the test runs."""
+    handles = []
+
+    def attach(channel):
+        handles.append(loops.attach(f"/proc/self/fd/{channel.fileno()}".encode()))
+        return handles[-1]
+
+    yield attach
+    for handle in handles:
+        loops.detach(handle)
 
 
 @pytest.fixture
@@ -51,3 +72,45 @@ def one_cpu():
     os.sched_setaffinity(0, {max(allowed)})
     yield
     os.sched_setaffinity(0, allowed)
+
+
+@pytest.fixture
+def two_cpus():
+    """The numbers of two CPUs."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        pytest.skip("there is one CPU only")
+    return allowed[:2]
+
+
+@pytest.fixture
+def memory_disk():
+    """A directory in memory, so that no disk is measured."""
+    directory = tempfile.mkdtemp(prefix="ringbuf-bench-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    yield Path(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def lttng_home():
+    """A session daemon of LTTng's, with a home of its own."""
+    with lttng.Home() as home:
+        yield home
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    machine_info.update(
+        kernel=platform.release(),
+        compiler=lttng.output([compiled.compiler(), "--version"]).split("\n")[0],
+        python=platform.python_version(),
+        cpus=len(os.sched_getaffinity(0)),
+        ringbuf=ringbuf.__version__,
+        scale=config.getoption("--bench-scale"),
+    )
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What was not measured, and why."""
+    for report in terminalreporter.stats.get("skipped", []):
+        if report.nodeid.startswith("bench/"):
+            terminalreporter.line(f"not measured: {report.nodeid}: {report.longrepr[2].removeprefix('Skipped: ')}")
