@@ -51,18 +51,42 @@ def loops():
     )
 
 
+@pytest.fixture(scope="session")
+def cases():
+    """The functions of bench/c/cases.c, and those of loops.c again."""
+    ns, pointer, u64, out = ctypes.c_double, ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)
+    return compiled.library(
+        "cases.c",
+        loop_floor=(ns, u64),
+        loop_record=(ns, pointer, u64, out),
+        loop_payload=(ns, pointer, u64, u64, ctypes.c_char_p, out),
+        loop_memcpy=(ns, pointer, u64, u64, u64, ctypes.c_char_p),
+        loop_paced=(ns, pointer, u64, ctypes.c_double),
+        loop_flush=(u64, pointer, ctypes.POINTER(ctypes.c_int), u64),
+        loop_get_subbuf=(ns, pointer, ctypes.c_uint32, u64),
+        sample_records=(ns, pointer, u64, pointer),
+        loop_write=(ns, ctypes.c_int, u64),
+        map_reader=(pointer, ctypes.c_int),
+        unmap_reader=(None, pointer),
+        loop_get_reader=(ns, ctypes.c_int, u64),
+        attach=(pointer, ctypes.c_char_p),
+        drain=(None, pointer),
+        detach=(None, pointer),
+    )
+
+
 @pytest.fixture
-def attached(loops):
+def attached(cases):
     """A function: the C side of a channel, for as long as the test runs."""
     handles = []
 
     def attach(channel):
-        handles.append(loops.attach(f"/proc/self/fd/{channel.fileno()}".encode()))
+        handles.append(cases.attach(f"/proc/self/fd/{channel.fileno()}".encode()))
         return handles[-1]
 
     yield attach
     for handle in handles:
-        loops.detach(handle)
+        cases.detach(handle)
 
 
 @pytest.fixture
