@@ -96,8 +96,10 @@ def mapped(cases, path):
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         page = cases.map_reader(descriptor) or pytest.skip("this kernel cannot map its ring buffer")
-        yield descriptor
-        cases.unmap_reader(page)
+        try:
+            yield descriptor
+        finally:
+            cases.unmap_reader(page)
     finally:
         os.close(descriptor)
 

@@ -17,6 +17,8 @@ import pytest
 
 import ringbuf
 
+CPUS = sorted(os.sched_getaffinity(0))
+
 
 def pytest_addoption(parser):
     parser.addoption(
@@ -58,6 +60,7 @@ def cases():
     return compiled.library(
         "cases.c",
         loop_floor=(ns, u64),
+        loop_clock=(ns, u64),
         loop_record=(ns, pointer, u64, out),
         loop_payload=(ns, pointer, u64, u64, ctypes.c_char_p, out),
         loop_memcpy=(ns, pointer, u64, u64, u64, ctypes.c_char_p),
@@ -101,10 +104,9 @@ def one_cpu():
 @pytest.fixture
 def two_cpus():
     """The numbers of two CPUs."""
-    allowed = sorted(os.sched_getaffinity(0))
-    if len(allowed) < 2:
+    if len(CPUS) < 2:
         pytest.skip("there is one CPU only")
-    return allowed[:2]
+    return CPUS[:2]
 
 
 @pytest.fixture
