@@ -12,7 +12,8 @@ PACES = [500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 100_000_000]  # a
 def bench_loss(benchmark, cases, attached, scaled, memory_disk, pace):
     """A small ring (4 sub-buffers of 64 KiB), and a consumer that looks every 10 ms."""
     count = max(1000, int(scaled(1000) / 1000 * min(pace, 10_000_000) * 0.5))
-    with ringbuf.Channel("bench", mode="discard", subbuf_size=1 << 16, n_subbufs=4, read_timer=0.01, wakeup="timer") as channel:
+    ring = {"mode": "discard", "subbuf_size": 1 << 16, "n_subbufs": 4, "read_timer": 0.01, "wakeup": "timer"}
+    with ringbuf.Channel("bench", **ring) as channel:
         handle = attached(channel)
         with ringbuf.Recorder(channel, memory_disk / "trace") as recorder:
             ns = benchmark.pedantic(cases.loop_paced, (handle, count, 1e9 / pace))

@@ -157,6 +157,18 @@ def compare(benchmark, what, ours, made, theirs, scaled, **more):
     beside_babeltrace(benchmark, what, lambda: ours(made), made.count, lambda: theirs(made), made.count, rounds, **more)
 
 
+def text(made):
+    """Every event as a line."""
+    with ringbuf.open_trace(made.directory) as trace:
+        assert sum(part.count("\n") for part in trace.iter_text()) == made.count
+
+
+@pytest.mark.parametrize("events", ["integers", "texts"])
+def bench_text(benchmark, one_cpu, scaled, request, events):
+    what = {"integers": "iter_text: u64, one stream", "texts": "iter_text: u64, str, f64 and two contexts"}[events]
+    compare(benchmark, what, text, request.getfixturevalue(events), babeltrace2("--clock-date"), scaled, table="text")
+
+
 def bench_records(benchmark, one_cpu, scaled, texts):
     """Python objects: ours beside those of babeltrace2's bindings."""
     python = peers.debian_module("bt2", "python3-bt2")

@@ -15,7 +15,8 @@ EVENTS = 100_000
 
 
 def size_of(path):
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def note_size(benchmark, what, fields, path, count):

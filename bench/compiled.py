@@ -10,7 +10,8 @@ import ringbuf
 SOURCES = Path(__file__).parent / "c"
 BUILD = SOURCES.parents[1] / "build" / "bench"
 # as the extension module is built: a thread-local costs one instruction
-FLAGS = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-ftls-model=initial-exec", "-pthread", f"-I{ringbuf.get_include()}"]
+FLAGS = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-ftls-model=initial-exec", "-pthread"]
+FLAGS += [f"-I{ringbuf.get_include()}"]
 
 
 def compiler():

@@ -26,7 +26,8 @@ def command(name, package):
 
 def debian_module(name, package):
     """An interpreter that has a module which Debian packages."""
-    if not os.access(DEBIAN_PYTHON, os.X_OK) or subprocess.run([DEBIAN_PYTHON, "-c", f"import {name}"], capture_output=True).returncode:
+    found = os.access(DEBIAN_PYTHON, os.X_OK)
+    if not found or subprocess.run([DEBIAN_PYTHON, "-c", f"import {name}"], capture_output=True).returncode:
         pytest.skip(f"no {name} for {DEBIAN_PYTHON}: apt-get install {package}")
     return DEBIAN_PYTHON
 

@@ -60,8 +60,12 @@ def test_every_library_has_the_values_of_the_records(trace, convert):
 
 def test_times_are_utc_to_the_nanosecond(trace, convert):
     times = getattr(trace, convert)("e0")["timestamp"]
-    zone = {"to_arrow": lambda: times.type.tz, "to_pandas": lambda: times.dt.tz, "to_polars": lambda: times.dtype.time_zone}
-    assert zone[convert]() in ("UTC", datetime.timezone.utc)
+    zones = {
+        "to_arrow": lambda: times.type.tz,
+        "to_pandas": lambda: times.dt.tz,
+        "to_polars": lambda: times.dtype.time_zone,
+    }
+    assert zones[convert]() in ("UTC", datetime.timezone.utc)
     ticks = {
         "to_arrow": lambda: times.cast("int64").to_pylist(),
         "to_pandas": lambda: times.astype("int64").tolist(),
@@ -80,7 +84,8 @@ def test_a_table_without_rows_has_the_same_types(trace, convert):
 
 
 def test_text_that_is_no_utf8_is_marked(tmp_path, convert):
-    channel = ChannelLayout(bytes(16), "compact", True, ClockInfo(10**9, 0), events=[EventSchema(0, "e0", fields="text:str")])
+    events = [EventSchema(0, "e0", fields="text:str")]
+    channel = ChannelLayout(bytes(16), "compact", True, ClockInfo(10**9, 0), events=events)
     data = ctf_writer.Packet(channel).event(0, 1, ["abc"]).bytes().replace(b"abc", b"a\xffc")
     trace = open_trace(ctf_writer.write(tmp_path / "trace", channel, chan=[data]))
     assert [row["text"] for row in rows_of(getattr(trace, convert)("e0"))] == ["a\ufffdc"]

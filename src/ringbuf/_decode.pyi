@@ -7,7 +7,7 @@ from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
 from . import ctf, tsdl
 
-__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Record", "Table", "merged", "merged_rows"]
+__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Printer", "Record", "Table", "merged", "merged_rows"]
 
 @final
 class Packet:
@@ -115,6 +115,19 @@ class KernelPackets:
         sequence_number: int = 0,
         events_discarded: int = 0,
     ) -> bytes: ...
+
+@final
+class _Lane:
+    index: int
+    def __len__(self) -> int: ...
+    def take(self) -> numpy.ndarray[Any, Any]: ...
+
+@final
+class Printer:
+    lanes: tuple[_Lane, ...]
+    def __init__(self, decoder: Decoder, origin: str, n_lanes: int) -> None: ...
+    def fill(self, buffer: Buffer, packet: Packet, lane: _Lane, *, offset: int | None = None) -> int: ...
+    def lines(self, rows: numpy.ndarray[Any, Any]) -> str: ...
 
 def merged(iterators: Iterable[Iterator[Record]]) -> Iterator[Record]: ...
 def merged_rows(lanes: Sequence[Sequence[numpy.ndarray[Any, Any]]]) -> numpy.ndarray[Any, Any]: ...

@@ -12,7 +12,8 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy, memset
+from libc.stdlib cimport free
+from libc.string cimport memchr, memcpy, memmove, memset
 
 import array
 import functools
@@ -23,7 +24,7 @@ import sys
 from . import ctf, tsdl
 from .errors import TraceError
 
-__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Record", "Table", "merged", "merged_rows"]
+__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Printer", "Record", "Table", "merged", "merged_rows"]
 
 
 cdef extern from "decode.h" nogil:
@@ -35,6 +36,7 @@ cdef extern from "decode.h" nogil:
     struct ctf_node:
         uint8_t kind, is_signed, is_big_endian, is_bool, sets_clock, sets_event_id
         uint32_t align, size
+        uint8_t base
         int64_t fixed
         int32_t slot, asks
         uint32_t first, count
@@ -141,7 +143,7 @@ class _Node:
     """A ctf_node in the making, and what Python needs besides."""
 
     __slots__ = (
-        "index", "kind", "style", "signed", "big_endian", "sets_clock", "sets_event_id", "align", "size", "fixed",
+        "index", "kind", "style", "base", "signed", "big_endian", "sets_clock", "sets_event_id", "align", "size", "fixed",
         "slot", "asks", "members", "names", "ranges", "length", "labels", "known",
     )
 
@@ -149,6 +151,7 @@ class _Node:
         self.kind, self.style, self.align = kind, style, align
         self.signed = self.big_endian = self.sets_clock = self.sets_event_id = False
         self.size = self.length = 0
+        self.base = 10
         self.slot = self.asks = -1
         self.members = []  # struct: members; array and sequence: the element; variant: options
         self.names = ()  # struct: the members' names in Python, None for those not shown
@@ -196,7 +199,7 @@ class _Compiler:
 
     def _integer(self, kind, depth):
         node = _Node(CTF_INTEGER, AS_BOOL if kind.alias == "bool_t" and kind.size == 8 else AS_INT, kind.align)
-        node.size, node.signed = kind.size, kind.signed
+        node.size, node.signed, node.base = kind.size, kind.signed, kind.base
         node.big_endian = self._order(kind)
         node.sets_clock = kind.clock is not None
         return node
@@ -711,7 +714,7 @@ cdef class Decoder:
     cdef ctf_range *_ranges
     cdef uint8_t *_styles
     cdef ctf_stream *_streams
-    cdef uint32_t _n_streams, _n_events
+    cdef uint32_t _n_streams, _n_events, _n_members
     cdef int32_t _packet_header
     cdef list _infos  # by node: names of a structure's members, labels of an enumeration
     cdef list _events  # of _EventInfo, by index
@@ -767,13 +770,14 @@ cdef class Decoder:
         self._ranges = <ctf_range *>_calloc(n_ranges, sizeof(ctf_range))
         self._plan.nodes, self._plan.members, self._plan.ranges = self._nodes, self._members, self._ranges
         self._infos = []
+        self._n_members = n_members
         n_members = n_ranges = 0
         for node in nodes:
             n = &self._nodes[<uint32_t>node.index]
             n.kind, n.align, n.size, n.fixed = node.kind, node.align, node.size, node.fixed
             n.is_signed, n.is_big_endian, n.is_bool = node.signed, node.big_endian, node.style == AS_BOOL
             n.sets_clock, n.sets_event_id = node.sets_clock, node.sets_event_id
-            n.slot, n.asks, n.length = node.slot, node.asks, node.length
+            n.slot, n.asks, n.length, n.base = node.slot, node.asks, node.length, node.base
             self._styles[<uint32_t>node.index] = node.style
             self._infos.append(_labels(node.labels) if node.style == AS_ENUM else node.names)
             if node.kind == CTF_STRUCT:
@@ -1650,6 +1654,9 @@ cdef class Table:
             for i, value in enumerate(values):
                 column[i] = value
         return table
+
+
+include "text.pxi"
 
 
 # ---- small things ----

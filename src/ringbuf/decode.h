@@ -42,6 +42,7 @@ struct ctf_node {
 	uint8_t is_bool;
 	uint8_t sets_clock;    /* integer: the value counts the stream's clock */
 	uint8_t sets_event_id; /* integer: the value is the id of the event class */
+	uint8_t base;          /* integer: to print it in, 10 or 16 */
 	uint32_t align;
 	uint32_t size;         /* integer, float */
 	int64_t fixed;         /* size from the aligned start on, if it never varies; else -1 */

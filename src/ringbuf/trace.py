@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from . import tables, tsdl
-from ._decode import Decoder, Packet, Record, merged, merged_rows
+from ._decode import Decoder, Packet, Printer, Record, merged, merged_rows
 from .errors import TraceError
 
 __all__ = ["Event", "FieldInfo", "Lost", "Stream", "Trace", "open_trace"]
@@ -370,7 +370,7 @@ class Trace:
         # Counting first is cheaper than joining many parts, and takes half the memory.
         whole = {one: numpy.empty(self._counts[one], dtypes[one]) for one in names}
         filled = dict.fromkeys(names, 0)
-        for one, rows in self._batches(names, _ROWS):
+        for one, rows in self._columns(names, _ROWS):
             _copy_rows(whole[one][filled[one] :], rows)
             filled[one] += len(rows)
         whole = {one: rows[: filled[one]] for one, rows in whole.items()}
@@ -428,7 +428,16 @@ class Trace:
             As `to_numpy`.
         """
         self._dtype(name)
-        return (part for _, part in self._batches([name], rows))
+        return (part for _, part in self._columns([name], rows))
+
+    def _columns(self, names: list[str], limit: int):
+        """(name, rows) in order of time for each name, about every `limit` rows."""
+        decoder = self._decoder
+        indexes = {name: decoder.event_indexes(name) for name in names}
+        lanes = [{name: list(map(decoder.table, indexes[name])) for name in names} for _ in self.streams]
+        return self._batches(
+            lanes, limit, lambda data, packet, offset, tables: decoder.fill(data, packet, tables, offset=offset)
+        )
 
     def _dtype(self, name: str):
         indexes = self._decoder.event_indexes(name)
@@ -439,12 +448,52 @@ class Trace:
             raise TraceError(f"the event classes called {name!r} differ in their columns")
         return dtypes[0]
 
-    def _batches(self, names: list[str], limit: int):
-        """(name, rows) in order of time for each name, about every `limit` rows."""
-        name_of = {index: name for name in names for index in self._decoder.event_indexes(name)}
-        merges = {name: _Merge() for name in names}
-        lanes = [[self._decoder.table(index) for index in name_of] for _ in self.streams]
-        sources = [self._fill(stream, mine) for stream, mine in zip(self.streams, lanes, strict=True)]
+    # ---- text ----
+
+    def iter_text(self, records: int = 1 << 14) -> Iterator[str]:
+        """The records as text, a line for each, as ``babeltrace2 --clock-date`` prints them.
+
+        Times are local. Members that only help to read another one, such as
+        the length of a sequence, are left out.
+
+        Parameters
+        ----------
+        records : int
+            About how many to return at a time.
+
+        Yields
+        ------
+        str
+            Whole lines.
+
+        Raises
+        ------
+        TraceError
+            A packet is damaged.
+        """
+        printer = Printer(self._decoder, self._origin(), len(self.streams))
+
+        def fill(data, packet, offset, lanes):
+            return printer.fill(data, packet, lanes[0], offset=offset)
+
+        for _, rows in self._batches([{None: [lane]} for lane in printer.lanes], records, fill):
+            yield printer.lines(rows)
+
+    def _origin(self) -> str:
+        known = [str(self.env[name]) for name in ("hostname", "domain", "procname") if name in self.env]
+        known += [f"({self.env['vpid']})"] if "vpid" in self.env else []
+        return ":".join(known) + " " if known else ""
+
+    # ---- all streams together ----
+
+    def _batches(self, lanes, limit: int, fill):
+        """(key, rows) in order of time for each key, about every `limit` rows.
+
+        `lanes` has for each stream {key: tables}; fill(data, packet, offset, tables) adds
+        a packet to all tables of its stream.
+        """
+        merges = {key: _Merge() for lane in lanes for key in lane}
+        sources = [self._filled(stream, lane, fill) for stream, lane in zip(self.streams, lanes, strict=True)]
         # Earliest time that a stream can still bring. The one that holds up all others goes on.
         frontiers = [-_NEVER] * len(sources)
         waiting = 0
@@ -453,21 +502,23 @@ class Trace:
             added, frontiers[behind] = next(sources[behind], (0, _NEVER))
             waiting += added
             if waiting >= limit or min(frontiers) == _NEVER:
-                for lane, table in ((lane, table) for lane, mine in enumerate(lanes) for table in mine):
-                    merges[name_of[table.index]].add((lane, table.index), table)
-                for name, merge in merges.items():
+                for index, lane in enumerate(lanes):
+                    for key, tables in lane.items():
+                        merges[key].add(index, tables)
+                for key, merge in merges.items():
                     rows = merge.before(min(frontiers))
                     if rows is not None:
                         waiting -= len(rows)
-                        yield name, rows
+                        yield key, rows
 
-    def _fill(self, stream: Stream, tables) -> Iterator[tuple[int, int]]:
-        """Chunk by chunk: how many rows were added to `tables`, and the earliest time of what follows."""
+    def _filled(self, stream: Stream, lane, fill) -> Iterator[tuple[int, int]]:
+        """Chunk by chunk: how many rows were added to the lane, and the earliest time of what follows."""
+        tables = [table for some in lane.values() for table in some]
         for data, places, frontier in self._chunks(stream):
             added = 0
             for packet, offset in places:
                 try:
-                    added += self._decoder.fill(data, packet, tables, offset=offset)
+                    added += fill(data, packet, offset, tables)
                 except TraceError:
                     self._skip(packet.file, packet.offset)
             yield added, frontier
@@ -485,14 +536,16 @@ def _copy_rows(room, rows) -> None:
 
 
 class _Merge:
-    """Rows of the events of one name that wait for slower streams."""
+    """Rows that wait for slower streams."""
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[int, int], list] = {}  # by stream and event class
 
-    def add(self, lane: tuple[int, int], table) -> None:
-        if len(table):
-            self._waiting.setdefault(lane, []).append(table.take())
+    def add(self, stream: int, tables) -> None:
+        """Take the rows out of the tables of a stream."""
+        for index, table in enumerate(tables):
+            if len(table):
+                self._waiting.setdefault((stream, index), []).append(table.take())
 
     def before(self, time: int):
         """Take out the rows earlier than `time`, merged; None if there are none."""

@@ -47,6 +47,7 @@ PACKET_MAGIC = 0xC1FC1FC1
 _METADATA_MAGIC = 0x75D11D57
 #: Deeper than any tracer nests; keeps every recursion over types bounded.
 _MAX_DEPTH = 100
+_HEXADECIMAL = ("16", "hexadecimal", "hex", "x", "X", "p")
 _MAX_ALIGN = 1 << 20
 
 
@@ -60,6 +61,7 @@ class Integer:
     `byte_order` is ``"le"``, ``"be"`` or None for the trace's own; `clock` is
     the name of the clock the value counts, if any; `encoding` is ``"utf8"`` or
     ``"ascii"`` for characters. `alias` is the type's name, where it has one.
+    `base` is 16 if the value is meant to be shown in hexadecimal digits, else 10.
     """
 
     size: int
@@ -69,6 +71,7 @@ class Integer:
     encoding: str | None = None
     clock: str | None = None
     alias: str | None = field(default=None, compare=False)
+    base: int = field(default=10, compare=False)
 
 
 @dataclass(frozen=True)
@@ -682,6 +685,7 @@ class _Parser:
             byte_order=self._byte_order(entries.get("byte_order"), line),
             encoding=encoding if encoding in ("utf8", "ascii") else None,
             clock=self._clock_of(entries.get("map"), line),
+            base=16 if str(entries.get("base", 10)) in _HEXADECIMAL else 10,
         )
 
     def _clock_of(self, path: int | str | None, line: int) -> str | None:

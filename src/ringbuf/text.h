@@ -1,0 +1,432 @@
+/*
+ * text.h - the values of CTF events as text, the way babeltrace2 prints them. Pure C, no Python.
+ *
+ * Follows a plan and a cursor as decode.h does, over packets that were walked
+ * once already. Functions return 0, or -1 with a reason in cursor->error.
+ */
+#ifndef RINGBUF_TEXT_H
+#define RINGBUF_TEXT_H
+
+#include "decode.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Text that grows at its end; `is_short` of memory is remembered, and nothing is added then. */
+struct ctf_text {
+	char *data;
+	size_t used, room;
+	int is_short;
+};
+
+struct ctf_label {
+	uint64_t low, high; /* in the enumeration's signedness */
+	const char *text;   /* escaped, in quotes */
+};
+
+/* What the nodes of a plan are called. */
+struct ctf_names {
+	const char *const *members;      /* "NAME = ", as plan->members; NULL: not shown */
+	const uint8_t *is_text;          /* node: its elements are characters */
+	const uint8_t *is_hex;           /* node */
+	const uint32_t *first_label;     /* enumeration: its labels; the next node's entry is their end */
+	const struct ctf_label *labels;
+	const uint8_t *is_enum;          /* node */
+};
+
+/* Room for `size` more bytes, or NULL. */
+static inline char *
+ctf_text_room(struct ctf_text *t, size_t size)
+{
+	if (CTF_UNLIKELY(size > t->room - t->used)) {
+		size_t room = 2 * t->room > t->used + size ? 2 * t->room : t->used + size + 4096;
+		char *data = t->is_short ? NULL : (char *)realloc(t->data, room);
+
+		if (!data) {
+			t->is_short = 1;
+			return NULL;
+		}
+		t->data = data;
+		t->room = room;
+	}
+	return t->data + t->used;
+}
+
+static inline void
+ctf_put(struct ctf_text *t, const char *text, size_t size)
+{
+	char *to = ctf_text_room(t, size);
+
+	if (to) {
+		memcpy(to, text, size);
+		t->used += size;
+	}
+}
+
+#define CTF_PUT(t, literal) ctf_put(t, literal, sizeof(literal) - 1)
+
+/* A number with at least `digits` digits. */
+static inline void
+ctf_put_decimal(struct ctf_text *t, uint64_t value, int digits)
+{
+	char buffer[20], *at = buffer + sizeof(buffer);
+
+	do {
+		*--at = (char)('0' + value % 10);
+		value /= 10;
+		digits--;
+	} while (value || digits > 0);
+	ctf_put(t, at, (size_t)(buffer + sizeof(buffer) - at));
+}
+
+static inline void
+ctf_put_hex(struct ctf_text *t, uint64_t value, uint32_t size)
+{
+	char buffer[16], *at = buffer + sizeof(buffer);
+
+	if (size < 64)
+		value &= (UINT64_C(1) << ((size + 3) & ~3u)) - 1; /* of a negative one, the digits that its size has */
+	do {
+		*--at = "0123456789ABCDEF"[value & 15];
+		value >>= 4;
+	} while (value);
+	CTF_PUT(t, "0x");
+	ctf_put(t, at, (size_t)(buffer + sizeof(buffer) - at));
+}
+
+static void
+ctf_put_escaped_char(struct ctf_text *t, char c)
+{
+	static const char from[] = "\\'\"?\a\b\033\f\n\r\t\v", to[] = "\\'\"?abefnrtv";
+	const char *found = strchr(from, c);
+
+	CTF_PUT(t, "\\");
+	if (found) {
+		ctf_put(t, &to[found - from], 1);
+	} else {
+		char digits[2] = {"0123456789abcdef"[(c >> 4) & 15], "0123456789abcdef"[c & 15]};
+
+		CTF_PUT(t, "x");
+		ctf_put(t, digits, 2);
+	}
+}
+
+static inline int
+ctf_is_plain_char(char c)
+{
+	return (unsigned char)c >= 32 && c != 127 && c != '\\' && c != '\'' && c != '"' && c != '?';
+}
+
+/* In quotes, up to the first NUL. */
+static void
+ctf_put_quoted(struct ctf_text *t, const char *text, size_t size)
+{
+	CTF_PUT(t, "\"");
+	while (size && *text) {
+		size_t plain = 0;
+
+		while (plain < size && ctf_is_plain_char(text[plain]))
+			plain++;
+		ctf_put(t, text, plain);
+		text += plain;
+		size -= plain;
+		if (size && *text) {
+			ctf_put_escaped_char(t, *text++);
+			size--;
+		}
+	}
+	CTF_PUT(t, "\"");
+}
+
+/* ---- values ---- */
+
+static int ctf_put_value(const struct ctf_plan *p, const struct ctf_names *names, int32_t index, struct ctf_cursor *c,
+			 struct ctf_text *t);
+
+static void
+ctf_put_float(struct ctf_text *t, uint64_t bits, uint32_t size)
+{
+	char *to = ctf_text_room(t, 40);
+	uint32_t low = (uint32_t)bits;
+	double wide;
+	float narrow;
+
+	memcpy(&wide, &bits, 8);
+	memcpy(&narrow, &low, 4);
+	if (to)
+		t->used += (size_t)snprintf(to, 40, "%g", size == 32 ? (double)narrow : wide);
+}
+
+static void
+ctf_put_integer(const struct ctf_names *names, int32_t index, const struct ctf_node *n, uint64_t value,
+		struct ctf_text *t)
+{
+	if (names->is_hex[index]) {
+		ctf_put_hex(t, value, n->size);
+	} else if (n->is_signed && (int64_t)value < 0) {
+		CTF_PUT(t, "-");
+		ctf_put_decimal(t, 0 - value, 1);
+	} else {
+		ctf_put_decimal(t, value, 1);
+	}
+}
+
+static void
+ctf_put_labels(const struct ctf_names *names, int32_t index, const struct ctf_node *n, uint64_t value,
+	       struct ctf_text *t)
+{
+	const char *between = "";
+
+	for (uint32_t i = names->first_label[index]; i < names->first_label[index + 1]; i++) {
+		const struct ctf_label *l = &names->labels[i];
+
+		if (n->is_signed ? (int64_t)l->low <= (int64_t)value && (int64_t)value <= (int64_t)l->high
+				 : l->low <= value && value <= l->high) {
+			ctf_put(t, between, strlen(between));
+			ctf_put(t, l->text, strlen(l->text));
+			between = ", ";
+		}
+	}
+	if (!*between)
+		CTF_PUT(t, "<unknown>");
+}
+
+static int
+ctf_put_number(const struct ctf_names *names, int32_t index, const struct ctf_node *n, struct ctf_cursor *c,
+	       struct ctf_text *t)
+{
+	uint64_t value;
+
+	if (ctf_number(c, n, &value))
+		return -1;
+	if (n->slot >= 0)
+		c->slots[n->slot] = value;
+	if (n->kind == CTF_FLOAT) {
+		ctf_put_float(t, value, n->size);
+	} else if (names->is_enum[index]) {
+		CTF_PUT(t, "( ");
+		ctf_put_labels(names, index, n, value, t);
+		CTF_PUT(t, " : container = ");
+		ctf_put_integer(names, index, n, value, t);
+		CTF_PUT(t, " )");
+	} else {
+		ctf_put_integer(names, index, n, value, t);
+	}
+	return 0;
+}
+
+static int
+ctf_put_string(struct ctf_cursor *c, struct ctf_text *t)
+{
+	int64_t length = ctf_string_length(c);
+
+	if (length < 0)
+		return ctf_fail(c, "a string has no end");
+	ctf_put_quoted(t, (const char *)ctf_at(c, c->pos), (size_t)length);
+	c->pos += 8 * ((uint64_t)length + 1);
+	return 0;
+}
+
+static int
+ctf_put_struct(const struct ctf_plan *p, const struct ctf_names *names, const struct ctf_node *n,
+	       struct ctf_cursor *c, struct ctf_text *t)
+{
+	const char *between = "{ ";
+
+	for (uint32_t i = 0; i < n->count; i++) {
+		int32_t member = p->members[n->first + i];
+		const char *name = names->members[n->first + i];
+
+		if (!name) {
+			if (ctf_walk(p, member, c))
+				return -1;
+			continue;
+		}
+		ctf_put(t, between, 2);
+		ctf_put(t, name, strlen(name));
+		if (ctf_put_value(p, names, member, c, t))
+			return -1;
+		between = ", ";
+	}
+	if (*between == '{')
+		CTF_PUT(t, "{");
+	CTF_PUT(t, " }");
+	return 0;
+}
+
+static int
+ctf_put_elements(const struct ctf_plan *p, const struct ctf_names *names, int32_t index, const struct ctf_node *n,
+		 struct ctf_cursor *c, struct ctf_text *t)
+{
+	uint64_t length;
+
+	if (ctf_length(p, n, c, &length))
+		return -1;
+	if (names->is_text[index]) {
+		ctf_put_quoted(t, (const char *)ctf_at(c, c->pos), length);
+		return ctf_skip(c, 8 * length);
+	}
+	CTF_PUT(t, "[");
+	for (uint64_t i = 0; i < length; i++) {
+		ctf_put(t, ", [" + !i, (size_t)(3 - !i));
+		ctf_put_decimal(t, i, 1);
+		CTF_PUT(t, "] = ");
+		if (ctf_put_value(p, names, (int32_t)n->first, c, t))
+			return -1;
+	}
+	CTF_PUT(t, " ]");
+	return 0;
+}
+
+static int
+ctf_put_option(const struct ctf_plan *p, const struct ctf_names *names, const struct ctf_node *n,
+	       struct ctf_cursor *c, struct ctf_text *t)
+{
+	int32_t option = ctf_option(p, n, c);
+
+	CTF_PUT(t, "{ ");
+	if (option < 0 || ctf_put_value(p, names, option, c, t))
+		return -1;
+	CTF_PUT(t, " }");
+	return 0;
+}
+
+/* The value at the cursor, which moves over it. */
+static int
+ctf_put_value(const struct ctf_plan *p, const struct ctf_names *names, int32_t index, struct ctf_cursor *c,
+	      struct ctf_text *t)
+{
+	const struct ctf_node *n = &p->nodes[index];
+
+	if (ctf_align(c, n->align))
+		return -1;
+	switch (n->kind) {
+	case CTF_INTEGER:
+	case CTF_FLOAT:
+		return ctf_put_number(names, index, n, c, t);
+	case CTF_STRING:
+		return ctf_put_string(c, t);
+	case CTF_STRUCT:
+		return ctf_put_struct(p, names, n, c, t);
+	case CTF_VARIANT:
+		return ctf_put_option(p, names, n, c, t);
+	default:
+		return ctf_put_elements(p, names, index, n, c, t);
+	}
+}
+
+/* ---- lines ---- */
+
+/* A line of a lane's text, which follows the one before. Begins as a row does: see ctf_merge_rows. */
+struct ctf_line {
+	int64_t time;
+	uint32_t lane, size;
+};
+
+static int
+ctf_put_scope(const struct ctf_plan *p, const struct ctf_names *names, int32_t index, struct ctf_cursor *c,
+	      const char *between, struct ctf_text *t)
+{
+	if (index < 0)
+		return 0;
+	ctf_put(t, between, strlen(between));
+	return ctf_put_value(p, names, index, c, t);
+}
+
+/* Name, contexts and fields of an event. `packet` is what its packet's context has to say, or empty. */
+static int
+ctf_put_event(const struct ctf_plan *p, const struct ctf_stream *s, const struct ctf_names *names,
+	      const struct ctf_record *r, struct ctf_cursor c, const char *prefix, const char *packet,
+	      struct ctf_text *t)
+{
+	const char *between = *packet ? ", " : "";
+	const int32_t scopes[] = {s->event_context, r->event->context, r->event->fields};
+
+	c.pos = r->begin;
+	ctf_put(t, prefix, strlen(prefix));
+	ctf_put(t, packet, strlen(packet));
+	for (int i = 0; i < 3; i++) {
+		if (ctf_put_scope(p, names, scopes[i], &c, between, t))
+			return -1;
+		if (scopes[i] >= 0)
+			between = ", ";
+	}
+	CTF_PUT(t, "\n");
+	return 0;
+}
+
+/* Walk to the end: a line for every event. `lines` has struct ctf_line. */
+static int
+ctf_put_packet(const struct ctf_plan *p, const struct ctf_stream *s, const struct ctf_names *names,
+	       struct ctf_cursor *c, uint32_t lane, const char *const *prefixes, const char *packet,
+	       struct ctf_text *t, struct ctf_text *lines)
+{
+	struct ctf_record r;
+
+	while (c->pos < c->end) {
+		struct ctf_line line = {.lane = lane};
+		size_t before = t->used;
+
+		if (ctf_next_event(p, s, c, &r))
+			return -1;
+		if (ctf_put_event(p, s, names, &r, *c, prefixes[r.event->index], packet, t))
+			return ctf_fail(c, "the packet changed while it was read");
+		line.time = ctf_time_ns(&s->clock, r.ticks);
+		line.size = (uint32_t)(t->used - before);
+		ctf_put(lines, (const char *)&line, sizeof(line));
+	}
+	return 0;
+}
+
+/* What the last line said, and the second that `date` is of. */
+struct ctf_clock_face {
+	int64_t last, second;
+	int has_last;
+	char date[24];
+};
+
+static inline void
+ctf_put_time(struct ctf_clock_face *face, int64_t time, struct ctf_text *t)
+{
+	int64_t nanos = time % 1000000000, delta = time - face->last;
+	time_t second;
+
+	nanos += nanos < 0 ? 1000000000 : 0;
+	second = (time_t)((time - nanos) / 1000000000);
+	if (!face->date[0] || face->second != second) {
+		struct tm parts;
+
+		localtime_r(&second, &parts);
+		strftime(face->date, sizeof(face->date), "%Y-%m-%d %H:%M:%S", &parts);
+		face->second = second;
+	}
+	CTF_PUT(t, "[");
+	ctf_put(t, face->date, strlen(face->date));
+	CTF_PUT(t, ".");
+	ctf_put_decimal(t, (uint64_t)nanos, 9);
+	if (face->has_last) {
+		CTF_PUT(t, "] (+");
+		ctf_put_decimal(t, (uint64_t)delta / 1000000000, 1);
+		CTF_PUT(t, ".");
+		ctf_put_decimal(t, (uint64_t)delta % 1000000000, 9);
+		CTF_PUT(t, ") ");
+	} else {
+		CTF_PUT(t, "] (+?.?\?\?\?\?\?\?\?\?) ");
+	}
+	face->last = time;
+	face->has_last = 1;
+}
+
+/* Lines of several lanes in the order of `lines`; at[lane] moves on in that lane's text. */
+static void
+ctf_put_lines(const struct ctf_line *lines, size_t n, const char **at, struct ctf_clock_face *face,
+	      struct ctf_text *t)
+{
+	for (size_t i = 0; i < n; i++) {
+		ctf_put_time(face, lines[i].time, t);
+		ctf_put(t, at[lines[i].lane], lines[i].size);
+		at[lines[i].lane] += lines[i].size;
+	}
+}
+
+#endif /* RINGBUF_TEXT_H */
