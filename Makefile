@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-c model mutants tsan asan aarch64 kill soak bench lint clean distclean help
+.PHONY: build demo test test-c model mutants tsan asan aarch64 kill soak bench bench-report lint clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -60,8 +60,14 @@ TIME ?= 60
 soak: $(VENV)/.built $(VENV)/.test  ## everything at the same time, TIME= seconds long (60); SEED= repeats its choices
 	$(PY) tests/stress/soak.py --seconds $(TIME)
 
-bench: $(VENV)/.built $(VENV)/.test  ## all benchmarks
-	$(PY) -m pytest bench --benchmark-only
+BENCH := $(PY) -m pytest bench --benchmark-only
+bench: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, beside what else there is; SCALE=0.1 for a quick look
+	$(BENCH) --bench-scale $(or $(SCALE),1)
+
+bench-report: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, and docs/performance.md from them
+	@mkdir -p build/bench
+	$(BENCH) --bench-scale $(or $(SCALE),1) --benchmark-json build/bench/report.json
+	$(PY) bench/report.py build/bench/report.json docs/performance.md
 
 lint: $(VENV)/bin/ruff  ## check the Python code with ruff
 	$(VENV)/bin/ruff check
@@ -95,6 +101,10 @@ $(VENV)/.pytest: pyproject.toml | $(VENV)/.python
 # After .built but not because of it: an edited header does not change what the tests need installed.
 $(VENV)/.test: pyproject.toml | $(VENV)/.built
 	$(PY) -m pip install -q --no-build-isolation -e '.[test]'
+	@touch $@
+
+$(VENV)/.peers: pyproject.toml tools/bench-peers.sh | $(VENV)/.test
+	tools/bench-peers.sh $(PY)
 	@touch $@
 
 $(VENV)/bin/ruff: | $(VENV)/.python

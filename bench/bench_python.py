@@ -204,7 +204,7 @@ def bench_faster_fifo_many(benchmark, consumer, scaled):
         batch.clear()
         wait()
 
-    beside_clock_until_taken(benchmark, "faster-fifo, 100 at a time", put, end, scaled, version=version)
+    beside_clock_until_taken(benchmark, f"faster-fifo {version}, 100 at a time", put, end, scaled)
 
 
 def take_many(made, done):

@@ -41,7 +41,7 @@ def beside_babeltrace(benchmark, what, run, count, other, other_count, rounds, t
         ours.append(count / cpu_seconds(run) / 1e6)
 
     benchmark.pedantic(round_, rounds=rounds, warmup_rounds=1)
-    pairs = list(zip(ours, theirs))[-rounds:]
+    pairs = list(zip(ours, theirs, strict=True))[-rounds:]
     note(
         benchmark,
         table,
@@ -132,7 +132,7 @@ def records(made):
     """A Python object for each event, its fields decoded."""
     with ringbuf.open_trace(made.directory) as trace:
         for record in trace:
-            record.fields
+            assert record.fields is not None
 
 
 def bench_columns(benchmark, one_cpu, scaled, integers):

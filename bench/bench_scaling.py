@@ -22,7 +22,7 @@ def throughput(times):
 
 
 def note_scaling(benchmark, what, ones, twos):
-    ratios = [throughput(two) / throughput(one) for one, two in zip(ones, twos)]
+    ratios = [throughput(two) / throughput(one) for one, two in zip(ones, twos, strict=True)]
     note(
         benchmark,
         "scaling",
@@ -132,7 +132,7 @@ def bench_record_under_remote_flush(benchmark, cases, attached, two_cpus, scaled
         "record, while another CPU flushes 10,000 times a second",
         quiet_ns=round(statistics.median(quiet), 2),
         record_ns=round(statistics.median(times), 2),
-        ratio=round(statistics.median(time / base for time, base in zip(times, quiet)), 3),
+        ratio=round(statistics.median(time / base for time, base in zip(times, quiet, strict=True)), 3),
     )
 
 

@@ -1,0 +1,224 @@
+"""Writes what a run of the benchmarks has found into docs/performance.md: tables between markers, and plots.
+
+    report.py RUN.json DOCUMENT
+
+A marker is a line ``<!-- table: NAME -->``; what follows it up to ``<!-- end -->`` is replaced. Prose is left alone.
+"""
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Benchmarks without a table of their own in extra_info.
+TABLE_OF_FILE = {"bench_record": "record", "bench_event": "event"}
+OURS = "ringbuf"
+
+
+@dataclass
+class Table:
+    """Columns as (heading, key in extra_info, format); rows by `order`, smallest first, or as they were run."""
+
+    columns: list
+    order: str = ""
+
+
+FLOOR = [("record", "what", ""), ("ns", "ns", ".1f"), ("times the floor", "ratio", ".2f")]
+CLOCK = [("", "what", ""), ("ns", "ns", ",.1f"), ("times perf_counter_ns", "ratio", ",.2f")]
+TABLES = {
+    "record": Table(FLOOR),
+    "c": Table(FLOOR, "ratio"),
+    "event": Table(CLOCK),
+    "python": Table(CLOCK, "ratio"),
+    "messages": Table(CLOCK, "ratio"),
+    "get": Table(
+        [("", "what", ""), ("ns", "ns", ".1f"), ("the kernel's: ns", "base_ns", ".1f"), ("ratio", "ratio", ".3f")]
+    ),
+    "scaling": Table(
+        [("producers", "what", ""), ("one: ns", "one_ns", ".1f")]
+        + [("two: ns each", "two_ns", ".1f"), ("two, times one", "ratio", ".2f")]
+    ),
+    "flush": Table(
+        [("", "what", ""), ("undisturbed: ns", "quiet_ns", ".1f")]
+        + [("ns", "record_ns", ".1f"), ("ratio", "ratio", ".2f")]
+    ),
+    "payload": Table(
+        [("payload", "what", ""), ("ns", "ns", ",.1f"), ("memcpy: ns", "base_ns", ",.1f"), ("ratio", "ratio", ".2f")]
+    ),
+    "latency": Table(
+        [("records, in ns", "what", "")]
+        + [(f"p{p}", f"p{p.replace('.', '')}_ns", ",.0f") for p in ("50", "99", "99.9", "99.99")]
+        + [("max", "max_ns", ",.0f"), ("samples", "samples", ",")]
+    ),
+    "overload": Table(
+        [("wanted", "what", ""), ("reached a second", "reached", ","), ("attempts", "attempts", ",")]
+        + [("lost", "lost", ","), ("%", "lost_percent", ".1f")]
+    ),
+    "size": Table(
+        [("who", "what", ""), ("fields", "fields", ""), ("bytes for each event", "bytes_each", ".1f")], "bytes_each"
+    ),
+    "drain": Table([("", "what", ""), ("GB for each CPU second", "cpu_gb_s", ".2f"), ("GB/s", "wall_gb_s", ".2f")]),
+    "share": Table([("", "what", ""), ("events a second", "pace", ","), ("% of a CPU", "share_percent", ".2f")]),
+    "memory": Table([("", "what", ""), ("trace, MiB", "trace_mib", ".0f"), ("memory taken, MiB", "peak_mib", ".1f")]),
+}
+READING = Table(
+    [("reading", "what", ""), ("M events/s", "m_events_s", ".2f"), ("babeltrace2", "babeltrace2_m_events_s", ".3f")]
+    + [("ratio", "ratio", ".1f")]
+)
+TABLES |= {"reading": READING, "text": READING, "objects": READING}
+
+
+# ---- what was measured ----
+
+
+def load(path):
+    """The run, and its rows by table."""
+    run = json.loads(Path(path).read_text())
+    tables = {}
+    for benchmark in run["benchmarks"]:
+        row = row_of(benchmark)
+        tables.setdefault(row["table"], []).append(row)
+    for name, rows in tables.items():
+        order = TABLES[name].order if name in TABLES else ""
+        if order:
+            rows.sort(key=lambda row: row[order])
+    return run, tables
+
+
+def row_of(benchmark):
+    info, file = dict(benchmark["extra_info"]), Path(benchmark["fullname"].split("::")[0]).stem
+    info.setdefault("table", TABLE_OF_FILE.get(file, file))
+    info.setdefault("what", readable(benchmark["name"]))
+    info["file"] = file
+    # A value beside another: {NAME_ns, BASE_ns, ratio_to_BASE}.
+    base = next((key.removeprefix("ratio_to_") for key in info if key.startswith("ratio_to_")), None)
+    if base is not None:
+        info["ratio"], info["base_ns"] = info[f"ratio_to_{base}"], info[f"{base}_ns"]
+        info["ns"] = next(info[key] for key in info if key.endswith("_ns") and key not in (f"{base}_ns", "base_ns"))
+    return info
+
+
+def readable(name):
+    """bench_c_record[discard-per-cpu-large] as "c record: discard, per-cpu, large"."""
+    name, _, parameters = name.removeprefix("bench_").partition("[")
+    words = parameters.rstrip("]").replace("per-cpu", "per_cpu").split("-")
+    return name.replace("_", " ") + (": " + ", ".join(words).replace("_", "-") if parameters else "")
+
+
+# ---- tables ----
+
+
+def markdown(headings, rows):
+    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def table_text(name, rows):
+    table = TABLES[name]
+    cells = [[format(row[key], form) for _, key, form in table.columns] for row in rows]
+    files = sorted({row["file"] for row in rows})
+    command = ".venv/bin/python -m pytest " + " ".join(f"bench/{file}.py" for file in files) + " --benchmark-only"
+    return markdown([heading for heading, _, _ in table.columns], cells) + f"\n\n    {command}"
+
+
+def machine_text(run):
+    info = run["machine_info"]
+    cpu = info.get("cpu", {})
+    rows = [
+        ("processor", f"{cpu.get('brand_raw', info.get('processor', ''))}, {info['cpus']} CPUs"),
+        ("kernel", info["kernel"]),
+        ("compiler", info["compiler"]),
+        ("interpreter", f"{info['python_implementation']} {info['python']}"),
+        ("date", run["datetime"][:10]),
+        ("commit", run["commit_info"].get("id", "")[:12]),
+    ]
+    if info["scale"] != 1:
+        rows.append(("scale", f"{info['scale']}: a look, no figures"))
+    return markdown(["", ""], [list(map(str, row)) for row in rows])
+
+
+# ---- targets ----
+
+
+def value(tables, table, key, *words, pick=max):
+    """The worst of the rows whose text has all the words; None if there is none."""
+    found = [row[key] for row in tables.get(table, []) if all(word in row["what"] for word in words)]
+    return pick(found) if found else None
+
+
+def quotient(above, below):
+    return None if above is None or below is None else above / below
+
+
+def targets(tables):
+    """(what, measured, "<=" or ">=", target, format)."""
+    record = value(tables, "record", "ratio", "record")
+    lttng, ours = value(tables, "c", "ratio", "LTTng", pick=min), value(tables, "c", "ratio", OURS)
+    one = value(tables, "event", "ratio", "one integer")
+    three = value(tables, "event", "ratio", "integer text and float")
+    rows = [
+        ("C record, times the floor: the worst of all kinds", record, "<=", 1.3, ".2f"),
+        ("LTTng-UST's record, times ours", quotient(lttng, ours), ">=", 4.5, ".1f"),
+        ("Python event of one integer, times perf_counter_ns", one, "<=", 0.75, ".2f"),
+        ("Python event of u64, str, f64, times perf_counter_ns", three, "<=", 0.95, ".2f"),
+    ]
+    for kind in ("threads, C", "processes, C", "processes, Python"):
+        ratio = value(tables, "scaling", "ratio", kind, "a stream for each CPU", pick=min)
+        rows.append((f"two producers, times one: {kind}", ratio, ">=", 1.9, ".2f"))
+    columns = [value(tables, "reading", key, "iter_numpy", "one stream") for key in ("m_events_s", "ratio")]
+    return rows + [
+        ("taking a packet, times the kernel's ioctl", value(tables, "get", "ratio"), "<=", 0.25, ".3f"),
+        ("consumer to memory, GB for each CPU second", value(tables, "drain", "cpu_gb_s"), ">=", 1, ".2f"),
+        ("consumer at 1 M events/s, % of a CPU", value(tables, "share", "share_percent"), "<=", 5, ".2f"),
+        ("columns, M events/s", columns[0], ">=", 50, ".1f"),
+        ("columns, times babeltrace2", columns[1], ">=", 10, ".1f"),
+        ("text, times babeltrace2", value(tables, "text", "ratio", pick=min), ">=", 3, ".1f"),
+    ]
+
+
+def targets_text(tables):
+    cells = []
+    for what, measured, relation, target, form in targets(tables):
+        if measured is None:
+            cells.append([what, f"{relation} {target}", "not measured", ""])
+        else:
+            met = measured <= target if relation == "<=" else measured >= target
+            cells.append([what, f"{relation} {target}", format(measured, form), "yes" if met else "no"])
+    return markdown(["what", "target", "measured", "met"], cells)
+
+
+# ---- the document ----
+
+
+def fill(document, run, tables):
+    """The document with every marked part written anew."""
+
+    def part(match):
+        name = match[1]
+        if name == "machine":
+            text = machine_text(run)
+        elif name == "targets":
+            text = targets_text(tables)
+        elif name in tables:
+            text = table_text(name, tables[name])
+        else:
+            text = "Not measured in this run."
+        return f"<!-- table: {name} -->\n{text}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", part, document, flags=re.S)
+
+
+def main(run_path, document_path):
+    run, tables = load(run_path)
+    document = Path(document_path)
+    document.write_text(fill(document.read_text(), run, tables))
+    try:
+        import plots
+    except ImportError as error:
+        sys.exit(f"no plots: {error}; pip install matplotlib")
+    plots.write(tables, document.parent / document.stem)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
