@@ -15,7 +15,7 @@ from test_schema import fields as any_field
 from test_schema import limits
 
 from ringbuf import schema, tsdl
-from ringbuf._decode import Decoder, merged_rows
+from ringbuf._decode import Decoder, Printer, merged_rows
 from ringbuf.ctf import ChannelLayout, ClockInfo
 from ringbuf.errors import TraceError
 from ringbuf.schema import EventSchema
@@ -568,6 +568,10 @@ def read_everything(decoder, data):
     for record in decoder.records(data):
         repr(record), record.payload
     decoder.to_numpy(data)
+    printer = Printer(decoder, "", 1)
+    for packet in decoder.packets(data):
+        printer.fill(data, packet, printer.lanes[0])
+    printer.lines(printer.lanes[0].take())
 
 
 def test_no_damage_does_more_than_raise_a_trace_error(seed):

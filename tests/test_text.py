@@ -61,6 +61,7 @@ def written(tmp_path, channel, *packets):
         ("f32[2]", [[1.5, -2.5]]),
         ("u8{ONE=1,TWO=2}", [1, 2, 3]),
         ("i16{LOW=-5,HIGH=300}", [-5, 300, 0]),
+        ("u8{ONE=1,ALSO=1}", [1]),
     ],
 )
 def test_every_kind_of_value(tmp_path, babeltrace2, field, values):
@@ -78,9 +79,9 @@ def test_babeltrace2_prints_the_same_of_whatever_was_written(tmp_path_factory, b
     channel, packets, events = case
     directory = tmp_path_factory.mktemp("trace")
     ctf_writer.write(directory, channel, stream=[one.bytes() for one in packets])
-    lines = text_of(directory).splitlines()
-    expected = judged(babeltrace2, directory).splitlines()
-    assert len(lines) == len(expected) == len(events)
+    lines = text_of(directory).split("\n")
+    expected = judged(babeltrace2, directory).split("\n")
+    assert len(lines) == len(expected) == len(events) + 1
     # babeltrace2 before 2.0.5 gives an empty string the value of the string before it.
     assert [line for line in lines if '""' not in line] == [
         there for line, there in zip(lines, expected, strict=True) if '""' not in line

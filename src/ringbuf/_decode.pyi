@@ -7,7 +7,18 @@ from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
 from . import ctf, tsdl
 
-__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Printer", "Record", "Table", "merged", "merged_rows"]
+__all__ = [
+    "Decoder",
+    "FileMap",
+    "KernelPackets",
+    "Packet",
+    "Printer",
+    "Record",
+    "Table",
+    "empty_rows",
+    "merged",
+    "merged_rows",
+]
 
 @final
 class Packet:
@@ -79,6 +90,7 @@ class Decoder:
     def to_numpy(
         self, buffer: Buffer, name: str | None = None, cpu: int | None = None
     ) -> numpy.ndarray[Any, Any] | dict[str, numpy.ndarray[Any, Any]]: ...
+    def members_of(self, node: int) -> list[int]: ...
     def table(self, index: int) -> Table: ...
     def fill(
         self,
@@ -129,5 +141,6 @@ class Printer:
     def fill(self, buffer: Buffer, packet: Packet, lane: _Lane, *, offset: int | None = None) -> int: ...
     def lines(self, rows: numpy.ndarray[Any, Any]) -> str: ...
 
+def empty_rows(count: int, dtype: numpy.dtype[Any]) -> numpy.ndarray[Any, Any]: ...
 def merged(iterators: Iterable[Iterator[Record]]) -> Iterator[Record]: ...
 def merged_rows(lanes: Sequence[Sequence[numpy.ndarray[Any, Any]]]) -> numpy.ndarray[Any, Any]: ...

@@ -24,7 +24,18 @@ import sys
 from . import ctf, tsdl
 from .errors import TraceError
 
-__all__ = ["Decoder", "FileMap", "KernelPackets", "Packet", "Printer", "Record", "Table", "merged", "merged_rows"]
+__all__ = [
+    "Decoder",
+    "FileMap",
+    "KernelPackets",
+    "Packet",
+    "Printer",
+    "Record",
+    "Table",
+    "empty_rows",
+    "merged",
+    "merged_rows",
+]
 
 
 cdef extern from "decode.h" nogil:
@@ -122,6 +133,14 @@ cdef extern from "decode.h" nogil:
     const uint8_t *ctf_at(const ctf_cursor *c, uint64_t pos)
     void ctf_merge_rows(ctf_lane **heap, uint32_t n, uint32_t row_size, uint8_t *to)
 
+
+# What a Table does with a node.
+cdef enum:
+    CELL_ALIGN, CELL_SKIP, CELL_STORE, CELL_OBJECT
+
+cdef struct _Cell:
+    int32_t node
+    uint8_t what
 
 # What a node becomes in Python.
 cdef enum:
@@ -437,6 +456,16 @@ class _Columns:
                 self.parts.append([self._column(scope, name, member, taken) for name, member in zip(node.names, node.members)])
         self.objects = [name for name, dtype in self._spec if dtype == "O"]
 
+    def cells(self, decoder, parts):
+        """(CELL_*, node, elements) for each step through a row, whose structures are the nodes `parts`."""
+        for part, columns in zip(parts, self.parts):
+            yield CELL_ALIGN, part, None
+            for column, member in zip(columns, decoder.members_of(part)):
+                if column is None:
+                    yield CELL_SKIP, member, None
+                else:
+                    yield CELL_OBJECT if column.dtype == "O" else CELL_STORE, member, column.elements
+
     def _column(self, scope, name, member, taken):
         if name is None:
             return None
@@ -538,6 +567,11 @@ def _joined(copies):
                 continue
         joined.append((start, to, size, is_bool))
     return joined
+
+
+def empty_rows(count, dtype):
+    """Rows to be filled. Where there are objects, numpy.empty() takes 40 times as long: it fills in None."""
+    return _numpy().zeros(count, dtype) if dtype.hasobject else _numpy().empty(count, dtype)
 
 
 def _numpy():
@@ -717,6 +751,7 @@ cdef class Decoder:
     cdef uint32_t _n_streams, _n_events, _n_members
     cdef int32_t _packet_header
     cdef list _infos  # by node: names of a structure's members, labels of an enumeration
+    cdef dict _all_labels  # of enumerations by node, also those that others hide
     cdef list _events  # of _EventInfo, by index
     cdef dict _stream_indexes  # stream id -> index
 
@@ -770,6 +805,7 @@ cdef class Decoder:
         self._ranges = <ctf_range *>_calloc(n_ranges, sizeof(ctf_range))
         self._plan.nodes, self._plan.members, self._plan.ranges = self._nodes, self._members, self._ranges
         self._infos = []
+        self._all_labels = {node.index: node.labels for node in nodes if node.style == AS_ENUM}
         self._n_members = n_members
         n_members = n_ranges = 0
         for node in nodes:
@@ -1288,6 +1324,11 @@ cdef class Decoder:
         rows = {names[(<Table>table).index]: table.take() for table in tables}
         return rows if name is None else rows[name]
 
+    def members_of(self, int32_t node):
+        """The nodes of a structure's members."""
+        cdef const ctf_node *n = &self._nodes[node]
+        return [self._members[n.first + i] for i in range(n.count)]
+
     def table(self, index):
         """An empty `Table` for the events of one of `event_names`."""
         return Table.__new__(Table, self, index)
@@ -1342,6 +1383,7 @@ cdef class Decoder:
         return added
 
     cdef _fill(self, const ctf_stream *s, ctf_cursor *c, Packet packet, list by_index, ctf_rows *rows, int32_t cpu):
+        """Without the GIL, but for what becomes an object."""
         cdef ctf_record r
         cdef Table table
         cdef int result
@@ -1365,37 +1407,30 @@ cdef class Decoder:
 
     cdef _add_row(self, Table table, const ctf_cursor *after, const ctf_record *r, int64_t time_ns, int32_t cpu):
         """Of an event whose size varies, or whose values are not on bytes."""
-        cdef _EventInfo event = self._events[table.index]
         cdef ctf_cursor at = after[0]
         cdef ctf_cursor *c = &at
+        cdef const _Cell *cell
         cdef uint8_t *to = table.next_row()
-        cdef int32_t part
+        cdef Py_ssize_t i, objects = 0
+        cdef int failed
         c.pos = r.begin
         memcpy(to, &time_ns, 8)
         memcpy(to + 8, &cpu, 4)
         to += CTF_ROW_PREFIX
-        columns = iter(table.columns.parts)
-        for part in (event.stream_context, event.context, event.fields):
-            if part >= 0:
-                to = self._add_part(table, part, next(columns), c, to)
-
-    cdef uint8_t *_add_part(self, Table table, int32_t part, columns, ctf_cursor *c, uint8_t *to) except NULL:
-        cdef const ctf_node *n = &self._nodes[part]
-        cdef int32_t member
-        cdef uint32_t i
-        if ctf_align(c, n.align):
-            raise _Corrupt(c.error.decode())
-        for i in range(n.count):
-            column = columns[i]
-            member = self._members[n.first + i]
-            if column is None:
-                if ctf_walk(&self._plan, member, c):
-                    raise _Corrupt(c.error.decode())
-            elif column.dtype == "O":
-                table.objects[column.name].append(self._build_cell(member, column.elements, c))
+        for i in range(table.n_cells):
+            cell = &table.cells[i]
+            failed = 0
+            if cell.what == CELL_STORE:
+                to = self._store_cell(cell.node, c, to)
+            elif cell.what == CELL_OBJECT:
+                (<list>table.lists[objects]).append(self._build_cell(cell.node, table.elements[objects], c))
+                objects += 1
+            elif cell.what == CELL_SKIP:
+                failed = ctf_walk(&self._plan, cell.node, c)
             else:
-                to = self._store_cell(member, c, to)
-        return to
+                failed = ctf_align(c, self._nodes[cell.node].align)
+            if failed:
+                raise _Corrupt(c.error.decode())
 
     cdef uint8_t *_store_cell(self, int32_t member, ctf_cursor *c, uint8_t *to) except NULL:
         cdef const ctf_node *n = &self._nodes[member]
@@ -1554,8 +1589,11 @@ cdef class Table:
     """
 
     cdef readonly object index, columns
-    cdef dict objects
     cdef object copies
+    cdef list lists  # of the values of each column of objects
+    cdef list elements  # of each of them: dtype of a sequence's elements, or None
+    cdef _Cell *cells
+    cdef Py_ssize_t n_cells
     cdef object _rows
     cdef uint8_t[::1] _bytes
     cdef uint64_t _used, _size, _row_size
@@ -1570,16 +1608,27 @@ cdef class Table:
         cdef uint32_t i
         for i, (start, to, length, is_bool) in enumerate(self.copies or ()):
             self._copies[i] = ctf_copy(start, to, length, is_bool)
+        self._set_cells(decoder, decoder._events[index])
         self._begin()
+
+    cdef _set_cells(self, Decoder decoder, _EventInfo event):
+        parts = [part for part in (event.stream_context, event.context, event.fields) if part >= 0]
+        steps = list(self.columns.cells(decoder, parts))
+        self.elements = [elements for what, _, elements in steps if what == CELL_OBJECT]
+        self.n_cells = len(steps)
+        self.cells = <_Cell *>_calloc(len(steps), sizeof(_Cell))
+        for i, (what, node, _) in enumerate(steps):
+            self.cells[<Py_ssize_t>i] = _Cell(node, what)
 
     def __dealloc__(self):
         PyMem_Free(self._copies)
+        PyMem_Free(self.cells)
 
     def __len__(self):
         return self._used
 
     cdef _begin(self):
-        self.objects = {name: [] for name in self.columns.objects}
+        self.lists = [[] for _ in self.columns.objects]
         self._hint, self._used = self._used, 0
         self._resize(0)
 
@@ -1624,7 +1673,7 @@ cdef class Table:
     cdef revert(self):
         """Forget the packet."""
         self._used = self._mark
-        for values in self.objects.values():
+        for values in self.lists:
             del values[self._used:]
 
     cdef uint8_t *next_row(self) except NULL:
@@ -1641,19 +1690,26 @@ cdef class Table:
         numpy.ndarray
             See `Decoder.dtype`.
         """
-        rows, objects = self._rows[:self._used], self.objects
+        rows, lists = self._rows[:self._used], self.lists
         self._begin()
-        if not objects:
+        if not lists:
             return rows
-        table = _numpy().empty(len(rows), self.columns.dtype())
+        table = empty_rows(len(rows), self.columns.dtype())
         for name in rows.dtype.names:
             table[name] = rows[name]
-        for name, values in objects.items():
-            column = table[name]
-            # One by one: assigning a list of arrays would try to make a matrix of them.
-            for i, value in enumerate(values):
-                column[i] = value
+        for name, values in zip(self.columns.objects, lists):
+            table[name] = _objects(values)
         return table
+
+
+cdef _objects(list values):
+    """A NumPy array of them. Assigning a list of arrays would try to make a matrix of it."""
+    column = _numpy().empty(len(values), "O")
+    cdef object[::1] cells = column
+    cdef Py_ssize_t i
+    for i in range(len(values)):
+        cells[i] = values[i]
+    return column
 
 
 include "text.pxi"

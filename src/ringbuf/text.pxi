@@ -125,7 +125,7 @@ cdef class Printer:
             self._flags[2 * n + i] = decoder._styles[i] == AS_ENUM
             self._first_label[i] = len(labels)
             if decoder._styles[i] == AS_ENUM:
-                labels += [(label, value, value) for value, label in info.items()] if isinstance(info, dict) else info
+                labels += decoder._all_labels[i]
             elif node.kind == CTF_STRUCT:
                 for j, name in enumerate(info):
                     if name is not None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from . import tables, tsdl
-from ._decode import Decoder, Packet, Printer, Record, merged, merged_rows
+from ._decode import Decoder, Packet, Printer, Record, empty_rows, merged, merged_rows
 from .errors import TraceError
 
 __all__ = ["Event", "FieldInfo", "Lost", "Stream", "Trace", "open_trace"]
@@ -363,12 +363,10 @@ class Trace:
             A packet is damaged; or event classes of the same name differ in
             their columns.
         """
-        import numpy
-
         names = list(dict.fromkeys(self._decoder.event_names)) if name is None else [name]
         dtypes = {one: self._dtype(one) for one in names}
         # Counting first is cheaper than joining many parts, and takes half the memory.
-        whole = {one: numpy.empty(self._counts[one], dtypes[one]) for one in names}
+        whole = {one: empty_rows(self._counts[one], dtypes[one]) for one in names}
         filled = dict.fromkeys(names, 0)
         for one, rows in self._columns(names, _ROWS):
             _copy_rows(whole[one][filled[one] :], rows)
