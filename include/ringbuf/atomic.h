@@ -25,6 +25,12 @@
 #error "ringbuf needs GCC or Clang"
 #endif
 
+#if defined(__cplusplus)
+#define RINGBUF_THREAD_LOCAL thread_local
+#else
+#define RINGBUF_THREAD_LOCAL _Thread_local
+#endif
+
 #if defined(RINGBUF_ATOMIC_HEADER)
 #include RINGBUF_ATOMIC_HEADER
 #else

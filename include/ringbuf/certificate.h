@@ -1,13 +1,22 @@
 /*
  * ringbuf/certificate.h - locks that the kernel marks when their owner dies.
  *
- * A robust mutex in shared memory. Whatever killed the owner, or if it called
- * exec, in any PID namespace, the next to lock it gets it, and then sees all
- * that the dead one wrote. Not for signal handlers: the C library keeps a list
- * of the robust mutexes that a thread holds.
+ * A word in shared memory that has its owner's thread id, and a link. Each
+ * thread has a list of the locks that it holds, which the kernel walks when the
+ * thread dies or execs, whatever killed it, in any PID namespace: a word that
+ * still has the thread's id loses it. The next to lock it sees all that the dead
+ * one wrote.
  *
- * RINGBUF_CERTIFICATE_HEADER, if defined, names a header that supplies all of
- * it (the model checker's: its threads do not really die).
+ * The list is the C library's, for its own robust mutexes. Those will not do:
+ * they keep pointers in shared memory and follow them, so whoever writes there
+ * could make a thread that unlocks write anywhere. Here a thread knows from its
+ * own memory what it holds. Its locks stand in the list between two links that
+ * are its own, too, so that the library, when it changes the neighbours, sees
+ * those only. What is read of a lock is its word, and nothing follows from it
+ * but whether the lock is free.
+ *
+ * Not for signal handlers. RINGBUF_CERTIFICATE_HEADER, if defined, names a
+ * header that supplies all of it (a model checker's: its threads do not die).
  */
 #ifndef RINGBUF_CERTIFICATE_H
 #define RINGBUF_CERTIFICATE_H
@@ -17,40 +26,304 @@
 #else
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "atomic.h"
+
+#define RINGBUF_ROBUST_PAUSE_NS 100000 /* between tries for what is had for microseconds */
+#ifndef RINGBUF_ROBUST_TRIES
+#define RINGBUF_ROBUST_TRIES 100000u
+#endif
+
+/*
+ * The library decides how far the word is from the link; a link of its list has
+ * a link back just before it, which the kernel does not look at.
+ */
+struct ringbuf_robust {
+	uint32_t words[6];
+	struct robust_list *back;
+	struct robust_list link;
+};
+
+#if defined(__cplusplus)
+static_assert(sizeof(struct ringbuf_robust) <= sizeof(pthread_mutex_t), "it takes a mutex's place");
+#else
+_Static_assert(sizeof(struct ringbuf_robust) <= sizeof(pthread_mutex_t), "it takes a mutex's place");
+#endif
+
+#define RINGBUF_ROBUST_FEW 4 /* more take memory */
+
+/* What the calling thread holds. Private memory. */
+struct ringbuf_robust_self {
+	struct robust_list_head *list;     /* the kernel's, of this thread; NULL: not looked for yet */
+	uint32_t tid, n, room;
+	struct ringbuf_robust first, last; /* our links in it: the locks are between them */
+	struct ringbuf_robust **held;      /* in the order they were locked */
+	struct ringbuf_robust *few[RINGBUF_ROBUST_FEW];
+};
+
+/* Weak: one in an object, however many of its files include this. */
+__attribute__((weak, visibility("hidden"))) RINGBUF_THREAD_LOCAL struct ringbuf_robust_self ringbuf_robust_self;
+
+/* The word of a lock, by the library's distance. NULL: a library like no other. */
+RINGBUF_INLINE ringbuf_atomic_u32 *
+ringbuf_robust_word(struct ringbuf_robust *m, long futex_offset)
+{
+	if (futex_offset % 4 || futex_offset >= -(long)sizeof(m->back) ||
+	    futex_offset < -(long)offsetof(struct ringbuf_robust, link))
+		return NULL;
+	return (ringbuf_atomic_u32 *)(void *)((uint8_t *)&m->link + futex_offset);
+}
+
+RINGBUF_INLINE struct ringbuf_robust *
+ringbuf_robust_of(pthread_mutex_t *m)
+{
+	return (struct ringbuf_robust *)(void *)m;
+}
 
 RINGBUF_FUNC int
 ringbuf_robust_mutex_init(pthread_mutex_t *m)
 {
-	pthread_mutexattr_t attr;
-	int ret = pthread_mutexattr_init(&attr);
-
-	if (ret)
-		return -ret;
-	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-	ret = pthread_mutex_init(m, &attr);
-	pthread_mutexattr_destroy(&attr);
-	return -ret;
+	memset((void *)m, 0, sizeof(*m));
+	return 0;
 }
 
-/* Lock or try to lock; a dead owner's lock is simply had. Returns 0 or -errno. */
-RINGBUF_FUNC int
-ringbuf_robust_lock(pthread_mutex_t *m, int wait)
-{
-	int ret = wait ? pthread_mutex_lock(m) : pthread_mutex_trylock(m);
+/* ---- the list ---- */
 
-	if (ret == EOWNERDEAD)
-		ret = pthread_mutex_consistent(m);
-	return -ret;
+/* The link back of the neighbour behind us, if there is one. Its lowest bit says of what kind it is. */
+RINGBUF_FUNC void
+ringbuf_robust_set_back(const struct ringbuf_robust_self *self, struct robust_list *neighbour,
+			struct robust_list *back)
+{
+	neighbour = (struct robust_list *)((uintptr_t)neighbour & ~(uintptr_t)1);
+	if (neighbour != &self->list->list)
+		((struct robust_list **)(void *)neighbour)[-1] = back;
+}
+
+/* Our two links, at the head of the list. The fences: I may die at any instruction. */
+RINGBUF_FUNC void
+ringbuf_robust_join(struct ringbuf_robust_self *self)
+{
+	struct robust_list *head = &self->list->list;
+
+	self->first.back = head;
+	self->first.link.next = &self->last.link;
+	self->last.back = &self->first.link;
+	self->last.link.next = head->next;
+	ringbuf_robust_set_back(self, head->next, &self->last.link);
+	ringbuf_signal_fence();
+	head->next = &self->first.link;
 }
 
 RINGBUF_FUNC void
+ringbuf_robust_leave(struct ringbuf_robust_self *self)
+{
+	self->first.back->next = self->last.link.next;
+	ringbuf_signal_fence();
+	ringbuf_robust_set_back(self, self->last.link.next, self->first.back);
+}
+
+/* The newest is the first in the list. */
+RINGBUF_FUNC void
+ringbuf_robust_link(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
+{
+	m->link.next = self->first.link.next;
+	ringbuf_signal_fence();
+	self->first.link.next = &m->link;
+	self->held[self->n++] = m;
+}
+
+/* What comes after the i-th is what was locked before it. */
+RINGBUF_FUNC void
+ringbuf_robust_unlink(struct ringbuf_robust_self *self, uint32_t i)
+{
+	struct ringbuf_robust *newer = i + 1 < self->n ? self->held[i + 1] : &self->first;
+
+	newer->link.next = i ? &self->held[i - 1]->link : &self->last.link;
+	self->n--;
+	memmove((void *)(self->held + i), (void *)(self->held + i + 1), (self->n - i) * sizeof(*self->held));
+}
+
+/* ---- what the thread holds ---- */
+
+/* Nothing more is held. */
+RINGBUF_FUNC void
+ringbuf_robust_end(struct ringbuf_robust_self *self)
+{
+	ringbuf_robust_leave(self);
+	if (self->held != self->few)
+		free((void *)self->held);
+	self->held = self->few;
+	self->room = RINGBUF_ROBUST_FEW;
+}
+
+/* Some libraries make the list with their first robust mutex. */
+RINGBUF_FUNC void
+ringbuf_robust_make_list(void)
+{
+	pthread_mutexattr_t attr;
+	pthread_mutex_t m;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(&m, &attr);
+	pthread_mutex_lock(&m);
+	pthread_mutex_unlock(&m);
+	pthread_mutex_destroy(&m);
+	pthread_mutexattr_destroy(&attr);
+}
+
+/* Once in a thread. Returns 0 or -errno. */
+RINGBUF_SLOW int
+ringbuf_robust_find_list(struct ringbuf_robust_self *self)
+{
+	struct robust_list_head *list = NULL;
+	size_t size;
+
+	if (syscall(SYS_get_robust_list, 0, &list, &size))
+		return -errno;
+	if (!list) {
+		ringbuf_robust_make_list();
+		if (syscall(SYS_get_robust_list, 0, &list, &size))
+			return -errno;
+	}
+	if (!list || !ringbuf_robust_word(&self->first, list->futex_offset))
+		return -ENOTSUP;
+	self->list = list;
+	self->tid = (uint32_t)syscall(SYS_gettid);
+	self->held = self->few;
+	self->room = RINGBUF_ROBUST_FEW;
+	return 0;
+}
+
+/* Room for more. Returns 0 or -ENOMEM. */
+RINGBUF_SLOW int
+ringbuf_robust_grow(struct ringbuf_robust_self *self)
+{
+	struct ringbuf_robust **held =
+		(struct ringbuf_robust **)malloc(2 * self->room * sizeof(*self->held));
+
+	if (!held)
+		return -ENOMEM;
+	memcpy((void *)held, (void *)self->held, self->n * sizeof(*held));
+	if (self->held != self->few)
+		free((void *)self->held);
+	self->held = held;
+	self->room *= 2;
+	return 0;
+}
+
+/* Ready for one more lock. Returns 0 or -errno. */
+RINGBUF_FUNC int
+ringbuf_robust_begin(struct ringbuf_robust_self *self)
+{
+	int ret = self->list ? 0 : ringbuf_robust_find_list(self);
+
+	if (!ret && self->n == self->room)
+		ret = ringbuf_robust_grow(self);
+	if (!ret && !self->n)
+		ringbuf_robust_join(self);
+	return ret;
+}
+
+/* A forked child holds nothing: the C library has emptied its list. */
+RINGBUF_FUNC void
+ringbuf_robust_fork_child(void)
+{
+	if (ringbuf_robust_self.held != ringbuf_robust_self.few)
+		free((void *)ringbuf_robust_self.held);
+	memset(&ringbuf_robust_self, 0, sizeof(ringbuf_robust_self));
+}
+
+/* ---- locks ---- */
+
+/* Returns 0 or -EBUSY. Whatever the word says, nothing but that follows from it. */
+RINGBUF_FUNC int
+ringbuf_robust_try(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
+{
+	ringbuf_atomic_u32 *word = ringbuf_robust_word(m, self->list->futex_offset);
+	uint32_t was = ringbuf_load(word, RINGBUF_RELAXED); /* the swap checks it */
+	int ret = -EBUSY;
+
+	if (was & FUTEX_TID_MASK)
+		return ret;
+	self->list->list_op_pending = &m->link; /* should I die before it is linked */
+	ringbuf_signal_fence();
+	/* O15 acquire: what the owners before did, the dead ones too. Pairs with
+	 * ringbuf_robust_unlock, and with the kernel. */
+	if (ringbuf_cas(word, &was, self->tid, RINGBUF_ACQUIRE, RINGBUF_RELAXED)) {
+		RINGBUF_TESTPOINT(robust_taken);
+		ringbuf_robust_link(self, m);
+		ret = 0;
+	}
+	ringbuf_signal_fence();
+	self->list->list_op_pending = NULL;
+	return ret;
+}
+
+/*
+ * ringbuf_robust_lock - lock, or try to; a dead owner's lock is simply had.
+ * Returns: 0; -EBUSY somebody alive has it, and had it for ten seconds and more, if `wait` (or somebody
+ *          scribbled on it); -ENOMEM; -errno: the thread has no list.
+ */
+RINGBUF_FUNC int
+ringbuf_robust_lock(pthread_mutex_t *m, int wait)
+{
+	struct ringbuf_robust_self *self = &ringbuf_robust_self;
+	struct timespec pause = {0, RINGBUF_ROBUST_PAUSE_NS};
+	uint32_t tries = wait ? RINGBUF_ROBUST_TRIES : 1;
+	int ret = ringbuf_robust_begin(self);
+
+	if (ret)
+		return ret;
+	while ((ret = ringbuf_robust_try(self, ringbuf_robust_of(m))) && --tries)
+		nanosleep(&pause, NULL);
+	if (!self->n)
+		ringbuf_robust_end(self);
+	return ret;
+}
+
+/* Callers: the thread that has it; another's stays as it is. */
+RINGBUF_FUNC void
 ringbuf_robust_unlock(pthread_mutex_t *m)
 {
-	pthread_mutex_unlock(m);
+	struct ringbuf_robust_self *self = &ringbuf_robust_self;
+	struct ringbuf_robust *lock = ringbuf_robust_of(m);
+	uint32_t i = self->n;
+
+	do {
+		if (!i--)
+			return;
+	} while (self->held[i] != lock);
+	self->list->list_op_pending = &lock->link; /* should I die before it is free */
+	ringbuf_signal_fence();
+	ringbuf_robust_unlink(self, i);
+	ringbuf_signal_fence();
+	RINGBUF_TESTPOINT(robust_unlinked);
+	/* O15 release: what I did. Pairs with ringbuf_robust_try. */
+	ringbuf_store(ringbuf_robust_word(lock, self->list->futex_offset), 0, RINGBUF_RELEASE);
+	ringbuf_signal_fence();
+	self->list->list_op_pending = NULL;
+	if (!self->n)
+		ringbuf_robust_end(self);
+}
+
+/* Is it, or was it to the end, somebody's? Of a lock that nobody takes any more. */
+RINGBUF_FUNC int
+ringbuf_robust_was_held(const pthread_mutex_t *m)
+{
+	const struct ringbuf_robust *lock = (const struct ringbuf_robust *)(const void *)m;
+
+	/* of the words only one is ever written */
+	for (size_t i = 0; i < sizeof(lock->words) / sizeof(lock->words[0]); i++)
+		if (lock->words[i])
+			return 1;
+	return 0;
 }
 
 #endif /* RINGBUF_CERTIFICATE_HEADER */

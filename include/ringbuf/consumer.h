@@ -112,10 +112,8 @@ ringbuf_consumer_is_drained(const struct ringbuf_consumer *c)
 
 	for (uint32_t i = 0; c->closed && i < t->ch->n_streams; i++) {
 		const struct ringbuf_stream_file *f = &t->files[i];
-		uint64_t produced = ringbuf_load(&f->reader.s->produced, RINGBUF_ACQUIRE); /* O1 */
 
-		if (!f->gone && (f->error || f->reader.holding ||
-				 ringbuf_next_pos(&f->reader) != ringbuf_pos(produced)))
+		if (!f->gone && (f->error || !ringbuf_is_drained(&f->reader)))
 			return 0;
 	}
 	return c->closed;
@@ -306,10 +304,6 @@ ringbuf_consumer_main(void *arg)
 		ret = ringbuf_trace_finish(&c->trace,
 					   stopping ? c->stop_deadline_ns : ringbuf_deadline(RINGBUF_IN_FLIGHT_NS));
 	}
-	if (ret == -RINGBUF_E_TRUNCATED)
-		/* This thread's certificate lies in what is gone: do not give it back.
-		 * The kernel, which does not mind, marks the thread dead. */
-		pthread_setspecific(ringbuf_registry.thread_exit, NULL);
 	c->result = ret;
 	/* O13 release: the result. Pairs with ringbuf_consumer_is_done. */
 	ringbuf_store(&c->done, 1, RINGBUF_RELEASE);

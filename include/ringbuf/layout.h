@@ -105,7 +105,7 @@ struct ringbuf_control {
 	/* Read by every record, written by disable, enable and finalize. */
 	RINGBUF_ALIGNED ringbuf_atomic_u32 state;
 
-	RINGBUF_ALIGNED pthread_mutex_t schema_lock; /* robust */
+	RINGBUF_ALIGNED pthread_mutex_t schema_lock; /* the place of one: certificate.h */
 	ringbuf_atomic_u64 schema_used;              /* bytes; grows under the lock */
 
 	/* A reader asleep until a packet is delivered (wait.h). */

@@ -2,14 +2,13 @@
  * ringbuf/producer.h - a thread's place among a channel's producers.
  *
  * A thread that records holds a slot of the channel's producer table, and in
- * it the certificate: a robust mutex that it keeps locked for its life. When
+ * it the certificate: a lock that it keeps locked for its life. When
  * the thread dies or execs, whatever killed it, the kernel marks the mutex, in
  * any PID namespace. A slot whose certificate can be had is nobody's; if its
  * ledger is not idle, its owner died over a record, and a repairer must come
  * before the slot is used again.
  *
- * The kernel and the C library keep a thread's robust mutexes in a list that
- * runs through the mapping, so a mapping stays until every thread of this
+ * The kernel finds a thread's locks by a list that runs through the mapping, so a mapping stays until every thread of this
  * process that recorded into it has given its slot back: at its exit, at its
  * next registration with any channel, or when it closes the channel itself.
  *
@@ -63,12 +62,6 @@ struct ringbuf_registry {
 	struct ringbuf_channel *channels;
 	struct ringbuf_right *rights;
 };
-
-#if defined(__cplusplus)
-#define RINGBUF_THREAD_LOCAL thread_local
-#else
-#define RINGBUF_THREAD_LOCAL _Thread_local
-#endif
 
 /* Weak: one of each in an object, however many of its files include this. */
 __attribute__((weak, visibility("hidden"))) RINGBUF_THREAD_LOCAL struct ringbuf_thread
@@ -157,9 +150,9 @@ ringbuf_is_whole(const struct ringbuf_channel *ch)
 }
 
 /*
- * Touching what was cut off kills the process, and the C library does touch it:
- * its list of this thread's robust mutexes runs through the producer table. So
- * empty memory takes the region's place, and stays there.
+ * Touching what was cut off kills the process, and giving back a slot does touch it,
+ * and so may giving back another: the thread's list of locks runs through the producer
+ * table. So empty memory takes the region's place, and stays there.
  */
 RINGBUF_FUNC int
 ringbuf_bury_if_cut(struct ringbuf_channel *ch)
@@ -205,6 +198,8 @@ ringbuf_release_producers(struct ringbuf_thread *self, const struct ringbuf_chan
 
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	self->last = NULL;
+	for (struct ringbuf_producer *p = self->producers; p; p = p->next_of_thread)
+		ringbuf_bury_if_cut(p->channel);
 	while (*link) {
 		struct ringbuf_producer *p = *link;
 
@@ -215,8 +210,7 @@ ringbuf_release_producers(struct ringbuf_thread *self, const struct ringbuf_chan
 		*link = p->next_of_thread;
 		ringbuf_unlink_producer(p);
 		/* a ledger entry left open makes its record torn, as a death would */
-		if (!ringbuf_bury_if_cut(p->channel))
-			ringbuf_robust_unlock(&p->slot->certificate);
+		ringbuf_robust_unlock(&p->slot->certificate);
 		ringbuf_channel_unref(p->channel);
 		free(p);
 	}
@@ -239,6 +233,7 @@ ringbuf_fork_child(void)
 	struct ringbuf_channel *ch, *next;
 
 	ringbuf_registry.forks++;
+	ringbuf_robust_fork_child();
 	memset(&ringbuf_thread_self, 0, sizeof(ringbuf_thread_self));
 	for (struct ringbuf_right *r = ringbuf_registry.rights; r; r = r->next) {
 		close(r->fd); /* the parent's copy keeps the lock, and its death ends it */

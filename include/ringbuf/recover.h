@@ -117,18 +117,6 @@ ringbuf_recover_copy(int fd, uint64_t *missing)
 
 /* ---- who was there ---- */
 
-/* Did somebody hold it to the end? The word that the kernel marks is looked at as it is:
- * whatever else stands there may be damaged. */
-RINGBUF_FUNC int
-ringbuf_certificate_was_held(const pthread_mutex_t *m)
-{
-#if defined(__GLIBC__)
-	return m->__data.__lock != 0;
-#else
-	return ((const int *)(const void *)m)[1] != 0; /* musl */
-#endif
-}
-
 /* A producer that had not given its slot back. */
 struct ringbuf_last_words {
 	uint32_t pid, tid;   /* as it saw them itself */
@@ -148,7 +136,7 @@ ringbuf_get_last_words(const struct ringbuf_channel *ch, uint32_t idx, struct ri
 	const struct ringbuf_producer_slot *slot = ringbuf_producer_slot_at(ch, idx);
 
 	memset(out, 0, sizeof(*out));
-	if (idx >= ringbuf_slots_used(ch) || !ringbuf_certificate_was_held(&slot->certificate))
+	if (idx >= ringbuf_slots_used(ch) || !ringbuf_robust_was_held(&slot->certificate))
 		return 0;
 	/* relaxed both: as ringbuf_peek */
 	out->pid = ringbuf_load(&slot->pid, RINGBUF_RELAXED);

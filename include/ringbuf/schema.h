@@ -98,7 +98,7 @@ ringbuf_append_schema(const struct ringbuf_channel *ch, const struct ringbuf_sch
  * Texts: name, event-level contexts ("" for none), fields.
  * Callers:  any thread; takes a lock that survives its owner's death.
  * Returns:  the id, >= 0; -ENOSPC the schema area is full; -EINVAL empty name
- *           or a text over 64 KiB; -errno.
+ *           or a text over 64 KiB; -EBUSY somebody has held the lock for ten seconds; -errno.
  */
 RINGBUF_FUNC int64_t
 ringbuf_declare_event(struct ringbuf_channel *ch, const char *name, const char *contexts,
@@ -123,13 +123,13 @@ ringbuf_declare_event(struct ringbuf_channel *ch, const char *name, const char *
 		return ret;
 	while (ringbuf_next_schema(ch, &off, &have)) {
 		if (ringbuf_schema_equals(&wanted, &have)) {
-			pthread_mutex_unlock(&ch->control->schema_lock);
+			ringbuf_robust_unlock(&ch->control->schema_lock);
 			return have.id;
 		}
 		wanted.id++;
 	}
 	ret = ringbuf_append_schema(ch, &wanted);
-	pthread_mutex_unlock(&ch->control->schema_lock);
+	ringbuf_robust_unlock(&ch->control->schema_lock);
 	return ret ? ret : (int64_t)wanted.id;
 }
 

@@ -174,7 +174,7 @@ slots_with_a_living_owner(void)
 		if (ringbuf_robust_lock(&slot->certificate, 0))
 			n++;
 		else
-			pthread_mutex_unlock(&slot->certificate);
+			ringbuf_robust_unlock(&slot->certificate);
 	}
 	return n;
 }

@@ -217,7 +217,7 @@ TEST(a_declarer_killed_outright_holding_the_lock_does_not_block_others)
 	pid_t pid = spawn();
 
 	if (!pid) {
-		pthread_mutex_lock(&ch->control->schema_lock);
+		EQ(ringbuf_robust_lock(&ch->control->schema_lock, 1), 0);
 		__atomic_store_n(locked, 1, __ATOMIC_RELEASE);
 		pause();
 	}

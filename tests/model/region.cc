@@ -291,24 +291,21 @@ model_region::bury(const pthread_mutex_t *m)
 }
 
 int
-model_mutex_trylock(const pthread_mutex_t *m, rl::debug_info_param info)
+model_mutex_lock(const pthread_mutex_t *m, rl::debug_info_param info)
 {
 	rl::atomic<int> &word = model_region.certificate(m);
 	int was = MODEL_MUTEX_FREE;
 
 	model_step();
-	if (word.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, info))
-		was = 0;
-	else if (was == MODEL_MUTEX_OWNER_DEAD &&
-		 word.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, info))
-		was = EOWNERDEAD;
-	else
-		return EBUSY;
+	if (!word.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, info) &&
+	    (was != MODEL_MUTEX_OWNER_DEAD ||
+	     !word.compare_exchange(rl::bool_t<false>(), was, MODEL_MUTEX_LOCKED, rl::mo_acquire, rl::mo_relaxed, info)))
+		return -EBUSY;
 	*held_place(NULL) = m;
-	return was;
+	return 0;
 }
 
-int
+void
 model_mutex_unlock(const pthread_mutex_t *m, rl::debug_info_param info)
 {
 	const pthread_mutex_t **place = held_place(m);
@@ -317,7 +314,6 @@ model_mutex_unlock(const pthread_mutex_t *m, rl::debug_info_param info)
 	if (place)
 		*place = NULL;
 	model_region.certificate(m).store(MODEL_MUTEX_FREE, rl::mo_release, info);
-	return 0;
 }
 
 void

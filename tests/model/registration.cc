@@ -29,7 +29,7 @@ take(void)
 static void
 give_back(void)
 {
-	pthread_mutex_unlock(&model_self().producer->certificate);
+	ringbuf_robust_unlock(&model_self().producer->certificate);
 	model_self().producer = NULL;
 }
 

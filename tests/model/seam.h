@@ -340,12 +340,15 @@ model_futex_wake_all(ringbuf_atomic_u32 *seq, rl::debug_info_param info)
  * finds the owner dead. */
 enum model_mutex { MODEL_MUTEX_FREE, MODEL_MUTEX_LOCKED, MODEL_MUTEX_OWNER_DEAD };
 
-int model_mutex_trylock(const pthread_mutex_t *m, rl::debug_info_param info);
-int model_mutex_unlock(const pthread_mutex_t *m, rl::debug_info_param info);
+int model_mutex_lock(const pthread_mutex_t *m, rl::debug_info_param info); /* 0 or -EBUSY */
+void model_mutex_unlock(const pthread_mutex_t *m, rl::debug_info_param info);
 
-#define pthread_mutex_trylock(m) model_mutex_trylock((m), $)
-#define pthread_mutex_unlock(m) model_mutex_unlock((m), $)
-#define pthread_mutex_consistent(m) ((void)(m), 0)
+#define RINGBUF_CERTIFICATE_HEADER <cerrno>
+#define ringbuf_robust_mutex_init(m) ((void)(m), 0)
+#define ringbuf_robust_lock(m, wait) model_mutex_lock((m), $)
+#define ringbuf_robust_unlock(m) model_mutex_unlock((m), $)
+#define ringbuf_robust_fork_child() ((void)0)
+#define ringbuf_robust_was_held(m) ((void)(m), 0)
 
 #define ringbuf_futex_wait(seq, expected, deadline) model_futex_wait((seq), (expected), (deadline), $)
 #define ringbuf_futex_wake_all(seq) model_futex_wake_all((seq), $)
