@@ -175,18 +175,22 @@ ringbuf_advance(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint
 }
 
 /*
- * Why the slot has no packet that begins at `pos`, `ref` being its word.
+ * Why the slot has no packet that begins at `pos`, `ref` being its word; `complete`: it is delivered,
+ * hence read or lapped, or somebody scribbled on it: it will not be had by waiting.
  * A position that is stale here does no harm: -ESTALE moves the reader on, and
  * -EAGAIN is said again after the slot was looked at.
  */
 RINGBUF_FUNC int
-ringbuf_why_no_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint64_t ref)
+ringbuf_why_no_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint64_t ref,
+		      int complete)
 {
 	uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
 	uint64_t pass = ringbuf_ref_pass(ref);
 
 	if (ringbuf_pos_diff(produced, pos) < 0)
 		return -EINVAL;
+	if (complete)
+		return -ESTALE;
 	if (pass == ringbuf_ref_pass_before(ch, pos))
 		return -EAGAIN;
 	return pass == ringbuf_ref_pass_at(ch, pos) && !(ref & RINGBUF_REF_READ) ? -EAGAIN : -ESTALE;
@@ -205,6 +209,7 @@ ringbuf_find_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, 
 {
 	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
 	uint64_t delivered;
+	int complete;
 
 	if (pos & ~RINGBUF_POS_MASK || ringbuf_subbuf_off(&ch->geometry, pos))
 		return -EINVAL;
@@ -215,17 +220,17 @@ ringbuf_find_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, 
 	/* O5 acquire: pairs with ringbuf_enter_slow. Read second: if the pass is
 	 * delivered, its entering is seen, and another pass can only mean lapped. */
 	*ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
-	if (RINGBUF_LIKELY(ringbuf_is_delivered(ch, delivered, pos) &&
-			   ringbuf_ref_pass(*ref) == ringbuf_ref_pass_at(ch, pos) && !(*ref & RINGBUF_REF_READ))) {
+	complete = ringbuf_is_delivered(ch, delivered, pos);
+	if (RINGBUF_LIKELY(complete && ringbuf_ref_pass(*ref) == ringbuf_ref_pass_at(ch, pos) &&
+			   !(*ref & RINGBUF_REF_READ))) {
 		uint32_t idx = ringbuf_checked_idx(ch, *ref & RINGBUF_REF_IDX_MASK);
 
 		/* relaxed, by O3. The count and the pass above are less than a position: it may
 		 * be one of 2^44 bytes earlier or later, or the packet may have been lapped. */
 		if (RINGBUF_LIKELY(ringbuf_load(&ringbuf_subbuf_at(ch, s, idx)->pos, RINGBUF_RELAXED) == pos))
 			return 0;
-		return ringbuf_why_no_packet(ch, s, pos, *ref | RINGBUF_REF_READ);
 	}
-	return ringbuf_why_no_packet(ch, s, pos, *ref);
+	return ringbuf_why_no_packet(ch, s, pos, *ref, complete);
 }
 
 /*
@@ -331,16 +336,35 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 	ringbuf_release_hold(s);
 }
 
-/* The oldest packet that could still be had: where reading goes on. */
+/* The oldest packet that could still be had when the position was `produced`. Never one beyond
+ * that, nor more than a ring before it, whatever consumed_pos says. */
+RINGBUF_FUNC uint64_t
+ringbuf_first_pos(const struct ringbuf_stream_reader *r, uint64_t produced)
+{
+	const struct ringbuf_geometry *g = &r->ch->geometry;
+	uint64_t pos = ringbuf_subbuf_begin(g, ringbuf_load(&r->s->consumed_pos, RINGBUF_RELAXED)); /* own */
+	uint64_t oldest = ringbuf_oldest_begin(g, produced);
+
+	return ringbuf_pos_diff(oldest, pos) > 0 || ringbuf_pos_diff(pos, produced) > 0 ? oldest : pos;
+}
+
+/* Where reading goes on. */
 RINGBUF_FUNC uint64_t
 ringbuf_next_pos(const struct ringbuf_stream_reader *r)
 {
-	uint64_t pos = ringbuf_pos(ringbuf_load(&r->s->consumed_pos, RINGBUF_RELAXED)); /* own */
-	uint64_t produced = ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
-	uint64_t oldest = ringbuf_oldest_begin(&r->ch->geometry, produced);
+	return ringbuf_first_pos(r, ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE))); /* O1 */
+}
 
-	pos = ringbuf_subbuf_begin(&r->ch->geometry, pos);
-	return ringbuf_pos_diff(oldest, pos) > 0 ? oldest : pos;
+/* The first position from there on at which a packet is, or will be. */
+RINGBUF_FUNC uint64_t
+ringbuf_waiting_pos(const struct ringbuf_stream_reader *r)
+{
+	uint64_t produced = ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	uint64_t pos = ringbuf_first_pos(r, produced), ref;
+
+	while (ringbuf_pos_diff(produced, pos) > 0 && ringbuf_find_packet(r->ch, r->s, pos, &ref) == -ESTALE)
+		pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(&r->ch->geometry));
+	return pos;
 }
 
 /*
@@ -388,16 +412,17 @@ ringbuf_is_drained(const struct ringbuf_stream_reader *r)
 {
 	uint64_t produced = ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
 
-	return !r->holding && ringbuf_next_pos(r) == produced;
+	return !r->holding && ringbuf_waiting_pos(r) == produced;
 }
 
 /* Positions of the packets that a snapshot taken now would hold: [*from, *to). */
 RINGBUF_FUNC void
 ringbuf_snapshot_range(const struct ringbuf_stream_reader *r, uint64_t *from, uint64_t *to)
 {
-	*from = ringbuf_next_pos(r);
-	*to = ringbuf_subbuf_begin(&r->ch->geometry,
-				   ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
+	uint64_t produced = ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
+
+	*from = ringbuf_first_pos(r, produced);
+	*to = ringbuf_subbuf_begin(&r->ch->geometry, produced);
 }
 
 /*

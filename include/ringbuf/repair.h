@@ -636,8 +636,8 @@ ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 	/* O2 acquire: what was counted, for the delivery. Pairs with ringbuf_count. */
 	r.committed = ringbuf_load(&r.slot->committed, RINGBUF_ACQUIRE);
 	r.missing = (uint32_t)(ringbuf_commit_full(g, begin) - (uint32_t)r.committed);
-	if (r.missing > ringbuf_subbuf_size(g))
-		return -EAGAIN; /* scribbled on: another pass's count */
+	/* Never more than there is: somebody scribbled on the count. */
+	r.doubtful |= r.missing > ringbuf_subbuf_size(g);
 	if (r.missing) {
 		ret = ringbuf_repair_count(&r);
 		if (ret)
@@ -715,14 +715,10 @@ ringbuf_repair_lapped(const struct ringbuf_channel *ch, const struct ringbuf_pro
 RINGBUF_FUNC int
 ringbuf_repair_next(const struct ringbuf_stream_reader *r)
 {
-	const struct ringbuf_geometry *g = &r->ch->geometry;
-	uint64_t pos = ringbuf_next_pos(r), produced, ref;
-	uint32_t tries = ringbuf_n_subbufs(g);
+	uint64_t pos = ringbuf_waiting_pos(r);
+	uint64_t produced = ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
 
-	while (tries-- && ringbuf_find_packet(r->ch, r->s, pos, &ref) == -ESTALE)
-		pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g));
-	produced = ringbuf_pos(ringbuf_load(&r->s->produced, RINGBUF_ACQUIRE)); /* O1 */
-	return ringbuf_pos_diff(produced, pos) >= (int64_t)ringbuf_subbuf_size(g) &&
+	return ringbuf_pos_diff(produced, pos) >= (int64_t)ringbuf_subbuf_size(&r->ch->geometry) &&
 	       ringbuf_repair_subbuf(r->ch, r->stream_idx, pos) > 0;
 }
 

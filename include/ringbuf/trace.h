@@ -645,7 +645,7 @@ ringbuf_trace_stats(const struct ringbuf_trace *t, struct ringbuf_consumer_stats
 RINGBUF_FUNC int
 ringbuf_file_is_at_limit(const struct ringbuf_stream_file *f)
 {
-	return !f->reader.holding && ringbuf_pos_diff(ringbuf_next_pos(&f->reader), f->limit) >= 0;
+	return !f->reader.holding && ringbuf_pos_diff(ringbuf_waiting_pos(&f->reader), f->limit) >= 0;
 }
 
 /* Nothing can be had. Because of somebody dead? Looks now and then. Returns 1: it was. */

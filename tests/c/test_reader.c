@@ -617,3 +617,99 @@ TEST(a_scribbled_hold_is_taken_over_without_harm)
 		record(ch, 100, 0);
 	}
 }
+
+/* ---- scribbles ---- */
+
+/* What a reader does that waits for the end. Returns how many packets it got before there was nothing to wait for. */
+static unsigned int
+read_to_the_end(void)
+{
+	struct ringbuf_producer_slot *self = ringbuf_this_producer(ch)->slot;
+	unsigned int packets = 0;
+
+	for (unsigned int looks = 0; !ringbuf_is_at_end(&rd.reader, self); looks++) {
+		CHECK(looks < 20, "no end after %u packets", packets);
+		while (ringbuf_get_next_subbuf(&rd.reader) == 0) {
+			packets++;
+			put(RINGBUF_PUT_READ);
+		}
+		ringbuf_repair_next(&rd.reader);
+	}
+	return packets;
+}
+
+/* Four packets; then the word is overwritten, and the channel finalized. */
+static unsigned int
+packets_after(uint32_t mode, ringbuf_atomic_u64 *(*word)(void), uint64_t value)
+{
+	setup(CONFIG(.mode = mode, .n_subbufs = 4, .start_pos = 0));
+	fill(4);
+	ringbuf_store(word(), value, RINGBUF_RELAXED);
+	EQ(ringbuf_finalize(ch, ringbuf_this_producer(ch)->slot), 0);
+	return read_to_the_end();
+}
+
+static ringbuf_atomic_u64 *consumed_pos(void) { return &s->consumed_pos; }
+static ringbuf_atomic_u64 *third_count(void) { return &ringbuf_slot_at(ch, s, at(2))->committed; }
+static ringbuf_atomic_u64 *third_delivered(void) { return &ringbuf_slot_at(ch, s, at(2))->delivered; }
+static ringbuf_atomic_u64 *third_ref(void) { return &ringbuf_slot_at(ch, s, at(2))->subbuf_ref; }
+static ringbuf_atomic_u64 *last_ref(void) { return &ringbuf_slot_at(ch, s, at(3))->subbuf_ref; }
+static ringbuf_atomic_u64 *last_pos(void) { return &ringbuf_subbuf_at(ch, s, 3)->pos; }
+
+TEST(a_scribbled_word_costs_no_more_than_its_packet_and_the_end_is_reached)
+{
+	static const uint64_t before = (uint64_t)0x7fffffff << RINGBUF_REF_PASS_SHIFT;
+
+	for (uint32_t mode = RINGBUF_DISCARD; mode <= RINGBUF_OVERWRITE; mode++) {
+		EQ(packets_after(mode, consumed_pos, UINT64_C(1) << 40), 4); /* beyond what was produced */
+		EQ(packets_after(mode, consumed_pos, UINT64_C(1) << 47 | 5), 4);
+		EQ(packets_after(mode, third_count, 12345678), 4); /* of no use once it is delivered */
+		EQ(packets_after(mode, third_delivered, 0), 4);
+		EQ(packets_after(mode, third_ref, before | 2), 3); /* on the pass before, yet delivered */
+		EQ(packets_after(mode, last_ref, before | 3), 3);
+		EQ(packets_after(mode, last_ref, UINT64_MAX), 3);
+		EQ(packets_after(mode, last_pos, 1), 3);
+	}
+}
+
+TEST(a_count_that_cannot_be_is_given_up)
+{
+	setup(CONFIG(.n_subbufs = 4, .start_pos = 0));
+	fill(4);
+	ringbuf_store(third_count(), 12345678, RINGBUF_RELAXED);
+	ringbuf_store(third_delivered(), 0, RINGBUF_RELAXED);
+	EQ(ringbuf_finalize(ch, ringbuf_this_producer(ch)->slot), 0);
+	EQ(read_to_the_end(), 4);
+}
+
+TEST(a_snapshot_is_not_larger_than_the_ring_whatever_the_words_say)
+{
+	setup(CONFIG(.n_subbufs = 4));
+	fill(3);
+	for (struct runs run = runs(0.1); next_run(&run);) {
+		uint64_t from, to;
+
+		ringbuf_store(&s->consumed_pos, rnd(), RINGBUF_RELAXED);
+		ringbuf_store(&s->produced, rnd(), RINGBUF_RELAXED);
+		ringbuf_snapshot_range(&rd.reader, &from, &to);
+		GE(ringbuf_pos_diff(to, from), 0);
+		LE(ringbuf_pos_diff(to, from), 4 * 4096);
+	}
+}
+
+/* Whatever stands in the words of the stream. */
+TEST(a_scribbled_stream_has_an_end)
+{
+	for (struct runs run = runs(1); next_run(&run);) {
+		setup(CONFIG(.n_subbufs = 4, .mode = rnd_below(2) ? RINGBUF_DISCARD : RINGBUF_OVERWRITE, .n_producers = 4));
+		fill(1 + (unsigned int)rnd_below(4));
+		for (uint64_t n = 1 + rnd_below(3); n; n--) {
+			ringbuf_atomic_u64 *words = (ringbuf_atomic_u64 *)(void *)s;
+			uint64_t value = rnd_below(2) ? rnd() : at(rnd_below(9)) + rnd_below(2) * rnd_below(4096);
+
+			ringbuf_store(&words[rnd_below(ch->meta_off / 8)], value, RINGBUF_RELAXED);
+		}
+		EQ(ringbuf_finalize(ch, ringbuf_this_producer(ch)->slot), 0);
+		read_to_the_end();
+	}
+}
