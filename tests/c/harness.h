@@ -714,7 +714,7 @@ walk_begin(struct walker *w, const struct ringbuf_channel *ch, const struct ring
 	EQ(get_le(d + 72, 8), p->events_discarded);
 	if (header == 84)
 		EQ(get_le(d + 80, 4), p->stream_idx);
-	LE(p->timestamp_begin, p->timestamp_end);
+	OK(p->timestamp_begin <= p->timestamp_end);
 }
 
 /* One record header at w->off, which is moved past it. Returns its id, or -1: a hole. */
@@ -777,7 +777,7 @@ walk_next(struct walker *w, struct record *rec)
 	}
 	CHECK(rec->time >= w->time, "time goes back by %lld at offset %lld",
 	      (long long)(w->time - rec->time), (long long)rec->off);
-	LE(rec->time, w->p->timestamp_end);
+	OK(rec->time <= w->p->timestamp_end);
 	w->time = rec->time;
 	w->off += w->context_size;
 	if (w->shape) {

@@ -42,6 +42,8 @@ static struct recovered {
 	int ret;
 } got;
 
+static int any_payload; /* scribbles made holes where they liked */
+
 /* Do the headers of compact records fill the packet, with times in order? */
 static int
 is_readable(const struct ringbuf_packet *p)
@@ -88,7 +90,8 @@ judge(void *arg, const struct ringbuf_packet *p, int agrees)
 	unknown.records = UINT64_MAX;
 	while (w.off < p->content_size) {
 		OK(walk_next(&w, &rec));
-		check_stamp(&rec);
+		if (!any_payload)
+			check_stamp(&rec);
 		got.seqs[got.n++] = rec.stamp.seq;
 	}
 	return (int64_t)w.records;
@@ -434,6 +437,7 @@ TEST(random_words_crash_nothing)
 {
 	int fd;
 
+	any_payload = 1;
 	for (struct runs r = runs(1.5); next_run(&r);) {
 		struct ringbuf_channel *ch;
 		pid_t pid;
