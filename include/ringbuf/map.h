@@ -140,11 +140,13 @@ ringbuf_held_part(struct ringbuf_stream_reader *r, int complete)
 
 /* ---- what was handed out: under map_lock ---- */
 
+/* Bounded: it indexes memory. */
 RINGBUF_INLINE struct ringbuf_part
-ringbuf_map_handed_out(const struct ringbuf_stream *s)
+ringbuf_map_handed_out(const struct ringbuf_stream_reader *r)
 {
-	uint64_t word = ringbuf_load(&s->map_read, RINGBUF_RELAXED); /* relaxed: locked */
-	struct ringbuf_part part = {(uint32_t)word, word >> RINGBUF_MAP_RECORDS_SHIFT};
+	uint64_t word = ringbuf_load(&r->s->map_read, RINGBUF_RELAXED); /* relaxed: locked */
+	struct ringbuf_part part = {ringbuf_bounded((uint32_t)word, ringbuf_subbuf_size(&r->ch->geometry)),
+				    word >> RINGBUF_MAP_RECORDS_SHIFT};
 
 	return part;
 }
@@ -215,7 +217,7 @@ ringbuf_meta_put_counters(const struct ringbuf_map *map)
 		dropped += own->lost[cause];
 	ringbuf_meta_put(&meta->entries, map->sum.written);
 	ringbuf_meta_put(&meta->overrun, map->sum.overrun + own->dropped);
-	ringbuf_meta_put(&meta->read, own->read + (r->holding ? ringbuf_map_handed_out(r->s).records : 0));
+	ringbuf_meta_put(&meta->read, own->read + (r->holding ? ringbuf_map_handed_out(r).records : 0));
 	ringbuf_meta_put(&meta->pages_lost, ringbuf_pages_lost(r));
 	ringbuf_meta_put(&meta->pages_touched,
 			 ringbuf_pos_sub(ringbuf_subbuf_ceil(g, produced), r->ch->start_pos) >> g->subbuf_order);
@@ -230,7 +232,7 @@ RINGBUF_FUNC void
 ringbuf_meta_put_reader(const struct ringbuf_stream_reader *r)
 {
 	struct ringbuf_meta *meta = ringbuf_meta_of(r);
-	uint64_t bytes = ringbuf_map_handed_out(r->s).bytes, header = r->ch->packet_header_size;
+	uint64_t bytes = ringbuf_map_handed_out(r).bytes, header = r->ch->packet_header_size;
 
 	ringbuf_meta_put_u32(&meta->reader.read, bytes > header ? bytes - header : 0);
 	ringbuf_meta_put_u32(&meta->reader.id, ringbuf_map_id(r));
@@ -321,7 +323,7 @@ ringbuf_map_extend(struct ringbuf_stream_reader *r, enum ringbuf_map_step *step)
 	int complete = ringbuf_held_is_complete(r);
 	struct ringbuf_part part = ringbuf_held_part(r, complete);
 
-	if (part.bytes <= ringbuf_map_handed_out(r->s).bytes)
+	if (part.bytes <= ringbuf_map_handed_out(r).bytes)
 		return !complete;
 	ringbuf_map_hand_out(r->s, part);
 	*step = RINGBUF_MAP_EXTENDED;
@@ -416,12 +418,12 @@ ringbuf_map_get_reader(struct ringbuf_map *map)
 
 	if (ret)
 		return ret;
-	map->from = ringbuf_map_handed_out(r->s).bytes;
+	map->from = ringbuf_map_handed_out(r).bytes;
 	step = ringbuf_map_step_on(r);
-	map->to = ringbuf_map_handed_out(r->s).bytes;
+	map->to = ringbuf_map_handed_out(r).bytes;
 	if (step != RINGBUF_MAP_EXTENDED || !map->from)
 		map->from = ringbuf_bounded(r->ch->packet_header_size, map->to);
-	if (step == RINGBUF_MAP_UNCHANGED)
+	if (step == RINGBUF_MAP_UNCHANGED || map->from > map->to)
 		map->from = map->to;
 	ringbuf_map_count(map);
 	if (step == RINGBUF_MAP_SWAPPED)
@@ -468,7 +470,7 @@ ringbuf_map_has_new(struct ringbuf_stream_reader *r)
 	if (r->holding) {
 		int complete = ringbuf_held_is_complete(r);
 
-		if (ringbuf_held_part(r, complete).bytes > ringbuf_map_handed_out(r->s).bytes)
+		if (ringbuf_held_part(r, complete).bytes > ringbuf_map_handed_out(r).bytes)
 			return 1;
 		if (!complete)
 			return 0;
@@ -672,7 +674,7 @@ ringbuf_map_clear(struct ringbuf_map *map, struct ringbuf_producer_slot *produce
 	ringbuf_flush(r->ch, producer, r->stream_idx, 0);
 	/* one that a producer is still in stays, as in ringbuf_clear_stream */
 	if (r->holding && ringbuf_held_is_complete(r)) {
-		int read = ringbuf_map_handed_out(r->s).bytes > 0;
+		int read = ringbuf_map_handed_out(r).bytes > 0;
 
 		ringbuf_map_hand_out(r->s, none);
 		ringbuf_put_subbuf(r, read ? RINGBUF_PUT_READ : RINGBUF_PUT_DROP);
@@ -716,11 +718,13 @@ ringbuf_map_release(struct ringbuf_map *map)
 {
 	struct ringbuf_stream_reader *r = &map->reader;
 
-	if (ringbuf_map_enter(map))
+	if (ringbuf_map_enter(map)) { /* a forked child's; or a lock that somebody scribbled on */
+		ringbuf_close_reader(&map->right);
 		return;
+	}
 	if (r->holding && ringbuf_map_is_alone(map)) {
 		int all = ringbuf_held_is_complete(r) &&
-			  r->packet.content_size <= ringbuf_map_handed_out(r->s).bytes;
+			  r->packet.content_size <= ringbuf_map_handed_out(r).bytes;
 
 		ringbuf_put_subbuf(r, all ? RINGBUF_PUT_READ : RINGBUF_PUT_BACK);
 	}

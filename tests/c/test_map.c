@@ -55,7 +55,7 @@ check_new(const struct ringbuf_map *m)
 		return 0;
 	if (m->from == ch->packet_header_size)
 		n_told += ringbuf_map_meta(m)->reader.lost_events;
-	p.records = ringbuf_map_handed_out(m->reader.s).records;
+	p.records = ringbuf_map_handed_out(&m->reader).records;
 	EQ(ringbuf_map_meta(m)->reader.read, m->to - ch->packet_header_size);
 	EQ(get_le(data, 4), 0xC1FC1FC1);
 	while (walk_next(&w, &rec)) {
