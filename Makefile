@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-c model mutants tsan asan aarch64 kill soak bench bench-report lint clean distclean help
+.PHONY: build demo test test-c model mutants tsan asan fuzz aarch64 kill soak bench bench-report lint clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -57,6 +57,9 @@ kill: $(VENV)/.built $(VENV)/.test  ## the whole kill matrix, then DEATHS=5000 r
 	done; done; done
 
 TIME ?= 60
+fuzz: $(VENV)/.built $(VENV)/.test  ## coverage-guided fuzzing of the headers, and of the trace reader; TIME= seconds in all (60)
+	nice -n 19 $(PY) tests/fuzz/run.py --seconds=$(TIME)
+
 soak: $(VENV)/.built $(VENV)/.test  ## everything at the same time, TIME= seconds long (60); SEED= repeats its choices
 	$(PY) tests/stress/soak.py --seconds $(TIME)
 

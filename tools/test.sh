@@ -59,7 +59,7 @@ done
 
 # Only once: what has little to do with the interpreter, or takes long.
 once=()
-for path in c differential kill model packaging stress test_aarch64.py test_sanitizers.py; do once+=("--ignore=tests/$path"); done
+for path in c differential fuzz kill model packaging stress test_aarch64.py test_sanitizers.py; do once+=("--ignore=tests/$path"); done
 
 run "$primary" "$VENV/bin/python" tests $([ -d bench ] && echo bench --benchmark-disable)
 for version in "${others[@]}"; do
