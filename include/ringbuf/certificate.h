@@ -65,6 +65,7 @@ struct ringbuf_robust_self {
 	struct ringbuf_robust first, last; /* our links in it: the locks are between them */
 	struct ringbuf_robust **held;      /* in the order they were locked */
 	struct ringbuf_robust *few[RINGBUF_ROBUST_FEW];
+	struct robust_list_head unknown;   /* a list that the kernel does not know of */
 };
 
 /* Weak: one in an object, however many of its files include this. */
@@ -178,20 +179,36 @@ ringbuf_robust_make_list(void)
 	pthread_mutexattr_destroy(&attr);
 }
 
-/* Once in a thread. Returns 0 or -errno. */
-RINGBUF_SLOW int
-ringbuf_robust_find_list(struct ringbuf_robust_self *self)
+/* Where the kernel has no such lists (under qemu's user emulation), nobody notices a death. */
+RINGBUF_FUNC struct robust_list_head *
+ringbuf_robust_unknown_list(struct ringbuf_robust_self *self)
+{
+	self->unknown.list.next = &self->unknown.list;
+	self->unknown.futex_offset = -(long)offsetof(struct ringbuf_robust, link);
+	return &self->unknown;
+}
+
+RINGBUF_FUNC struct robust_list_head *
+ringbuf_robust_known_list(void)
 {
 	struct robust_list_head *list = NULL;
 	size_t size;
 
-	if (syscall(SYS_get_robust_list, 0, &list, &size))
-		return -errno;
+	return syscall(SYS_get_robust_list, 0, &list, &size) ? NULL : list;
+}
+
+/* Once in a thread. Returns 0 or -errno. */
+RINGBUF_SLOW int
+ringbuf_robust_find_list(struct ringbuf_robust_self *self)
+{
+	struct robust_list_head *list = ringbuf_robust_known_list();
+
 	if (!list) {
 		ringbuf_robust_make_list();
-		if (syscall(SYS_get_robust_list, 0, &list, &size))
-			return -errno;
+		list = ringbuf_robust_known_list();
 	}
+	if (!list && errno == ENOSYS)
+		list = ringbuf_robust_unknown_list(self);
 	if (!list || !ringbuf_robust_word(&self->first, list->futex_offset))
 		return -ENOTSUP;
 	self->list = list;
