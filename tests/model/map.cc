@@ -48,8 +48,10 @@ get_reader(struct ringbuf_stream_reader *r)
 		RL_ASSERT(after.held && before.held && after.pos == before.pos && after.bytes > before.bytes);
 	if (step == RINGBUF_MAP_UNCHANGED)
 		RL_ASSERT(!after.held || (after.pos == before.pos && after.bytes == before.bytes));
-	else if (after.bytes)
+	else if (after.bytes) {
 		model_check_part(r, step == RINGBUF_MAP_EXTENDED && before.bytes ? before.bytes : from, after.bytes);
+		RL_ASSERT(ringbuf_map_handed_out(r->s).records == model_log.n_handed_out);
+	}
 }
 
 /* As ringbuf_map_release. */
