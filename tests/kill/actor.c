@@ -184,6 +184,22 @@ consume(void)
 }
 
 static void
+map_streams(void)
+{
+	while (!atomic_load(&tally->stop)) {
+		struct ringbuf_map map;
+
+		if (ringbuf_map_open(ch, 0, &map)) {
+			usleep(1000);
+			continue;
+		}
+		for (int n = 0; n < 20; n++)
+			ringbuf_map_get_reader(&map);
+		ringbuf_map_close(&map);
+	}
+}
+
+static void
 repair(void)
 {
 	while (!atomic_load(&tally->stop)) {
@@ -240,6 +256,8 @@ main(int argc, char **argv)
 		produce();
 	else if (!strcmp(role, "reader"))
 		consume();
+	else if (!strcmp(role, "mapper"))
+		map_streams();
 	else if (!strcmp(role, "repairer"))
 		repair();
 	else if (!strcmp(role, "declarer"))

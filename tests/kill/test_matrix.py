@@ -16,7 +16,8 @@ DOUBT = "repair_giving_up"  # only where two have died within a few instructions
 POINTS = [point for point in points() if point != DOUBT]
 ENDS = {"kill": -signal.SIGKILL, "segv": -signal.SIGSEGV, "abort": -signal.SIGABRT, "exit": 3, "exec": 0}
 # Who passes the point: by its prefix, a producer if it has none of these.
-ROLES = {"reader": "reader", "consumer": "recorder", "repair": "repairer", "schema": "declarer"}
+ROLES = {"reader": "reader", "map": "mapper", "consumer": "recorder", "repair": "repairer", "robust": "repairer",
+         "schema": "declarer"}  # fmt: skip
 OFTEN = ["ledger_claimed", "reserve_claimed", "reserve_owned", "reserve_done", "commit_written", "commit_counted",
          "reserve_claimed_slow", "switch_before_padding", "switch_padded", "switch_header_counted", "flush_claimed",
          "discard_undoing", "discard_written", "deliver_before_end", "deliver_published"]  # fmt: skip
@@ -42,7 +43,7 @@ def role_of(point):
 
 
 def is_reading(point):
-    return role_of(point) in ("reader", "recorder")
+    return role_of(point) in ("reader", "mapper", "recorder")
 
 
 def start_victim(stage, point, how, rng):

@@ -52,7 +52,7 @@ class Victim:
 
 def roles_of(stage, readers, rng):
     """Roles for ever, for those who are to die."""
-    roles = ["producer"] * 5 + ["repairer", "declarer"] + ["reader", "recorder"] * (2 * readers)
+    roles = ["producer"] * 5 + ["repairer", "declarer"] + ["reader", "mapper", "recorder"] * (2 * readers)
     for number in itertools.count():
         role = rng.choice(roles)
         yield f"recorder:{stage.directory}/killed{number}" if role == "recorder" else role
