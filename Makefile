@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-c model mutants tsan asan fuzz aarch64 kill soak bench bench-report lint clean distclean help
+.PHONY: build demo test test-c model mutants tsan asan fuzz aarch64 kill soak guard bench bench-report lint clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -63,6 +63,9 @@ fuzz: $(VENV)/.built $(VENV)/.test  ## coverage-guided fuzzing of the headers, a
 
 soak: $(VENV)/.built $(VENV)/.test  ## everything at the same time, TIME= seconds long (60); SEED= repeats its choices
 	$(PY) tests/stress/soak.py --seconds $(TIME)
+
+guard: $(VENV)/.built $(VENV)/.test  ## write the instruction counts of a record, with which the tests compare, anew
+	RINGBUF_GUARD_WRITE=1 $(PY) -m pytest tests/guard
 
 BENCH := $(PY) -m pytest bench --benchmark-only
 bench: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, beside what else there is; SCALE=0.1 for a quick look

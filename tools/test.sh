@@ -23,6 +23,7 @@ command -v clang >/dev/null || packages+=(clang)
 command -v g++ >/dev/null || packages+=(g++)
 [ -d /usr/include/relacy ] || packages+=(relacy-dev)
 command -v aarch64-linux-gnu-gcc >/dev/null || packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+command -v valgrind >/dev/null || packages+=(valgrind)
 command -v qemu-aarch64-static >/dev/null || packages+=(qemu-user-static)
 [ ${#packages[@]} = 0 ] || tools/apt-install.sh "${packages[@]}" ||
     not_run "everything that needs: ${packages[*]} (missing; apt-get install ${packages[*]})"
@@ -59,7 +60,7 @@ done
 
 # Only once: what has little to do with the interpreter, or takes long.
 once=()
-for path in c differential fuzz kill model packaging stress test_aarch64.py test_sanitizers.py; do once+=("--ignore=tests/$path"); done
+for path in c differential fuzz guard kill model packaging stress test_aarch64.py test_sanitizers.py; do once+=("--ignore=tests/$path"); done
 
 run "$primary" "$VENV/bin/python" tests $([ -d bench ] && echo bench --benchmark-disable)
 for version in "${others[@]}"; do

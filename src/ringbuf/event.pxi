@@ -280,6 +280,24 @@ cdef class Event:
     def __reduce__(self):
         raise TypeError("an Event does not pickle: pass the Tracer, and call its event() again")
 
+    cdef bint order(self, PyObject *const *args, Py_ssize_t n, PyObject *kwnames, Py_ssize_t n_named,
+                    PyObject **ordered) noexcept:
+        """Put the arguments in order of fields, if their names are the very objects of the declaration, as literal
+        ones are. As many as there are fields, so none is missing if none is there twice."""
+        cdef Py_ssize_t i, at
+        cdef PyObject *name
+        memset(&ordered[n], 0, n_named * sizeof(PyObject *))
+        memcpy(ordered, args, n * sizeof(PyObject *))
+        for i in range(n_named):
+            name = PyTuple_GET_ITEM_ptr(kwnames, i)
+            at = n
+            while at < self.fields.n and self.fields.fields[at].name is not name:
+                at += 1
+            if at == self.fields.n or ordered[at] is not NULL:
+                return False
+            ordered[at] = args[n + i]
+        return True
+
     cdef list by_name(self, PyObject *const *args, Py_ssize_t n, tuple kwnames):
         """Arguments in order of fields."""
         cdef Py_ssize_t i
@@ -366,12 +384,15 @@ cdef PyObject *_call_event(PyObject *self, PyObject *const *args, size_t nargsf,
 
 
 cdef int _record_by_name(Event event, PyObject *const *args, Py_ssize_t n, PyObject *kwnames) except -1:
+    cdef PyObject *ordered[RINGBUF_FEW_FIELDS]
     cdef list values
-    cdef Py_ssize_t n_all = n if kwnames is NULL else n + PyTuple_GET_SIZE_ptr(kwnames)
-    if n_all != event.fields.n:
-        event.wrong_count(n_all)
-    if kwnames is NULL or n_all == n:
+    cdef Py_ssize_t n_named = 0 if kwnames is NULL else PyTuple_GET_SIZE_ptr(kwnames)
+    if n + n_named != event.fields.n:
+        event.wrong_count(n + n_named)
+    if not n_named:
         return _record_event(event, args)
+    if event.fields.n <= RINGBUF_FEW_FIELDS and event.order(args, n, kwnames, n_named, ordered):
+        return _record_event(event, ordered)
     values = event.by_name(args, n, <tuple>kwnames)
     return _record_event(event, PySequence_Fast_ITEMS(<PyObject *>values))
 

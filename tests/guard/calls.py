@@ -1,0 +1,41 @@
+"""Calls of events for valgrind to count the instructions of: one callgrind part for each kind.
+
+    calls.py COUNTER.so
+
+callgrind counts within the compiled call alone (--toggle-collect), so that the interpreter's own do not matter.
+"""
+
+import ctypes
+import sys
+
+import ringbuf
+
+CALLS = 500
+
+
+def main(counter):
+    begin, end = counter.begin_part, counter.end_part
+    # global: valgrind's threads have no restartable sequences, and the C library's answer costs what it costs
+    tracer = ringbuf.Tracer("guard", mode="discard", streams="global", subbuf_size=1 << 17, n_subbufs=2)
+    one = tracer.event("one", n="u64")
+    three = tracer.event("three", n="u64", path="str", ms="f64")
+    off = tracer.event("off", n="u64")
+    off.enabled = False
+    kinds = {
+        "one integer": lambda: one(12345),
+        "integer, text and float": lambda: three(12345, "/pay", 3.25),
+        "the same by name": lambda: three(ms=3.25, n=12345, path="/pay"),
+        "a text of 100 bytes": lambda: three(12345, "/" + 99 * "x", 3.25),
+        "disabled": lambda: off(12345),
+    }
+    for name, call in kinds.items():
+        call()
+        begin()
+        for _ in range(CALLS):
+            call()
+        end(name.encode())
+    assert tracer.stats().records_lost == 0
+
+
+if __name__ == "__main__":
+    main(ctypes.CDLL(sys.argv[1]))
