@@ -1,8 +1,6 @@
 """One record from C, by what else there is: LTTng-UST, and the kernel's own ring buffer."""
 
-import contextlib
 import ctypes
-import mmap
 import os
 import subprocess
 
@@ -12,6 +10,7 @@ import pytest
 from ratios import in_turns, note, note_ratio
 
 import ringbuf
+from ringbuf import tracefs
 
 ROUNDS = 30
 
@@ -52,33 +51,14 @@ def lttng_producer():
         pytest.skip("LTTng-UST's headers are missing: apt-get install liblttng-ust-dev")
 
 
-# ---- the kernel ----
-
-
-@pytest.fixture
-def tracefs(tmp_path):
-    """An instance of the kernel's tracer, of our own."""
-    if os.geteuid() != 0:
-        pytest.skip("the kernel's tracer needs root")
-    directory = tmp_path / "tracefs"
-    directory.mkdir()
-    if subprocess.run(["mount", "-t", "tracefs", "tracefs", directory], capture_output=True).returncode:
-        pytest.skip("this kernel has no tracefs, or forbids it")
-    instance = directory / "instances" / f"ringbuf-bench-{os.getpid()}"
-    try:
-        instance.mkdir()
-        yield instance
-        instance.rmdir()
-    finally:
-        subprocess.run(["umount", directory], check=True)
-
-
-def bench_kernel_trace_marker_raw(benchmark, cases, one_cpu, scaled, tracefs):
-    if not (tracefs / "trace_marker_raw").exists():
-        pytest.skip("this kernel has no trace_marker_raw")
+def bench_kernel_trace_marker_raw(benchmark, cases, one_cpu, scaled):
     count = scaled(20_000)
-    (tracefs / "buffer_size_kb").write_text("4096")
-    with open(tracefs / "trace_marker_raw", "wb", buffering=0) as file:
+    try:
+        instance = tracefs.Instance(buffer_size=4 << 20)
+    except (tracefs.TracefsError, OSError) as error:
+        pytest.skip(str(error))
+    with instance, open(instance.path / "trace_marker_raw", "wb", buffering=0) as file:
+        instance.start()
         times, floors = in_turns(
             benchmark,
             lambda: cases.loop_write(file.fileno(), count),
@@ -88,50 +68,3 @@ def bench_kernel_trace_marker_raw(benchmark, cases, one_cpu, scaled, tracefs):
     assert min(times) > 0
     note_ratio(benchmark, "record", times, "floor", floors)
     note(benchmark, "c", f"kernel {os.uname().release.split('-')[0]}: write to trace_marker_raw, 8 bytes")
-
-
-@contextlib.contextmanager
-def mapped(cases, path):
-    """trace_pipe_raw of one CPU, mapped; its descriptor."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        page = cases.map_reader(descriptor) or pytest.skip("this kernel cannot map its ring buffer")
-        try:
-            yield descriptor
-        finally:
-            cases.unmap_reader(page)
-    finally:
-        os.close(descriptor)
-
-
-def fill_pages(cases, tracefs, pages):
-    """Let the kernel fill that many pages."""
-    with open(tracefs / "trace_marker_raw", "wb", buffering=0) as file:
-        assert cases.loop_write(file.fileno(), pages * mmap.PAGESIZE // 16) > 0
-
-
-def bench_get_reader(benchmark, cases, attached, one_cpu, scaled, tracefs):
-    """Taking a page or packet from the ring: ours, beside the kernel's ioctl in turns."""
-    pages = scaled(256, least=8)
-    (tracefs / "buffer_size_kb").write_text("4096")
-    (cpu,) = os.sched_getaffinity(0)
-    with (
-        mapped(cases, tracefs / f"per_cpu/cpu{cpu}/trace_pipe_raw") as descriptor,
-        ringbuf.Channel("bench", mode="overwrite", streams="global", subbuf_size=4096, n_subbufs=1024) as channel,
-    ):
-        handle = attached(channel)
-
-        def fill():
-            fill_pages(cases, tracefs, 2 * pages)
-            cases.loop_record(handle, 2 * pages * 256, lost())
-
-        times, ioctls = in_turns(
-            benchmark,
-            lambda: cases.loop_get_subbuf(handle, 0, pages),
-            lambda: cases.loop_get_reader(descriptor, pages),
-            rounds=scaled(ROUNDS, least=3),
-            setup=fill,
-        )
-    assert min(times + ioctls) > 0
-    note_ratio(benchmark, "get", times, "ioctl", ioctls)
-    note(benchmark, "get", "ringbuf_get_next_subbuf, beside the kernel's GET_READER")

@@ -8,6 +8,7 @@ import ctypes
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import lttng
 import pytest
 
 import ringbuf
+from ringbuf import tracefs
 
 CPUS = sorted(os.sched_getaffinity(0))
 
@@ -66,12 +68,8 @@ def cases():
         loop_memcpy=(ns, pointer, u64, u64, u64, ctypes.c_char_p),
         loop_paced=(ns, pointer, u64, ctypes.c_double),
         loop_flush=(u64, pointer, ctypes.POINTER(ctypes.c_int), u64),
-        loop_get_subbuf=(ns, pointer, ctypes.c_uint32, u64),
         sample_records=(ns, pointer, u64, pointer),
         loop_write=(ns, ctypes.c_int, u64),
-        map_reader=(pointer, ctypes.c_int),
-        unmap_reader=(None, pointer),
-        loop_get_reader=(ns, ctypes.c_int, u64),
         attach=(pointer, ctypes.c_char_p),
         drain=(None, pointer),
         detach=(None, pointer),
@@ -115,6 +113,22 @@ def memory_disk():
     directory = tempfile.mkdtemp(prefix="ringbuf-bench-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     yield Path(directory)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mounted_tracefs(tmp_path_factory):
+    """The kernel's tracer has a place while we run, if we may give it one."""
+    directory = None
+    try:
+        tracefs.find_tracefs()
+    except tracefs.TracefsError:
+        directory = tmp_path_factory.mktemp("tracefs")
+        command = ["mount", "-t", "tracefs", "nodev", directory]
+        if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+            directory = None
+    yield
+    if directory:
+        subprocess.run(["umount", directory], check=True)
 
 
 @pytest.fixture

@@ -4,9 +4,6 @@
  * As loops.c, whose attach and detach belong to these as well.
  */
 #include "loops.c"
-#include <linux/types.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* Records whose payload is `size` bytes of `from`. */
@@ -120,26 +117,7 @@ loop_flush(struct ringbuf_channel *ch, const volatile int *stop, uint64_t pause_
 	return n;
 }
 
-/* Take packets and give them back, at most n; ns for each, or -1 if there were none. */
-EXPORT double
-loop_get_subbuf(struct ringbuf_channel *ch, uint32_t stream, uint64_t n)
-{
-	struct ringbuf_stream_reader r;
-	uint64_t began, taken = 0;
-
-	ringbuf_stream_reader_init(ch, stream, &r);
-	began = ringbuf_clock_ns(CLOCK_MONOTONIC);
-	while (taken < n && !ringbuf_get_next_subbuf(&r)) {
-		ringbuf_put_subbuf(&r, RINGBUF_PUT_READ);
-		taken++;
-	}
-	return taken ? per_turn(began, taken) : -1;
-}
-
-/* ---- the kernel's ring buffer ---- */
-
-#define GET_READER _IO('R', 0x20)
-
+/* Records written to the kernel's trace_marker_raw. */
 EXPORT double
 loop_write(int fd, uint64_t n)
 {
@@ -151,31 +129,5 @@ loop_write(int fd, uint64_t n)
 		if (write(fd, &record, sizeof(record)) < 0)
 			return -1;
 	}
-	return per_turn(began, n);
-}
-
-/* Map the meta page of trace_pipe_raw, without which GET_READER is refused. */
-EXPORT void *
-map_reader(int fd)
-{
-	void *page = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ, MAP_SHARED, fd, 0);
-
-	return page == MAP_FAILED ? NULL : page;
-}
-
-EXPORT void
-unmap_reader(void *page)
-{
-	munmap(page, (size_t)sysconf(_SC_PAGESIZE));
-}
-
-EXPORT double
-loop_get_reader(int fd, uint64_t n)
-{
-	uint64_t began = ringbuf_clock_ns(CLOCK_MONOTONIC);
-
-	for (uint64_t i = 0; i < n; i++)
-		if (ioctl(fd, GET_READER))
-			return -1;
 	return per_turn(began, n);
 }
