@@ -636,8 +636,13 @@ ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 	/* O2 acquire: what was counted, for the delivery. Pairs with ringbuf_count. */
 	r.committed = ringbuf_load(&r.slot->committed, RINGBUF_ACQUIRE);
 	r.missing = (uint32_t)(ringbuf_commit_full(g, begin) - (uint32_t)r.committed);
-	/* Never more than there is: somebody scribbled on the count. */
-	r.doubtful |= r.missing > ringbuf_subbuf_size(g);
+	/* More than there is: a later pass's count, which shows how far the position is; or
+	 * somebody scribbled on it. */
+	if (r.missing > ringbuf_subbuf_size(g)) {
+		if (ringbuf_is_done(ch, r.s, begin))
+			return 1;
+		r.doubtful = 1;
+	}
 	if (r.missing) {
 		ret = ringbuf_repair_count(&r);
 		if (ret)

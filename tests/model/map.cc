@@ -25,7 +25,7 @@ struct part {
 static struct part
 at_hand(const struct ringbuf_stream_reader *r)
 {
-	struct part part = {r->holding, r->packet.pos, ringbuf_map_handed_out(r->s).bytes};
+	struct part part = {r->holding, r->packet.pos, ringbuf_map_handed_out(r).bytes};
 
 	return part;
 }
@@ -50,7 +50,7 @@ get_reader(struct ringbuf_stream_reader *r)
 		RL_ASSERT(!after.held || (after.pos == before.pos && after.bytes == before.bytes));
 	else if (after.bytes) {
 		model_check_part(r, step == RINGBUF_MAP_EXTENDED && before.bytes ? before.bytes : from, after.bytes);
-		RL_ASSERT(ringbuf_map_handed_out(r->s).records == model_log.n_handed_out);
+		RL_ASSERT(ringbuf_map_handed_out(r).records == model_log.n_handed_out);
 	}
 }
 
@@ -62,7 +62,7 @@ release(struct ringbuf_stream_reader *r)
 
 	if (!r->holding)
 		return;
-	if (ringbuf_held_is_complete(r) && r->packet.content_size <= ringbuf_map_handed_out(r->s).bytes) {
+	if (ringbuf_held_is_complete(r) && r->packet.content_size <= ringbuf_map_handed_out(r).bytes) {
 		model_note_parts();
 		ringbuf_put_subbuf(r, RINGBUF_PUT_READ);
 	} else {
