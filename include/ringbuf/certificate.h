@@ -36,8 +36,8 @@
 #include "atomic.h"
 
 #define RINGBUF_ROBUST_PAUSE_NS 100000 /* between tries for what is had for microseconds */
-#ifndef RINGBUF_ROBUST_TRIES
-#define RINGBUF_ROBUST_TRIES 100000u
+#ifndef RINGBUF_ROBUST_WAIT_MS
+#define RINGBUF_ROBUST_WAIT_MS 5000
 #endif
 
 /*
@@ -283,23 +283,46 @@ ringbuf_robust_try(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
 	return ret;
 }
 
+RINGBUF_FUNC int64_t
+ringbuf_robust_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Try again and again, for a while. */
+RINGBUF_SLOW int
+ringbuf_robust_wait(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
+{
+	struct timespec pause = {0, RINGBUF_ROBUST_PAUSE_NS};
+	int64_t end = ringbuf_robust_now_ms() + RINGBUF_ROBUST_WAIT_MS;
+	int ret;
+
+	do {
+		nanosleep(&pause, NULL);
+		ret = ringbuf_robust_try(self, m);
+	} while (ret && ringbuf_robust_now_ms() < end);
+	return ret;
+}
+
 /*
  * ringbuf_robust_lock - lock, or try to; a dead owner's lock is simply had.
- * Returns: 0; -EBUSY somebody alive has it, and had it for ten seconds and more, if `wait` (or somebody
+ * Returns: 0; -EBUSY somebody alive has it, and had it for five seconds if `wait` (or somebody
  *          scribbled on it); -ENOMEM; -errno: the thread has no list.
  */
 RINGBUF_FUNC int
 ringbuf_robust_lock(pthread_mutex_t *m, int wait)
 {
 	struct ringbuf_robust_self *self = &ringbuf_robust_self;
-	struct timespec pause = {0, RINGBUF_ROBUST_PAUSE_NS};
-	uint32_t tries = wait ? RINGBUF_ROBUST_TRIES : 1;
 	int ret = ringbuf_robust_begin(self);
 
 	if (ret)
 		return ret;
-	while ((ret = ringbuf_robust_try(self, ringbuf_robust_of(m))) && --tries)
-		nanosleep(&pause, NULL);
+	ret = ringbuf_robust_try(self, ringbuf_robust_of(m));
+	if (ret && wait)
+		ret = ringbuf_robust_wait(self, ringbuf_robust_of(m));
 	if (!self->n)
 		ringbuf_robust_end(self);
 	return ret;

@@ -98,7 +98,7 @@ ringbuf_append_schema(const struct ringbuf_channel *ch, const struct ringbuf_sch
  * Texts: name, event-level contexts ("" for none), fields.
  * Callers:  any thread; takes a lock that survives its owner's death.
  * Returns:  the id, >= 0; -ENOSPC the schema area is full; -EINVAL empty name
- *           or a text over 64 KiB; -EBUSY somebody has held the lock for ten seconds; -errno.
+ *           or a text over 64 KiB; -EBUSY somebody has held the lock for five seconds; -errno.
  */
 RINGBUF_FUNC int64_t
 ringbuf_declare_event(struct ringbuf_channel *ch, const char *name, const char *contexts,

@@ -1,6 +1,6 @@
 /* certificate.h: locks that survive their owners, beside those of the C library, and under scribbles. */
 #define HARNESS_HOOKS
-#define RINGBUF_ROBUST_TRIES 200u
+#define RINGBUF_ROBUST_WAIT_MS 20
 #include "harness.h"
 
 #define N 6
