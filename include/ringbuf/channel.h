@@ -136,17 +136,17 @@ ringbuf_client_flags(const struct ringbuf_client *client)
 
 /* ---- the process's view ---- */
 
-/* Copy what the superblock says into private memory; nothing is read from it again as a
- * size, an index or an offset. */
+/* Copy the superblock into private memory; the one in the region is not read again. */
 RINGBUF_FUNC struct ringbuf_channel *
 ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
 {
-	struct ringbuf_channel *ch = (struct ringbuf_channel *)calloc(1, sizeof(*ch));
+	struct ringbuf_channel *ch = (struct ringbuf_channel *)calloc(1, sizeof(*ch) + sizeof(*sb));
 
 	if (!ch)
 		return NULL;
 	ch->base = base;
-	ch->super = (const struct ringbuf_superblock *)(void *)base;
+	memcpy((void *)(ch + 1), (const void *)sb, sizeof(*sb));
+	ch->super = (const struct ringbuf_superblock *)(void *)(ch + 1);
 	ch->control = (struct ringbuf_control *)(void *)(base + sb->control_off);
 	ch->geometry = ringbuf_geometry_of(sb->subbuf_order, sb->count_order);
 	ch->mode = (uint8_t)sb->mode;

@@ -269,7 +269,7 @@ struct ringbuf_channel {
 
 	uint64_t id;                          /* never used twice in a process */
 	uint64_t blocking_timeout_ns;         /* UINT64_MAX: for ever */
-	const struct ringbuf_superblock *super;
+	const struct ringbuf_superblock *super; /* a copy, behind this */
 	uint64_t region_size, start_pos, meta_off, producers_off, schema_off, schema_size;
 	uint32_t n_producers, page_size;
 	int fd;

@@ -756,7 +756,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         """The id of an event (int), declared now if no process has declared it.
 
         Texts as in `ringbuf.schema`, canonical. OSError (ENOSPC): the schema area is full. OSError (EBUSY): another
-        process has been declaring for ten seconds (stopped, perhaps).
+        process has been declaring for five seconds (stopped, perhaps).
         """
         cdef int64_t ret
         cdef bytes n = name.encode(), c = contexts.encode(), f = fields.encode()

@@ -995,3 +995,15 @@ TEST(scribbled_shared_memory_crashes_and_hangs_nobody)
 		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "mode %u: status %#x", mode, status);
 	}
 }
+
+TEST(the_superblock_is_read_once)
+{
+	struct ringbuf_channel *ch = create(CONFIG(.name = "mine"));
+	uint8_t uuid[16];
+
+	memcpy(uuid, ch->super->uuid, 16);
+	memset(ch->base, 'x', sizeof(struct ringbuf_superblock)); /* whoever does that */
+	OK(!strcmp(ch->super->name, "mine"));
+	OK(!memcmp(ch->super->uuid, uuid, 16));
+	EQ(record(ch, 8, 0), 0);
+}
