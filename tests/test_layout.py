@@ -1,5 +1,6 @@
 """What a live channel says of itself is enough to read its packets."""
 
+import mmap
 import os
 import re
 import time
@@ -94,3 +95,13 @@ def test_a_closed_channel_has_no_layout():
     for function in (layout.clock_info, lambda channel: layout.channel_layout(channel, holes=False)):
         with pytest.raises(ValueError, match="closed"):
             function(channel)
+
+
+def test_declarations_that_somebody_scribbled_on_are_a_region_error():
+    with small() as channel:
+        channel.declare_event("event", "", "n:u64")
+        with mmap.mmap(channel.fileno(), 0) as memory:
+            at = memory.find(b"event", 8192)
+            memory[at : at + 5] = bytes(5)
+        with pytest.raises(ringbuf.RegionError, match="declarations are damaged"):
+            layout.channel_layout(channel, holes=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import ctf
+from .errors import RegionError
 from .schema import EventSchema
 
 __all__ = ["channel_layout", "clock_info"]
@@ -24,7 +25,23 @@ def channel_layout(channel, *, holes: bool, events=None) -> ctf.ChannelLayout:
         Records may have been discarded or torn.
     events : iterable of EventSchema, optional
         Instead of all that are declared.
+
+    Raises
+    ------
+    RegionError
+        Somebody scribbled on the declarations.
     """
+    try:
+        return _layout(channel, holes, _declared(channel) if events is None else events)
+    except ValueError as error:
+        raise RegionError(f"the channel's declarations are damaged: {error}") from None
+
+
+def _declared(channel):
+    return [EventSchema(*schema) for schema in channel.schemas()]
+
+
+def _layout(channel, holes, events):
     return ctf.ChannelLayout(
         uuid=channel.uuid.bytes,
         header=channel.header,
@@ -33,5 +50,5 @@ def channel_layout(channel, *, holes: bool, events=None) -> ctf.ChannelLayout:
         contexts=channel.contexts,
         env={"tracer_name": "ringbuf", "tracer_major": 0, "tracer_minor": 1, **channel.environment},
         holes=holes,
-        events=[EventSchema(*schema) for schema in channel.schemas()] if events is None else events,
+        events=events,
     )
