@@ -213,6 +213,8 @@ def test_a_length_that_has_its_own_name_is_shown():
         ('trace { major = 1; minor = 8; byte_order = le; uuid = "12"; };', "is not a UUID"),
         ("trace { packet.header := integer { size = 8; }; };", "packet.header is not a structure"),
         ("stream { id = 3; };", "stream 3 is declared twice"),
+        ("stream { id = 18446744073709551616; };", "id 18446744073709551616 is out of range"),
+        ('event { name = "x"; id = -1; stream_id = 3; };', "id -1 is out of range"),
         ('event { name = "x"; id = 7; stream_id = 3; };', "event 7 of stream 3 is declared twice"),
         ("event { id = 8; stream_id = 3; };", "name is missing"),
         ("clock { freq = 0; };", "name is missing"),

@@ -512,7 +512,7 @@ class _Parser:
     def _stream_block(self) -> None:
         line = self._peek().line
         entries = self._block()
-        stream = Stream(self._integer(entries, "id", line) if "id" in entries else 0)
+        stream = Stream(self._id(entries, "id", line))
         if stream.id in self._model.streams:
             raise self._error(f"stream {stream.id} is declared twice", line)
         stream.packet_context = self._struct_entry(entries, "packet.context", line)
@@ -524,9 +524,9 @@ class _Parser:
         line = self._peek().line
         entries = self._block()
         event = Event()
-        event.id = self._integer(entries, "id", line) if "id" in entries else 0
+        event.id = self._id(entries, "id", line)
         event.name = self._text(entries, "name", line)
-        event.stream_id = self._integer(entries, "stream_id", line) if "stream_id" in entries else 0
+        event.stream_id = self._id(entries, "stream_id", line)
         event.context = self._struct_entry(entries, "context", line)
         event.fields = self._struct_entry(entries, "fields", line)
         self._events.append((event, line))
@@ -536,6 +536,13 @@ class _Parser:
         if kind is not None and not isinstance(kind, Struct):
             raise self._error(f"{key} is not a structure", line)
         return kind
+
+    def _id(self, entries: dict, key: str, line: int) -> int:
+        """Of a stream or an event; 0 if there is none."""
+        number = self._integer(entries, key, line) if key in entries else 0
+        if not 0 <= number < 1 << 64:
+            raise self._error(f"{key} {number} is out of range", line)
+        return number
 
     def _integer(self, entries: dict, key: str, line: int) -> int:
         if not isinstance(entries.get(key), int):

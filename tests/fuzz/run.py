@@ -5,7 +5,7 @@
     tests/fuzz/run.py --seconds=60 fuzz_region       one
     tests/fuzz/run.py fuzz_region some/input         one input, as a regression
 
-Each tests/fuzz/fuzz_*.c is a target. What it has learnt stays in build/fuzz/corpus, so that the next run goes on from
+Each tests/fuzz/fuzz_*.c is a target; fuzz_trace.py is the one of the trace reader. What it has learnt stays in build/fuzz/corpus, so that the next run goes on from
 there. An input that fails is kept in build/fuzz, and its path printed: move it to tests/fuzz/crashes/TARGET-what_it_did
 when it is fixed, and the tests replay it.
 """
@@ -65,7 +65,7 @@ def executions(output):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", nargs="?", choices=TARGETS)
+    parser.add_argument("target", nargs="?", choices=[*TARGETS, "fuzz_trace"])
     parser.add_argument("inputs", nargs="*", type=lambda path: Path(path).resolve())
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0, help="0: another one each time")
@@ -76,10 +76,14 @@ def main():
         done = replay(build(args.target), args.inputs)
         print(done.stdout)
         sys.exit(done.returncode)
-    targets = [args.target] if args.target else TARGETS
+    targets = [args.target] if args.target else [*TARGETS, "fuzz_trace"]
+    seconds = max(1, args.seconds // len(targets))
     failed = []
     for target in targets:
-        seconds = max(1, args.seconds // len(targets))
+        if target == "fuzz_trace":
+            command = [sys.executable, HERE / "fuzz_trace.py", f"--seconds={seconds}"]
+            failed += [target] * subprocess.run(command + [f"--seed={args.seed}"] * bool(args.seed), check=False).returncode
+            continue
         done = fuzz(build(target), seconds, args.seed, BUILD / "corpus" / target)
         if done.returncode:
             failed.append(target)
