@@ -308,6 +308,10 @@ explore_interrupt(struct actor *self)
 	explore_state.signals_left--;
 	self->migrated = 0;
 	self->signal(self->arg);
+	if (migrated && self->cpu != cpu) { /* nor back by way of a signal: see below */
+		self->cpu = cpu;
+		self->arrived = ++explore_time;
+	}
 	self->migrated = migrated || self->migrated || self->cpu != cpu;
 	explore_log("returns from a signal");
 }

@@ -1122,8 +1122,8 @@ TEST(a_damaged_packet_is_left_out_and_counted)
 		const char *dir = in_work_dir("trace%d", where);
 		struct ringbuf_consumer *c = consume(ch, dir);
 		struct ringbuf_stream *s = ringbuf_stream_at(ch, 0);
-		struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, 1);
-		uint8_t *data = ringbuf_subbuf_data(ch, s, 1);
+		struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, 2); /* of the second packet */
+		uint8_t *data = ringbuf_subbuf_data(ch, s, 2);
 		uint64_t nonsense = UINT64_MAX - 4095;
 		struct trace tr;
 
