@@ -55,21 +55,33 @@ for version in 3.10 3.11 3.12 3.13; do
     fi
 done
 
-# Built together, two at a time; tested one after the other, because tests of time-outs share the machine badly.
+# Built together, two at a time.
 [ ${#builds[@]} = 0 ] || make --no-print-directory -j2 -k --output-sync "${builds[@]}" || failed=yes
 
 # Only once: what has little to do with the interpreter, or takes long.
 once=()
-for path in c differential fuzz guard kill model packaging stress test_aarch64.py test_sanitizers.py; do once+=("--ignore=tests/$path"); done
+for path in c differential fuzz guard kill model packaging stress test_aarch64.py test_docs.py test_examples.py \
+    test_ordering_tags.py test_sanitizers.py test_tracefs.py; do once+=("--ignore=tests/$path"); done
 
+run_others() {
+    for version in "${others[@]}"; do
+        if [ -e "build/py$version/.installed" ]; then
+            run "$version" "build/py$version/bin/python" tests "${once[@]}"
+        else
+            not_run "CPython $version: ringbuf did not build (its message is above)"
+        fi
+    done
+    [ -z "$failed" ]
+}
+
+# Beside the first, which mostly waits: for the end of children, of compilers, of periods.
+set -m # a job of its own: others ignore SIGINT, which tests send themselves
+run_others >build/others.log 2>&1 &
+set +m
+trap 'kill -- -$! 2>/dev/null' EXIT
 run "$primary" "$VENV/bin/python" tests $([ -d bench ] && echo bench --benchmark-disable)
-for version in "${others[@]}"; do
-    if [ -e "build/py$version/.installed" ]; then
-        run "$version" "build/py$version/bin/python" tests "${once[@]}"
-    else
-        not_run "CPython $version: ringbuf did not build (its message is above)"
-    fi
-done
+wait $! || failed=yes
+cat build/others.log
 
 echo
 if [ -s "$RINGBUF_NOT_RUN" ]; then
