@@ -4,10 +4,11 @@ import os
 from dataclasses import dataclass, field
 
 import pytest
-import ringbuf
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+
+import ringbuf
 
 EXAMPLES = int(os.environ.get("RINGBUF_EXAMPLES", 60))
 STEPS = 60

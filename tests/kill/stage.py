@@ -183,7 +183,7 @@ class Stage:
             records = rows[["producer", "seq"]][order]
             assert not (records[1:] == records[:-1]).any(), "a record twice"
             producers, counts = numpy.unique(records["producer"], return_counts=True)
-            seen.update(dict(zip(producers.tolist(), counts.tolist())))
+            seen.update(dict(zip(producers.tolist(), counts.tolist(), strict=True)))
         if every:
             assert sum(seen.values()) == stats.records_read
             for number, t in tallies.items():
