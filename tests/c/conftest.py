@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 CC = shlex.split(os.environ.get("CC") or "cc")
 EMULATOR = shlex.split(os.environ.get("RINGBUF_EMULATOR", ""))
 EXTRA = shlex.split(os.environ.get("RINGBUF_CFLAGS", ""))
-CFLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-Iinclude", "-Itests/c", "-pthread", *EXTRA]
+CFLAGS = ["-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-Iinclude", "-Itests/c", "-pthread", *EXTRA]
 
 compilers = ThreadPoolExecutor(2)
 
@@ -76,7 +76,7 @@ class CProgram(pytest.File):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         # Pytest makes all files of a directory before it opens the first: they compile side by side.
-        self.program = compilers.submit(compile_program, self.path, CC)
+        self.program = compilers.submit(compile_program, self.path, [*CC, "-O2"])
 
     def collect(self):
         # A program that cannot list its cases is one failed test, and no reason to stop the whole run.
@@ -151,4 +151,4 @@ def kill_group(child):
 
 class CompilesWithClang(CItem):
     def runtest(self):
-        compile_program(self.path, [needs.command("clang")])
+        compile_program(self.path, [needs.command("clang"), "-O0"])  # for its warnings: it is never run
