@@ -5,8 +5,8 @@
     tests/fuzz/fuzz_trace.py TRACE                          one, as a regression
 
 What is changed is chosen so that it gets far: sizes and counts of packets, ids, tags and lengths of records, words and
-numbers of the metadata. A trace that fails is kept in build/fuzz, and its path printed: times and ids differ from run to
-run, so the seed alone does not bring it back.
+numbers of the metadata. A trace that fails is kept in build/fuzz, and its path printed: times and ids differ from run
+to run, so the seed alone does not bring it back.
 """
 
 import argparse
@@ -69,7 +69,8 @@ def change_stream(data, rng):
     if how < 3 and packet + 84 <= len(data):
         at = packet + rng.choice([0, 20, 24, 32, 40, 48, 56, 64, 72])
         size = rng.choice([4, 8])
-        data[at : at + size] = (rng.choice([rng.getrandbits(64), *NUMBERS]) & (1 << 8 * size) - 1).to_bytes(size, "little")
+        number = rng.choice([rng.getrandbits(64), *NUMBERS]) & (1 << 8 * size) - 1
+        data[at : at + size] = number.to_bytes(size, "little")
     elif how < 6:
         for _ in range(rng.randrange(1, 4)):
             at = min(packet + rng.randrange(80, 4096), len(data) - 1)

@@ -5,9 +5,9 @@
     tests/fuzz/run.py --seconds=60 fuzz_region       one
     tests/fuzz/run.py fuzz_region some/input         one input, as a regression
 
-Each tests/fuzz/fuzz_*.c is a target; fuzz_trace.py is the one of the trace reader. What it has learnt stays in build/fuzz/corpus, so that the next run goes on from
-there. An input that fails is kept in build/fuzz, and its path printed: move it to tests/fuzz/crashes/TARGET-what_it_did
-when it is fixed, and the tests replay it.
+Each tests/fuzz/fuzz_*.c is a target; fuzz_trace.py is the one of the trace reader. What it has learnt stays in
+build/fuzz/corpus, so that the next run goes on from there. An input that fails is kept in build/fuzz, and its path
+printed: move it to tests/fuzz/crashes/TARGET-what_it_did when it is fixed, and the tests replay it.
 """
 
 import argparse
@@ -82,7 +82,10 @@ def main():
     for target in targets:
         if target == "fuzz_trace":
             command = [sys.executable, HERE / "fuzz_trace.py", f"--seconds={seconds}"]
-            failed += [target] * subprocess.run(command + [f"--seed={args.seed}"] * bool(args.seed), check=False).returncode
+            if args.seed:
+                command.append(f"--seed={args.seed}")
+            if subprocess.run(command, check=False).returncode:  # below zero if it crashed
+                failed.append(target)
             continue
         done = fuzz(build(target), seconds, args.seed, BUILD / "corpus" / target)
         if done.returncode:
