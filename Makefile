@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-c model mutants tsan asan fuzz aarch64 kill soak guard bench bench-report lint clean distclean help
+.PHONY: build demo test test-c model mutants tsan asan asan-python fuzz aarch64 kill soak guard bench bench-report lint clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -41,8 +41,16 @@ mutants: $(VENV)/.python  ## weaken each memory order of the headers, and see th
 tsan: $(VENV)/.pytest  ## the C tests under ThreadSanitizer
 	RINGBUF_CFLAGS=-fsanitize=thread $(C_TESTS)
 
+ASAN := -fsanitize=address,undefined -fno-sanitize-recover=all
 asan: $(VENV)/.pytest  ## the C tests under AddressSanitizer, LeakSanitizer and UBSan
-	RINGBUF_CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all" $(C_TESTS)
+	RINGBUF_CFLAGS="$(ASAN)" $(C_TESTS)
+
+# Their own build, in build/asan: nothing that is installed changes. CPython's own leaks are many.
+asan-python: $(VENV)/.built $(VENV)/.test  ## the extensions under AddressSanitizer and UBSan, with the Python tests that matter
+	CFLAGS="$(ASAN) -O1 -g" LDFLAGS="$(ASAN)" $(PY) setup.py -q build --build-lib build/asan/lib --build-temp build/asan/temp
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/asan/lib \
+	    $(PY) -m pytest -p no:cacheprovider $(foreach name,model_of_a_channel channel client decode event merge reader \
+	    recorder recovery reservation schema sharing trace tsdl,tests/test_$(name).py) tests/lifetime/test_views.py
 
 # Qemu's user emulation frees no lock when a thread dies, and has no restartable sequences.
 aarch64: $(VENV)/.pytest  ## the C tests compiled for aarch64, under qemu; without those about death
@@ -88,7 +96,7 @@ distclean: clean  ## remove .venv too
 	rm -rf $(VENV)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 # --- stamps: each file says that a step was done, and is older than its sources when it must be done again ---
 

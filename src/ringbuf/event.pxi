@@ -499,9 +499,9 @@ cdef int _record_row(Channel channel, const ringbuf_reservation *like, _Rows row
 
 
 cdef _make_events_callable():
-    cdef PyObject *nothing = NULL
-    cdef Py_ssize_t offset = <Py_ssize_t>&(<Event>nothing).vectorcall  # in every event
-    ringbuf_enable_vectorcall(<PyObject *>Event, offset)
+    cdef PyObject *any_object = <PyObject *>Event  # only its address matters
+    cdef char *field = <char *>&(<Event>any_object).vectorcall
+    ringbuf_enable_vectorcall(<PyObject *>Event, field - <char *>any_object)
 
 
 _make_events_callable()
