@@ -15,11 +15,6 @@ done
 [ ${#missing[@]} = 0 ] || "$tools/apt-install.sh" "${missing[@]}" || echo "not installed: ${missing[*]}"
 
 # One by one: some need a compiler, or have not come to every Python.
-"$python" - <<'EOF' | while read -r requirement; do
-import importlib.metadata, re
-for one in importlib.metadata.requires("ringbuf-trace"):
-    if re.search(r"""extra == ['"]bench['"]""", one):
-        print(re.split(r"[ ;]", one)[0])
-EOF
+"$python" "$tools/extra.py" bench | while read -r requirement; do
     "$python" -m pip install -q "$requirement" </dev/null || echo "not installed: $requirement"
 done
