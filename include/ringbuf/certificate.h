@@ -146,8 +146,8 @@ ringbuf_robust_unlink(struct ringbuf_robust_self *self, uint32_t i)
 	struct ringbuf_robust *newer = i + 1 < self->n ? self->held[i + 1] : &self->first;
 
 	newer->link.next = i ? &self->held[i - 1]->link : &self->last.link;
-	self->n--;
-	memmove((void *)(self->held + i), (void *)(self->held + i + 1), (self->n - i) * sizeof(*self->held));
+	if (i < --self->n)
+		memmove((void *)(self->held + i), (void *)(self->held + i + 1), (self->n - i) * sizeof(*self->held));
 }
 
 /* ---- what the thread holds ---- */

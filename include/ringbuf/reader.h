@@ -43,7 +43,7 @@ struct ringbuf_stream_reader {
 	const struct ringbuf_channel *ch;
 	struct ringbuf_stream *s;
 	uint32_t stream_idx;
-	int holding;
+	int holding, is_described;    /* is_described: all of the packet is known; it was complete */
 	struct ringbuf_packet packet; /* while holding */
 };
 
@@ -64,17 +64,17 @@ ringbuf_locate_packet(struct ringbuf_stream_reader *r, uint64_t pos, uint32_t id
 	p->subbuf_idx = idx;
 	p->pos = pos;
 	p->data = ringbuf_subbuf_data(r->ch, r->s, idx);
+	r->is_described = 0;
 }
 
 /* And what the sub-buffer table says of it, once it is complete. Sizes are bounded: they index memory. */
 RINGBUF_FUNC void
-ringbuf_describe_packet(struct ringbuf_stream_reader *r, uint64_t pos, uint32_t idx)
+ringbuf_describe_packet(struct ringbuf_stream_reader *r)
 {
-	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(r->ch, r->s, idx);
-	uint64_t size = ringbuf_subbuf_size(&r->ch->geometry);
 	struct ringbuf_packet *p = &r->packet;
+	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(r->ch, r->s, p->subbuf_idx);
+	uint64_t size = ringbuf_subbuf_size(&r->ch->geometry);
 
-	ringbuf_locate_packet(r, pos, idx);
 	/* all relaxed: stable and published by O3, acquired with `delivered` */
 	p->packet_size = ringbuf_bounded(ringbuf_load(&sb->packet_size, RINGBUF_RELAXED), size);
 	p->content_size = ringbuf_bounded(ringbuf_load(&sb->content_size, RINGBUF_RELAXED), p->packet_size);
@@ -83,6 +83,7 @@ ringbuf_describe_packet(struct ringbuf_stream_reader *r, uint64_t pos, uint32_t 
 	p->events_discarded = ringbuf_load(&sb->events_discarded, RINGBUF_RELAXED);
 	p->sequence_number = ringbuf_load(&sb->sequence_number, RINGBUF_RELAXED);
 	p->records = ringbuf_load(&sb->records, RINGBUF_RELAXED);
+	r->is_described = 1;
 }
 
 /* Count a packet as read or dropped, once. Ordering: O11. */
@@ -160,14 +161,20 @@ ringbuf_exchange_held(const struct ringbuf_channel *ch, struct ringbuf_stream *s
 	ringbuf_store(&s->spare, idx, RINGBUF_RELAXED);
 }
 
-/* Let discard-mode producers past `pos`'s packet, and wake those that wait. */
+/* Where reading goes on: after `pos`'s packet. Discard-mode producers may use it again, and some wait for that. */
 RINGBUF_FUNC void
 ringbuf_advance(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos)
 {
 	uint64_t next = ringbuf_pos_add(pos, ringbuf_subbuf_size(&ch->geometry));
-
 	/* the reader's own word; a snapshot may release packets out of turn */
-	if (ringbuf_pos_diff(next, ringbuf_load(&s->consumed_pos, RINGBUF_RELAXED)) > 0)
+	int is_further = ringbuf_pos_diff(next, ringbuf_load(&s->consumed_pos, RINGBUF_RELAXED)) > 0;
+
+	if (ch->mode == RINGBUF_OVERWRITE) {
+		if (is_further)
+			ringbuf_store(&s->consumed_pos, next, RINGBUF_RELAXED); /* no producer asks */
+		return;
+	}
+	if (is_further)
 		/* O4 release: my loads of the packet precede its reuse. Pairs with
 		 * ringbuf_slot_is_free. O8 seq_cst: before the look at `space_wanted`. */
 		ringbuf_store(&s->consumed_pos, next, RINGBUF_SEQ_CST);
@@ -284,7 +291,7 @@ ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
 	if (!ret)
 		ret = ringbuf_hold(r, pos, ref);
 	if (!ret)
-		ringbuf_describe_packet(r, pos, r->packet.subbuf_idx);
+		ringbuf_describe_packet(r);
 	return ret;
 }
 
@@ -321,7 +328,7 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 			ringbuf_release_hold(s);
 			return;
 		}
-		ringbuf_describe_packet(r, p->pos, p->subbuf_idx);
+		ringbuf_describe_packet(r);
 	}
 	if (how != RINGBUF_PUT_BACK)
 		/* relaxed: the next reader has it by O11. What it finds beyond this number
@@ -440,7 +447,7 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 	uint64_t pos = ringbuf_subbuf_begin(&ch->geometry, ringbuf_load(&s->hold_pos, RINGBUF_RELAXED));
 	uint32_t idx = ringbuf_checked_idx(ch, hold & ~RINGBUF_HOLD_VALID);
 	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
-	int counted;
+	int counted, is_known = r->holding && r->packet.pos == pos && r->packet.subbuf_idx == idx;
 
 	r->holding = 0;
 	if (!(hold & RINGBUF_HOLD_VALID))
@@ -456,7 +463,8 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 		ringbuf_advance(ch, s, pos);
 		ringbuf_release_hold(s);
 	} else {
-		ringbuf_locate_packet(r, pos, idx);
+		if (!is_known)
+			ringbuf_locate_packet(r, pos, idx);
 		r->holding = 1;
 	}
 }
@@ -468,16 +476,18 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 RINGBUF_FUNC int
 ringbuf_held_is_complete(struct ringbuf_stream_reader *r)
 {
-	uint64_t pos = r->packet.pos;
+	uint64_t pos = r->packet.pos, delivered, ref;
 	struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, r->s, pos);
-	/* O3 acquire: the packet. Pairs with ringbuf_deliver. */
-	uint64_t delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
-	/* O5 acquire: pairs with ringbuf_enter_slow. Whoever lapped it had seen it delivered. */
-	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
 
+	if (r->is_described)
+		return 1;
+	/* O3 acquire: the packet. Pairs with ringbuf_deliver. */
+	delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
+	/* O5 acquire: pairs with ringbuf_enter_slow. Whoever lapped it had seen it delivered. */
+	ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
 	if (!ringbuf_is_delivered(r->ch, delivered, pos) && ringbuf_ref_is_held(r->ch, ref, pos))
 		return 0;
-	ringbuf_describe_packet(r, pos, r->packet.subbuf_idx);
+	ringbuf_describe_packet(r);
 	return 1;
 }
 

@@ -420,7 +420,7 @@ ringbuf_cut_back(struct ringbuf_stream_reader *r)
 	ringbuf_store(&sb->content_size, doubt, RINGBUF_RELAXED);
 	ringbuf_store(&sb->packet_size, ringbuf_align_up(doubt, ch->page_size), RINGBUF_RELAXED);
 	ringbuf_buffer_end(NULL, ch, r->s, r->stream_idx, r->packet.subbuf_idx);
-	ringbuf_describe_packet(r, r->packet.pos, r->packet.subbuf_idx);
+	ringbuf_describe_packet(r);
 	return 1;
 }
 
@@ -445,7 +445,8 @@ ringbuf_recover_check(const struct ringbuf_search *x)
 RINGBUF_FUNC const struct ringbuf_packet *
 ringbuf_recover_describe(struct ringbuf_stream_reader *r, uint32_t idx)
 {
-	ringbuf_describe_packet(r, ringbuf_peek(&ringbuf_subbuf_at(r->ch, r->s, idx)->pos), idx);
+	ringbuf_locate_packet(r, ringbuf_peek(&ringbuf_subbuf_at(r->ch, r->s, idx)->pos), idx);
+	ringbuf_describe_packet(r);
 	return &r->packet;
 }
 

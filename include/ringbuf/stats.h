@@ -28,66 +28,50 @@ struct ringbuf_stats {
 	uint64_t packets_read;
 };
 
-/* A slot's words, read as if at once. */
-struct ringbuf_slot_sample {
-	uint64_t delivered, ref, committed;
-	uint64_t records[2], total[2], overrun[2];
+struct ringbuf_slot_count {
+	uint64_t written, overrun, unread;
 };
 
 #define RINGBUF_SAMPLE_TRIES 16
 
 /*
- * ringbuf_sample_slot - the words of a slot, if they can be had without a delivery between.
+ * ringbuf_count_slot - from the words of a slot, if they can be had without a delivery between.
  * Progress: bounded tries, then the last sample, torn as it may be. Ordering: O2, O3, O5.
  */
-RINGBUF_FUNC void
-ringbuf_sample_slot(const struct ringbuf_slot *slot, struct ringbuf_slot_sample *v)
-{
-	for (int tries = RINGBUF_SAMPLE_TRIES; tries; tries--) {
-		v->delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
-		v->ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
-		for (int i = 0; i < 2; i++) {
-			/* O3 acquire: not for these words, which are stored relaxed, but so that
-			 * the re-read below is done after them. C11 alone does not promise
-			 * that it is newer; if not, a running statistic is off. */
-			v->records[i] = ringbuf_load(&slot->records[i], RINGBUF_ACQUIRE);
-			v->total[i] = ringbuf_load(&slot->total[i], RINGBUF_ACQUIRE);
-			v->overrun[i] = ringbuf_load(&slot->overrun[i], RINGBUF_ACQUIRE);
-		}
-		v->committed = ringbuf_load(&slot->committed, RINGBUF_ACQUIRE); /* O2 */
-		if (ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE) == v->delivered &&
-		    ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED) == v->ref)
-			return;
-	}
-}
-
-struct ringbuf_slot_count {
-	uint64_t written, overrun, unread;
-};
-
 RINGBUF_FUNC struct ringbuf_slot_count
 ringbuf_count_slot(const struct ringbuf_channel *ch, const struct ringbuf_slot *slot)
 {
 	struct ringbuf_slot_count count;
-	struct ringbuf_slot_sample v;
-	uint64_t pass, in_progress;
-	unsigned int last;
-	int complete;
+	uint64_t delivered, ref, records, committed, pass;
+	int tries = RINGBUF_SAMPLE_TRIES, complete;
 
-	ringbuf_sample_slot(slot, &v);
-	pass = ringbuf_ref_pass(v.ref);
-	complete = (uint32_t)v.delivered == (uint32_t)((pass + 1) << ch->geometry.subbuf_order);
-	last = (complete ? pass : pass - 1) & 1; /* parity of the last delivered pass */
-	in_progress = complete ? 0 : ringbuf_records_between(v.delivered, v.committed);
+	do {
+		unsigned int last; /* parity of the last delivered pass */
 
-	count.written = v.total[last] + in_progress;
-	count.overrun = v.overrun[last];
-	if (complete)
-		count.unread = v.ref & RINGBUF_REF_READ ? 0 : v.records[last];
-	else
-		count.unread = in_progress;
-	if (!complete && (v.ref & RINGBUF_REF_LOST))
-		count.overrun += v.records[last];
+		delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE); /* O3 */
+		ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);      /* O5 */
+		pass = ringbuf_ref_pass(ref);
+		complete = (uint32_t)delivered == (uint32_t)((pass + 1) << ch->geometry.subbuf_order);
+		last = (pass - !complete) & 1;
+		/* O3 acquire: not for these words, which are stored relaxed, but so that
+		 * the re-read below is done after them. C11 alone does not promise
+		 * that it is newer; if not, a running statistic is off. */
+		records = ringbuf_load(&slot->records[last], RINGBUF_ACQUIRE);
+		count.written = ringbuf_load(&slot->total[last], RINGBUF_ACQUIRE);
+		count.overrun = ringbuf_load(&slot->overrun[last], RINGBUF_ACQUIRE);
+		committed = ringbuf_load(&slot->committed, RINGBUF_ACQUIRE); /* O2 */
+	} while ((ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE) != delivered ||
+		  ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED) != ref) &&
+		 --tries);
+
+	if (complete) {
+		count.unread = ref & RINGBUF_REF_READ ? 0 : records;
+		return count;
+	}
+	count.unread = ringbuf_records_between(delivered, committed); /* so far */
+	count.written += count.unread;
+	if (ref & RINGBUF_REF_LOST)
+		count.overrun += records;
 	return count;
 }
 

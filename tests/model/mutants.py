@@ -428,8 +428,8 @@ def digests(headers):
 
 
 def argued():
-    """name: why it may survive, from the table in docs/verification.md."""
-    text = ARGUED.read_text() if ARGUED.exists() else ""
+    """name: why it may survive, from the tables in docs/verification.md between the marks."""
+    text = ARGUED.read_text().partition("<!-- survivors:")[2].partition("<!-- end -->")[0] if ARGUED.exists() else ""
     return {name: why for names, why in re.findall(r"^\| (`.*?`) \| (.*?) \|$", text, re.M)
             for name in re.findall(r"`(.*?)`", names)}  # fmt: skip
 
