@@ -1,10 +1,12 @@
 """One record from Python: src/ringbuf/event.pxi and encode.h."""
 
+import statistics
 import time
 import timeit
 
+import compiled
 import pytest
-from ratios import note_ratio
+from ratios import in_turns, note, note_ratio
 
 import ringbuf
 
@@ -53,6 +55,28 @@ def bench_disabled_event(benchmark, one_cpu, tracer):
     event = tracer.event("one", n="u64")
     event.enabled = False
     compare(benchmark, tracer.channel, "event(12345)", {"event": event})
+
+
+@pytest.mark.parametrize("disabled", ["event", "channel"])
+def bench_empty(benchmark, one_cpu, tracer, disabled):
+    """Recording nothing beside a method that does nothing, both compiled by Cython."""
+    pytest.importorskip("Cython")
+    event = tracer.event("one", n="u64")
+    if disabled == "event":
+        event.enabled = False
+    else:
+        tracer.channel.disable()
+    empty = calls("method(12345)", {"method": compiled.extension("empty.pyx").Empty().method})
+    values, floors = in_turns(benchmark, calls("event(12345)", {"event": event}), empty, rounds=ROUNDS)
+    ratio = statistics.median(value / floor for value, floor in zip(values, floors, strict=True))
+    note(
+        benchmark,
+        "empty",
+        f"event, disabled {disabled}: {tracer.channel.mode}",
+        ns=round(statistics.median(values), 1),
+        empty_ns=round(statistics.median(floors), 1),
+        ratio=round(ratio, 3),
+    )
 
 
 def bench_channel_write(benchmark, one_cpu, tracer):

@@ -1,8 +1,11 @@
 """The compiled parts of the benchmarks: bench/c/*.c, built into build/bench/."""
 
 import ctypes
+import importlib.util
 import os
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import ringbuf
@@ -33,3 +36,19 @@ def library(source, **functions):
         function = getattr(found, name)
         function.restype, function.argtypes = result, arguments
     return found
+
+
+def extension(source):
+    """A module written in Cython, which must be installed; imported."""
+    name = Path(source).stem
+    BUILD.mkdir(parents=True, exist_ok=True)
+    translated = BUILD / f"{name}.c"
+    subprocess.run([sys.executable, "-m", "cython", "-3", str(SOURCES / source), "-o", str(translated)], check=True)
+    target = f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    include = f"-I{sysconfig.get_paths()['include']}"
+    spec = importlib.util.spec_from_file_location(
+        name, build(translated, "-shared", "-fPIC", "-w", include, target=target)
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
