@@ -175,6 +175,8 @@ fuzz_record(struct ringbuf_channel *ch, uint64_t size, struct ringbuf_reservatio
 	memset(r, 0, sizeof(*r));
 	r->payload_size = size;
 	r->event_id = (uint32_t)size % 40; /* short and extended headers */
+	if (ch->blocking_timeout_ns > RINGBUF_NS_PER_S / 1000)
+		r->flags = RINGBUF_NOWAIT; /* it would wait as long as the file says, which is right */
 	ret = ringbuf_reserve(ch, r);
 	if (!ret) {
 		FUZZ_REQUIRE(r->payload >= ch->base && r->payload + size <= ch->base + ch->region_size);
