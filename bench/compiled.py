@@ -29,9 +29,9 @@ def build(source, *more, target=None):
     return target
 
 
-def library(source, **functions):
+def library(source, *more, name=None, **functions):
     """A shared library for ctypes; `functions` has (result, *arguments) of each function used."""
-    found = ctypes.CDLL(str(build(source, "-shared", "-fPIC", target=Path(source).stem + ".so")))
+    found = ctypes.CDLL(str(build(source, "-shared", "-fPIC", *more, target=f"{name or Path(source).stem}.so")))
     for name, (result, *arguments) in functions.items():
         function = getattr(found, name)
         function.restype, function.argtypes = result, arguments

@@ -39,9 +39,16 @@ def scaled(request):
 @pytest.fixture(scope="session")
 def loops():
     """The functions of bench/c/loops.c."""
+    return loops_with("loops")
+
+
+def loops_with(name, *flags):
+    """The same, compiled with more flags into a library of that name."""
     turns = ctypes.c_double, ctypes.c_uint64
     return compiled.library(
         "loops.c",
+        *flags,
+        name=name,
         loop_floor=turns,
         loop_clock=turns,
         loop_record=(ctypes.c_double, ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)),

@@ -46,6 +46,7 @@ TABLES = {
         [("", "what", ""), ("undisturbed: ns", "quiet_ns", ".1f")]
         + [("ns", "record_ns", ".1f"), ("ratio", "ratio", ".2f")]
     ),
+    "parts": Table([("left out", "what", ""), ("record: ns", "record_ns", ".1f"), ("floor: ns", "floor_ns", ".1f")]),
     "payload": Table(
         [("payload", "what", ""), ("ns", "ns", ",.1f"), ("memcpy: ns", "base_ns", ",.1f"), ("ratio", "ratio", ".2f")]
     ),
@@ -154,6 +155,19 @@ def quotient(above, below):
     return None if above is None or below is None else above / below
 
 
+def bounds(tables):
+    """By what a target is about: how far this machine lets it go, and what that is."""
+    lttng = value(tables, "c", "ratio", "LTTng", pick=min)
+    record = value(tables, "record", "ns", "record", "overwrite", "per-cpu", "compact")
+    call = value(tables, "empty", "ns", "disabled event", pick=min)
+    clock = value(tables, "event", "base_ns", "one integer", pick=min)
+    python = None if None in (record, call, clock) else (record + call) / clock
+    return {
+        "LTTng": lttng and f"{lttng:.1f}, were ours the floor alone",
+        "Python event": python and f"{python:.2f}: the record from C and an empty call",
+    }
+
+
 def targets(tables):
     """(what, measured, "<=" or ">=", target, format)."""
     record = [value(tables, "record", "ratio", "record", streams) for streams in ("per-cpu", "global")]
@@ -183,14 +197,15 @@ def targets(tables):
 
 
 def targets_text(tables):
-    cells = []
+    cells, limits = [], bounds(tables)
     for what, measured, relation, target, form in targets(tables):
+        limit = next((limit for start, limit in limits.items() if what.startswith(start)), None) or ""
         if measured is None:
-            cells.append([what, f"{relation} {target}", "not measured", ""])
+            cells.append([what, f"{relation} {target}", "not measured", "", limit])
         else:
             met = measured <= target if relation == "<=" else measured >= target
-            cells.append([what, f"{relation} {target}", format(measured, form), "yes" if met else "no"])
-    return markdown(["what", "target", "measured", "met"], cells)
+            cells.append([what, f"{relation} {target}", format(measured, form), "yes" if met else "no", limit])
+    return markdown(["what", "target", "measured", "met", "at best here"], cells)
 
 
 # ---- the document ----

@@ -21,15 +21,15 @@ per_turn(uint64_t began, uint64_t n)
 EXPORT double
 loop_floor(uint64_t n)
 {
-	static _Atomic uint64_t position __attribute__((aligned(64))), count __attribute__((aligned(64)));
+	static ringbuf_atomic_u64 position __attribute__((aligned(64))), count __attribute__((aligned(64)));
 	uint64_t began = ringbuf_clock_ns(CLOCK_MONOTONIC), sum = 0;
 
 	for (uint64_t i = 0; i < n; i++) {
-		uint64_t pos = atomic_load_explicit(&position, memory_order_relaxed);
+		uint64_t pos = ringbuf_load(&position, RINGBUF_RELAXED);
 
 		sum += ringbuf_cpu() + ringbuf_tsc_early();
-		atomic_compare_exchange_strong(&position, &pos, pos + 16);
-		atomic_fetch_add(&count, 16);
+		sum += (uint64_t)ringbuf_cas(&position, &pos, pos + 16, RINGBUF_ACQ_REL, RINGBUF_RELAXED);
+		ringbuf_add(&count, 16, RINGBUF_ACQ_REL);
 	}
 	sink = sum;
 	return per_turn(began, n);

@@ -53,11 +53,13 @@ struct ringbuf_meta {
 
 #define RINGBUF_META_KERNEL_SIZE 80
 
-/* What a slot adds to the counters of its stream, and the words of it when that was counted. */
+/* What a slot adds to the counters of its stream, and its word and pass when that was counted. */
 struct ringbuf_map_count {
-	uint64_t committed, delivered;
+	uint64_t committed, pass;
 	uint64_t written, overrun;
 };
+
+#define RINGBUF_MAP_UNCOUNTED (UINT64_MAX - 1) /* no pass, nor the one before any */
 
 struct ringbuf_map {
 	struct ringbuf_channel *ch;
@@ -214,7 +216,7 @@ ringbuf_meta_put_counters(const struct ringbuf_map *map)
 	uint64_t produced = ringbuf_load(&r->s->produced, RINGBUF_RELAXED); /* a statistic */
 
 	for (int cause = RINGBUF_LOST_FULL; cause <= RINGBUF_LOST_SLOTS; cause++)
-		dropped += own->lost[cause];
+		dropped += ringbuf_count_lost(r->s, cause);
 	ringbuf_meta_put(&meta->entries, map->sum.written);
 	ringbuf_meta_put(&meta->overrun, map->sum.overrun + own->dropped);
 	ringbuf_meta_put(&meta->read, own->read + (r->holding ? ringbuf_map_handed_out(r).records : 0));
@@ -222,8 +224,8 @@ ringbuf_meta_put_counters(const struct ringbuf_map *map)
 	ringbuf_meta_put(&meta->pages_touched,
 			 ringbuf_pos_sub(ringbuf_subbuf_ceil(g, produced), r->ch->start_pos) >> g->subbuf_order);
 	ringbuf_meta_put(&meta->dropped, dropped);
-	ringbuf_meta_put(&meta->discarded, own->lost[RINGBUF_DISCARDED]);
-	ringbuf_meta_put(&meta->torn, own->lost[RINGBUF_LOST_TORN]);
+	ringbuf_meta_put(&meta->discarded, ringbuf_count_lost(r->s, RINGBUF_DISCARDED));
+	ringbuf_meta_put(&meta->torn, ringbuf_count_lost(r->s, RINGBUF_LOST_TORN));
 }
 
 /* Whose sub-buffer it is, and how much of it. Left alone where nothing is held: the last one
@@ -261,31 +263,54 @@ ringbuf_meta_put_geometry(const struct ringbuf_stream_reader *r)
 	ringbuf_meta_put_u32(&meta->nr_subbufs, ringbuf_n_subbufs(&r->ch->geometry) + 1);
 }
 
-/* Count a slot again if it has changed. Returns its `delivered`, as of before. Ordering: O3. */
-RINGBUF_FUNC uint64_t
-ringbuf_map_count_slot(struct ringbuf_map *map, const struct ringbuf_slot *slot, uint32_t idx)
+/* Count a slot from all its words. If they stand still meanwhile, the next time can go on from there. */
+RINGBUF_SLOW void
+ringbuf_map_count_again(struct ringbuf_map *map, const struct ringbuf_slot *slot, struct ringbuf_map_count *last,
+			uint64_t committed, uint64_t ref)
 {
-	struct ringbuf_map_count *last = &map->slots[idx];
-	/* O3 acquire: the cells of that delivery. Pairs with ringbuf_deliver. */
-	uint64_t delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
-	uint64_t committed = ringbuf_load(&slot->committed, RINGBUF_RELAXED); /* a statistic */
+	struct ringbuf_slot_count now = ringbuf_count_slot(map->ch, slot);
 
-	if (delivered != last->delivered || committed != last->committed) {
-		struct ringbuf_slot_count now = ringbuf_count_slot(map->ch, slot);
+	map->sum.written += now.written - last->written;
+	map->sum.overrun += now.overrun - last->overrun;
+	last->written = now.written;
+	last->overrun = now.overrun;
+	/* relaxed both: an old value may make it count once more */
+	last->pass = ringbuf_load(&slot->committed, RINGBUF_RELAXED) == committed &&
+				     ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED) == ref
+			     ? ringbuf_ref_pass(ref)
+			     : RINGBUF_MAP_UNCOUNTED;
+}
 
-		map->sum.written += now.written - last->written;
-		map->sum.overrun += now.overrun - last->overrun;
-		last->delivered = delivered;
-		last->committed = committed;
-		last->written = now.written;
-		last->overrun = now.overrun;
+/*
+ * Count a slot, if it has changed. `committed` alone, whose upper half counts records, tells
+ * what was written, and if the pass before was not lapped unread nothing was overrun.
+ * Ordering: O2.
+ */
+RINGBUF_FUNC void
+ringbuf_map_count_slot(struct ringbuf_map *map, const struct ringbuf_slot *slot, struct ringbuf_map_count *last)
+{
+	/* O2 acquire: who counted had seen the pass entered, so the word below is not older.
+	 * Pairs with ringbuf_count. */
+	uint64_t committed = ringbuf_load(&slot->committed, RINGBUF_ACQUIRE);
+	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED), pass = ringbuf_ref_pass(ref);
+
+	if (committed == last->committed && pass == last->pass)
+		return;
+	if (pass == last->pass || (pass == last->pass + 1 && !(ref & RINGBUF_REF_LOST))) {
+		uint32_t written = ringbuf_records_between(last->committed, committed);
+
+		map->sum.written += written;
+		last->written += written;
+		last->pass = pass;
+	} else {
+		ringbuf_map_count_again(map, slot, last, committed, ref);
 	}
-	return delivered;
+	last->committed = committed;
 }
 
 /*
  * ringbuf_map_count - bring the sums over the slots up to date.
- * A slot changes only while a sub-buffer goes through it: those that were delivered
+ * A slot changes only while a sub-buffer goes through it: those that were complete
  * when last counted, and have not been lapped, are left out. Under map_lock.
  * Ordering: O1.
  */
@@ -303,9 +328,11 @@ ringbuf_map_count(struct ringbuf_map *map)
 	if (ringbuf_pos_diff(oldest, pos) > 0)
 		pos = oldest;
 	for (; ringbuf_pos_diff(end, pos) > 0; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g))) {
-		const struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
+		struct ringbuf_map_count *last = &map->slots[ringbuf_slot_idx(g, pos)];
 
-		settled &= ringbuf_is_delivered(ch, ringbuf_map_count_slot(map, slot, ringbuf_slot_idx(g, pos)), pos);
+		ringbuf_map_count_slot(map, ringbuf_slot_at(ch, s, pos), last);
+		settled &= ringbuf_is_delivered(ch, last->committed, pos) &&
+			   last->pass == ringbuf_ref_pass_at(ch, pos);
 		if (settled)
 			map->counted_pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g));
 	}
@@ -638,6 +665,8 @@ ringbuf_map_open(struct ringbuf_channel *ch, uint32_t stream_idx, struct ringbuf
 	map->counted_pos = ringbuf_oldest_begin(&ch->geometry, ringbuf_load(&map->reader.s->produced,
 									    RINGBUF_RELAXED));
 	map->slots = (struct ringbuf_map_count *)calloc(ringbuf_n_subbufs(&ch->geometry), sizeof(*map->slots));
+	for (uint64_t i = 0; map->slots && i < ringbuf_n_subbufs(&ch->geometry); i++)
+		map->slots[i].pass = RINGBUF_MAP_UNCOUNTED;
 	ret = map->slots ? ringbuf_map_memory(map) : -ENOMEM;
 	if (ret) {
 		free(map->slots);

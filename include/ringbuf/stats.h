@@ -97,9 +97,8 @@ ringbuf_held_unread(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
 	return counted || (ref & RINGBUF_REF_IDX_MASK) == idx ? 0 : records;
 }
 
-/* What is counted once for a stream, not in its slots. */
+/* What the reader counts, once for a stream. */
 struct ringbuf_stream_count {
-	uint64_t lost[RINGBUF_N_CAUSES];
 	uint64_t read, dropped, packets_read;
 };
 
@@ -111,12 +110,16 @@ ringbuf_count_stream(const struct ringbuf_stream *s)
 
 	/* O11 acquire: the totals of that parity. Pairs with ringbuf_account_packet. */
 	count.packets_read = ringbuf_load(&s->read_seq, RINGBUF_ACQUIRE);
-	/* relaxed: statistics */
-	for (int cause = 0; cause < RINGBUF_N_CAUSES; cause++)
-		count.lost[cause] = ringbuf_load(&s->lost[cause], RINGBUF_RELAXED);
+	/* relaxed both: by O11 */
 	count.read = ringbuf_load(&s->read_total[count.packets_read & 1], RINGBUF_RELAXED);
 	count.dropped = ringbuf_load(&s->dropped_total[count.packets_read & 1], RINGBUF_RELAXED);
 	return count;
+}
+
+RINGBUF_INLINE uint64_t
+ringbuf_count_lost(const struct ringbuf_stream *s, int cause)
+{
+	return ringbuf_load(&s->lost[cause], RINGBUF_RELAXED); /* a statistic */
 }
 
 /* Add one stream's numbers to *st. Callers: anybody. Ordering: O3, O5, O11. */
@@ -129,9 +132,9 @@ ringbuf_add_stream_stats(const struct ringbuf_channel *ch, uint32_t stream_idx,
 	int64_t held;
 
 	for (int cause = 0; cause < RINGBUF_N_CAUSES; cause++)
-		st->lost[cause] += own.lost[cause];
-	st->discarded += own.lost[RINGBUF_DISCARDED];
-	st->written += own.lost[RINGBUF_LOST_TORN];
+		st->lost[cause] += ringbuf_count_lost(s, cause);
+	st->discarded += ringbuf_count_lost(s, RINGBUF_DISCARDED);
+	st->written += ringbuf_count_lost(s, RINGBUF_LOST_TORN);
 	st->read += own.read;
 	st->overrun += own.dropped;
 	st->cleared += own.dropped;

@@ -383,6 +383,29 @@ TEST(two_mappers_compete_for_what_is_new)
 	EQ(check_new(&map), 2);
 }
 
+TEST(the_counters_agree_however_much_went_by_between_two_looks)
+{
+	struct ringbuf_map second;
+	uint64_t dice;
+
+	for (int mode = RINGBUF_DISCARD; mode <= RINGBUF_OVERWRITE; mode++) {
+		setup(CONFIG(.mode = mode));
+		EQ(ringbuf_map_open(ch, 0, &second), 0);
+		for (unsigned int i = 0; i < 3000; i++) {
+			dice = rnd();
+			/* a few records, or up to some rings of them */
+			for (unsigned int n = (dice >> 33) % (dice >> 40 & 7 ? 3 : 60); n; n--)
+				if (record(ch, (dice >> 20) * n % 1500, n_recorded) == 0)
+					n_recorded++;
+			if ((dice >> 43 & 15) == 0)
+				flush(ch);
+			GE(ringbuf_map_get_reader(dice >> 50 & 1 ? &map : &second), 0);
+			check_counters();
+		}
+		ringbuf_map_close(&second);
+	}
+}
+
 TEST(a_closed_mapping_leaves_to_readers_what_it_did_not_hand_out)
 {
 	struct reading rd;
