@@ -1,4 +1,4 @@
-"""What the clock and the locked instructions take of a record from C: the same code without them."""
+"""What the clock, the locked instructions and the ledger take of a record from C: the same code without them."""
 
 import ctypes
 import platform
@@ -18,6 +18,7 @@ NO_CLOCK = "-D__builtin_ia32_rdtsc()=(uint64_t)12345"
 NO_LOCKS = f'-DRINGBUF_ATOMIC_HEADER="{compiled.SOURCES}/unlocked.h"'
 LEFT_OUT = {
     "nothing": [],
+    "the ledger": ["-include", f"{compiled.SOURCES}/no_ledger.h"],
     "the clock": [NO_CLOCK],
     "the locked instructions": [NO_LOCKS],
     "clock and locked instructions": [NO_CLOCK, NO_LOCKS],
