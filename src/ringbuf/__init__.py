@@ -22,12 +22,13 @@ from .errors import (
 )
 
 try:
-    from ._core import Channel, Event, Packet, Reader, Reservation, Stream
+    from ._core import Channel, Event, Packet, Reader, Reservation, Span, SpanType, Stream
 except ImportError as error:
     if getattr(error, "name", None) != "ringbuf._core":
         raise
     raise ImportError("ringbuf is not built: run `make` in the source tree, or `pip install .`") from error
 from .client import Client, CtfClient
+from .logging_handler import LoggingHandler
 from .recorder import Recorder, snapshot
 from .recovery import Recovery, recover
 from .sharing import attach
@@ -45,6 +46,7 @@ __all__ = [
     "CtfClient",
     "EndOfStream",
     "Event",
+    "LoggingHandler",
     "NestingError",
     "Packet",
     "Reader",
@@ -56,6 +58,8 @@ __all__ = [
     "RegionError",
     "Reservation",
     "RingbufError",
+    "Span",
+    "SpanType",
     "Stats",
     "Stream",
     "TooManyProducersError",

@@ -1263,5 +1263,6 @@ cdef class Reservation:
 include "reading.pxi"
 include "mapping.pxi"
 include "event.pxi"
+include "span.pxi"
 include "recorder.pxi"
 include "recovery.pxi"

@@ -8,7 +8,8 @@ from . import contexts as _contexts
 from . import files as _files
 from . import schema as _schema
 from . import sharing as _sharing
-from ._core import Channel, ContextBlock, Event
+from . import spans as _spans
+from ._core import Channel, ContextBlock, Event, Span, SpanType
 from .stats import Stats
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Tracer:
     ) -> None:
         self._contexts = _contexts.resolve(contexts)
         self._events: dict[tuple, Event] = {}
+        self._span_types: dict[tuple, SpanType] = {}
         options |= {"mode": mode, "contexts": _contexts.text(self._contexts)}
         if path is None:
             self.channel = _files.automatic_channel(name, keep, options)
@@ -79,6 +81,7 @@ class Tracer:
         self = cls.__new__(cls)
         self.channel = channel
         self._events = {}
+        self._span_types = {}
         self._contexts = tuple(_provider(field, given) for field in _schema.parse(channel.contexts))
         return self
 
@@ -138,6 +141,65 @@ class Tracer:
         event_id = self.channel.declare_event(name, *texts)
         schema = _schema.EventSchema(event_id, name, *texts)
         return Event(self.channel, schema, declared, enum_classes, self._context_block(own))
+
+    def span(self, name: str, /, **fields) -> Span:
+        """A context manager that records when it begins, with these fields, and when it ends.
+
+        Parameters
+        ----------
+        name : str
+            One of few: names are stored for good. What varies is a field.
+        **fields
+            Values: int, float, bool, str, bytes, members of enumerations. The first use of a
+            name with these fields decides on their types: ``i64`` for an int, ``f64`` for a float.
+
+        Raises
+        ------
+        TypeError
+            No type is known for a value; on entry, it is of another type than it was first.
+
+        Spans know the span around them, also across the tasks of asyncio.
+
+        >>> with tracer.span("db", table="orders", rows=17): ...
+        """
+        kind = self._span_types.get((name, *fields))
+        if kind is None:
+            kind = self._first_use(name, fields)
+        return kind._of(fields)
+
+    def _first_use(self, name: str, fields: dict) -> SpanType:
+        """The same spans for every order of the fields."""
+        key = (name, *sorted(fields))
+        kind = self._span_types.get(key)
+        if kind is None:
+            kind = self.span_type(name, **{field: _spans.type_of(field, value) for field, value in fields.items()})
+        self._span_types[key] = self._span_types[(name, *fields)] = kind
+        return kind
+
+    def span_type(self, name: str, /, **fields) -> SpanType:
+        """Declare spans with the types of their fields, as for `event`; faster to use than `span`.
+
+        >>> query = tracer.span_type("query", table="str", rows="u32")
+        >>> with query("orders", 17): ...
+        """
+        begin = self.event(name, span_id="u64", parent_id="u64", **fields)
+        return SpanType(begin, self.event("span_end", span_id="u64", error="str"))
+
+    def trace(self, function=None, /, *, name: str | None = None):
+        """Decorate a function, so that each run of it is a span: ``@tracer.trace``.
+
+        For functions, coroutine functions, generators and asynchronous generators, and methods;
+        above or below ``@classmethod`` and ``@staticmethod``. A generator's span is from its first
+        value to its end; what happens between two values is not inside it.
+
+        Parameters
+        ----------
+        name : str, optional
+            Of the span; by default the function's, qualified with its module.
+        """
+        if function is None:
+            return lambda function: _spans.traced(function, self, name)
+        return _spans.traced(function, self, name)
 
     def _context_block(self, own) -> ContextBlock | None:
         """None if the core's block for the thread says it all."""
