@@ -65,7 +65,7 @@ def extension(name, *more_flags):
 setup(
     packages=find_packages("src"),
     package_dir={"": "src"},
-    package_data={"ringbuf": ["*.pxd", "*.pyi", "py.typed"]},
+    package_data={"ringbuf": ["*.pxd", "*.pyi", "py.typed"], "ringbuf.inject": ["site/*.py"]},
     include_package_data=False,
     # initial-exec: a thread-local costs one instruction instead of a call to __tls_get_addr per record.
     ext_modules=[extension("_core", "-ftls-model=initial-exec"), extension("_decode")],

@@ -1,7 +1,7 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from enum import Enum
-from types import TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Literal, NoReturn, final
 from uuid import UUID
 
@@ -293,6 +293,25 @@ class Span:
     # for ringbuf's own modules
     def _leave(self) -> None: ...
     def _back(self) -> None: ...
+
+@final
+class Calls:
+    def __init__(
+        self,
+        begin: Event,
+        end: Event,
+        declare: Callable[[int, CodeType, dict[str, Any]], bool | None],
+        retell: bool = False,
+        disable: object = None,
+    ) -> None: ...
+    def begin(self, code: CodeType, offset: int) -> object: ...
+    def end(self, code: CodeType, offset: int, value: object) -> object: ...
+    def begin_by_throw(self, code: CodeType, offset: int, error: BaseException) -> None: ...
+    def end_by_throw(self, code: CodeType, offset: int, error: BaseException) -> None: ...
+    def profile_here(
+        self, frame: FrameType | None = None, what: str | None = None, argument: object = None
+    ) -> None: ...
+    def stop(self) -> None: ...
 
 @final
 class Consumer:

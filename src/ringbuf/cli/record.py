@@ -1,7 +1,8 @@
-"""Run a program and record what it traces, and with --kernel what the kernel did meanwhile.
+"""Run a program and record what it traces, calls or logs, and what the kernel did meanwhile.
 
-The program finds the channel's file in the environment variable RINGBUF_CHANNEL:
-``ringbuf.Tracer.attach(os.environ["RINGBUF_CHANNEL"])``. Its exit status is ours.
+A program that traces finds the channel's file in the environment variable RINGBUF_CHANNEL:
+``ringbuf.Tracer.attach(os.environ["RINGBUF_CHANNEL"])``. For --functions, --logging and --audit a
+Python program need not know of it, nor need its child processes. Its exit status is ours.
 """
 
 from __future__ import annotations
@@ -15,18 +16,30 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .. import inject
+from ..errors import RingbufError
 from ..layout import clock_info
-from ..recorder import Recorder
+from ..recorder import Recorder, check_directory, snapshot
 from ..tracer import Tracer
 
 __all__ = ["configure", "run"]
-
-_CHANNEL = "RINGBUF_CHANNEL"
 
 
 def configure(parser) -> None:
     parser.usage = "ringbuf record [options] -- PROGRAM [ARGUMENT ...]"
     parser.add_argument("-o", "--output", metavar="DIR", default="ringbuf-trace", help="the trace (%(default)s)")
+    parser.add_argument(
+        "--mode", choices=("discard", "overwrite"), default="discard",
+        help="what goes when the buffers are full; overwrite: only the end is written (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--functions", action="store_true", help="calls of Python functions")
+    parser.add_argument(
+        "--include", metavar="MODULE", action="append", default=[],
+        help="of these modules and packages, such as shop or '*'; by default all but the standard library",
+    )  # fmt: skip
+    parser.add_argument("--exclude", metavar="MODULE", action="append", default=[], help="not of these; may be repeated")
+    parser.add_argument("--logging", action="store_true", help="what Python's logging logs")
+    parser.add_argument("--audit", action="store_true", help="audit events of Python: open, import, subprocess.Popen ...")
     parser.add_argument("--kernel", metavar="EVENTS", help="kernel events, such as sched:sched_switch,irq; needs root")
     parser.add_argument("--subbuf-size", type=int, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
     parser.add_argument("--n-subbufs", type=int, default=4, help="sub-buffers of each CPU (%(default)s)")
@@ -34,19 +47,50 @@ def configure(parser) -> None:
 
 
 def run(args) -> int:
+    if args.kernel is not None and args.mode == "overwrite":
+        raise RingbufError("--kernel streams: it goes with --mode discard")
     with contextlib.ExitStack() as stack:
         kernel, clock = _kernel(args, stack)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-", dir=_memory()))
         sizes = {"subbuf_size": args.subbuf_size, "n_subbufs": args.n_subbufs}
         name = Path(args.program[0]).name.replace("/", "_")[:48] or "program"
-        tracer = stack.enter_context(Tracer(name, mode="discard", path=f"{folder}/channel", clock=clock, **sizes))
-        more = kernel.metadata(clock_info(tracer.channel)) if kernel else ""
-        with Recorder(tracer.channel, args.output, switch_timer=1.0, more_metadata=more):
-            with kernel.recording(args.output, tracer.channel.uuid.bytes) if kernel else contextlib.nullcontext():
-                status = _run(args.program, tracer.channel.path)
+        tracer = stack.enter_context(Tracer(name, mode=args.mode, path=f"{folder}/channel", clock=clock, **sizes))
+        with _writing(args, tracer.channel, kernel):
+            status = _run(_command(args.program), inject.environment(tracer.channel.path, _what(args)))
         result = {"directory": args.output, "exit_status": status, **_counts(tracer.stats(), kernel)}
+        is_unknown = _is_asked(args) and not tracer.channel.schemas()
     _report(result, args.json)
+    if is_unknown:
+        print("nothing was recorded: does the program run a Python that has ringbuf?", file=sys.stderr)
     return status
+
+
+def _is_asked(args) -> bool:
+    return args.functions or args.logging or args.audit
+
+
+def _what(args) -> dict:
+    functions = {"include": args.include, "exclude": args.exclude} if args.functions else None
+    return {"functions": functions, "logging": args.logging, "audit": args.audit}
+
+
+def _command(program: list[str]) -> list[str]:
+    """A .py file is run by this Python."""
+    return [sys.executable, *program] if program[0].endswith(".py") and os.path.isfile(program[0]) else program
+
+
+@contextlib.contextmanager
+def _writing(args, channel, kernel):
+    """Write the trace: while the program runs, or what is left at its end."""
+    if args.mode == "overwrite":
+        check_directory(args.output)
+        yield
+        snapshot(channel, args.output)
+        return
+    more = kernel.metadata(clock_info(channel)) if kernel else ""
+    with Recorder(channel, args.output, switch_timer=1.0, more_metadata=more):
+        with kernel.recording(args.output, channel.uuid.bytes) if kernel else contextlib.nullcontext():
+            yield
 
 
 def _kernel(args, stack):
@@ -63,9 +107,9 @@ def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _run(program: list[str], channel: str) -> int:
+def _run(program: list[str], environment: dict[str, str]) -> int:
     """Run the program to its end, which signals from the terminal bring about as without us; its exit status."""
-    child = subprocess.Popen(program, env={**os.environ, _CHANNEL: channel})
+    child = subprocess.Popen(program, env=environment)
 
     def pass_on(number, _frame):
         child.send_signal(number)
