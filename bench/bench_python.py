@@ -12,31 +12,14 @@ from pathlib import Path
 import peers
 import pytest
 from lttng import output
-from ratios import calls, in_turns, note, note_ratio
+from ratios import beside_clock, calls, in_a_program
 
 import ringbuf
 
 PROGRAMS = Path(__file__).parent / "programs"
-ROUNDS = 30
 ONE = "event(12345)"
 THREE = "event(12345, '/pay', 3.25)"
 MESSAGE = "log('order %d', 12345)"
-
-
-def beside_clock(benchmark, what, run, scaled, *, table="python", version=""):
-    clock = calls("clock()", scaled(10_000), clock=time.perf_counter_ns)
-    times, clocks = in_turns(benchmark, run, clock, rounds=scaled(ROUNDS, least=3))
-    note_ratio(benchmark, "record", times, "perf_counter_ns", clocks)
-    note(benchmark, table, f"{what} {version}".strip())
-
-
-def in_a_program(benchmark, what, run, scaled):
-    """The same of a program that prints ns for a record and for the clock, a line for each round."""
-    rounds = scaled(ROUNDS, least=3)
-    printed = benchmark.pedantic(run, (rounds + 2, scaled(1_000)))
-    rows = [list(map(float, line.split())) for line in printed.splitlines()][-rounds:]
-    note_ratio(benchmark, "record", [row[0] for row in rows], "perf_counter_ns", [row[1] for row in rows])
-    note(benchmark, "python", what)
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 import statistics
 import sys
+import time
 import timeit
+
+ROUNDS = 30
 
 
 def note_ratio(benchmark, name, values, floor_name, floors):
@@ -41,3 +44,20 @@ def calls(statement, count, **names):
     """A function that executes a statement `count` times and returns ns for each."""
     timer = timeit.Timer(statement, globals=names)
     return lambda: timer.timeit(count) / count * 1e9
+
+
+def beside_clock(benchmark, what, run, scaled, *, table="python", version=""):
+    """A row of `table`: `run`, which returns ns for each operation, in turns with time.perf_counter_ns()."""
+    clock = calls("clock()", scaled(10_000), clock=time.perf_counter_ns)
+    times, clocks = in_turns(benchmark, run, clock, rounds=scaled(ROUNDS, least=3))
+    note_ratio(benchmark, "record", times, "perf_counter_ns", clocks)
+    note(benchmark, table, f"{what} {version}".strip())
+
+
+def in_a_program(benchmark, what, run, scaled, *, table="python"):
+    """The same of a program that prints ns for a record and for the clock, a line for each round."""
+    rounds = scaled(ROUNDS, least=3)
+    printed = benchmark.pedantic(run, (rounds + 2, scaled(1_000)))
+    rows = [list(map(float, line.split())) for line in printed.splitlines()][-rounds:]
+    note_ratio(benchmark, "record", [row[0] for row in rows], "perf_counter_ns", [row[1] for row in rows])
+    note(benchmark, table, what)

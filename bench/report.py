@@ -35,6 +35,7 @@ TABLES = {
     ),
     "python": Table(CLOCK, "ratio"),
     "messages": Table(CLOCK, "ratio"),
+    "span": Table(CLOCK, "ratio"),
     "get": Table(
         [("", "what", ""), ("ns", "ns", ".1f"), ("the kernel's: ns", "base_ns", ".1f"), ("ratio", "ratio", ".3f")]
     ),

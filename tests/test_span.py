@@ -110,7 +110,7 @@ def test_a_value_without_a_type_is_refused_by_name(tracer, value):
 def test_a_later_value_that_does_not_fit_is_refused_and_nothing_is_open(tracer):
     with tracer.span("s", color=Color.RED, n=1):
         pass
-    with pytest.raises(TypeError, match=r"span 's' .* first used, with .*n:i64: field 'n': an int is required, not str"):
+    with pytest.raises(TypeError, match=r"'s' .* first used, with .*n:i64: field 'n': an int is required, not str"):
         with tracer.span("s", color=Color.RED, n="1"):
             raise AssertionError("entered")
     with pytest.raises(OverflowError, match=r"span 's'.* 9223372036854775808 is out of range for i64"):

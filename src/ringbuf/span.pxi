@@ -3,6 +3,7 @@
 from contextvars import ContextVar
 
 from cpython.contextvars cimport PyContextVar_Set, get_value
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 
 from . import texts as _texts
 
@@ -32,11 +33,13 @@ cdef class SpanType:
     >>> with query("orders"): ...
     """
 
+    cdef vectorcallfunc vectorcall
     cdef Event begin, end
     cdef tuple names
 
     def __cinit__(self, Event begin not None, Event end not None):
         """`begin`: of span_id, parent_id and the span's own fields; `end`: of span_id and error."""
+        self.vectorcall = <vectorcallfunc>_call_span_type
         self.begin = begin
         self.end = end
         self.names = begin.fields.names[2:]
@@ -56,12 +59,8 @@ cdef class SpanType:
         self.begin.enabled = value
 
     def __call__(self, *values, **named):
-        if named:
-            values += self.by_name(named, len(values))
-        if len(values) != len(self.names):
-            raise TypeError(f"span {self.name!r} takes {len(self.names)} values ({', '.join(self.names)}), "
-                            f"not {len(values)}")
-        return _new_span(self, values)
+        # For those who look whether there is a __call__; a call itself goes through the slot.
+        return PyVectorcall_Call(self, values, named)
 
     def _of(self, dict fields not None):
         """A span, of all fields by name."""
@@ -83,6 +82,41 @@ cdef class SpanType:
 
     def __reduce__(self):
         raise TypeError("a SpanType does not pickle: pass the Tracer, and call its span_type() again")
+
+
+cdef PyObject *_call_span_type(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
+    cdef SpanType kind = <SpanType>self
+    cdef Py_ssize_t i, n = PyVectorcall_NARGS(nargsf)
+    cdef tuple values = _tuple_of(args, n)
+    if kwnames is not NULL:
+        named = {name: <object>args[n + i] for i, name in enumerate(<tuple>kwnames)}
+        values += kind.by_name(named, n)
+    if len(values) != len(kind.names):
+        raise TypeError(f"span {kind.name!r} takes {len(kind.names)} values ({', '.join(kind.names)}), not {len(values)}")
+    span = _new_span(kind, values)
+    Py_INCREF(span)
+    return <PyObject *>span
+
+
+cdef tuple _tuple_of(PyObject *const *args, Py_ssize_t n):
+    cdef tuple values
+    cdef Py_ssize_t i
+    if not n:
+        return ()
+    values = PyTuple_New(n)
+    for i in range(n):
+        Py_INCREF(<object>args[i])
+        PyTuple_SET_ITEM(values, i, <object>args[i])
+    return values
+
+
+cdef _make_span_types_callable():
+    cdef PyObject *any_object = <PyObject *>SpanType  # only its address matters
+    cdef char *field = <char *>&(<SpanType>any_object).vectorcall
+    ringbuf_enable_vectorcall(<PyObject *>SpanType, field - <char *>any_object)
+
+
+_make_span_types_callable()
 
 
 cdef Span _new_span(SpanType kind, tuple values):
@@ -127,16 +161,19 @@ cdef class Span:
         cdef tuple args
         if self.is_open:
             raise RuntimeError(f"span {self.kind.name!r} is open already: each `with` takes one of its own")
-        self.outer = get_value(_current_span)
+        self.number = None
+        if not self.kind.begin.enabled:
+            return self
+        outer = get_value(_current_span)
         _last_span_id += 1
-        self.number = _last_span_id
-        args = (self.number, self.outer) + self.values
-        if self.kind.begin.enabled and self.record_begin(args):
+        number = _last_span_id
+        args = (number, outer) + self.values
+        if self.record_begin(args):
+            self.number = number
+            self.outer = outer
             self.forks = _span_forks
             self.is_open = True
-            PyContextVar_Set(_current_span, self.number)
-        else:
-            self.number = None
+            PyContextVar_Set(_current_span, number)
         return self
 
     cdef int record_begin(self, tuple args) except -1:
@@ -150,7 +187,7 @@ cdef class Span:
         cdef PyObject *args[2]
         if not self.is_open:
             return
-        self._leave()
+        PyContextVar_Set(_current_span, self.outer)
         self.is_open = False
         if self.forks != _span_forks:
             return  # this is a forked child, and the span the parent's

@@ -164,7 +164,7 @@ def test_the_programs_own_sitecustomize_runs(shop):
     show = "import sys, sitecustomize; print(sys.ours, sitecustomize.__file__, [p for p in sys.path if 'inject' in p])"
     command = "--logging", "-o", "out", "--", sys.executable, "-c", show
     assert record(*command, cwd=shop, PYTHONPATH=path)[0] == (
-        f"own sitecustomize sitecustomize\n" * 2 + f"True {shop}/site/sitecustomize.py []\n"
+        "own sitecustomize sitecustomize\n" * 2 + f"True {shop}/site/sitecustomize.py []\n"
     )
 
 
@@ -173,7 +173,8 @@ def test_a_sitecustomize_that_fails_fails_as_it_would(shop):
     (shop / "site" / "sitecustomize.py").write_text("import no_such_module")
     path = os.pathsep.join([str(shop / "site"), *filter(None, sys.path)])
     alone = run(sys.executable, "-c", "print(1)", cwd=shop, PYTHONPATH=path)
-    printed, errors = record("--logging", "-o", "out", "--", sys.executable, "-c", "print(1)", cwd=shop, PYTHONPATH=path)
+    program = sys.executable, "-c", "print(1)"
+    printed, errors = record("--logging", "-o", "out", "--", *program, cwd=shop, PYTHONPATH=path)
     assert printed == alone[0] == "1\n"
     assert "no_such_module" in alone[1] and errors.count("Error in sitecustomize") == 2  # and of ringbuf's own Python
 

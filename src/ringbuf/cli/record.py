@@ -37,9 +37,9 @@ def configure(parser) -> None:
         "--include", metavar="MODULE", action="append", default=[],
         help="of these modules and packages, such as shop or '*'; by default all but the standard library",
     )  # fmt: skip
-    parser.add_argument("--exclude", metavar="MODULE", action="append", default=[], help="not of these; may be repeated")
+    parser.add_argument("--exclude", metavar="MODULE", action="append", default=[], help="but not of these")
     parser.add_argument("--logging", action="store_true", help="what Python's logging logs")
-    parser.add_argument("--audit", action="store_true", help="audit events of Python: open, import, subprocess.Popen ...")
+    parser.add_argument("--audit", action="store_true", help="Python's audit events: open, import and so on")
     parser.add_argument("--kernel", metavar="EVENTS", help="kernel events, such as sched:sched_switch,irq; needs root")
     parser.add_argument("--subbuf-size", type=int, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
     parser.add_argument("--n-subbufs", type=int, default=4, help="sub-buffers of each CPU (%(default)s)")
