@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 import os
+import sys
 import threading
 
 import judge
@@ -234,6 +235,27 @@ def test_a_declared_span_refuses_other_values(tracer, values, named):
     query = tracer.span_type("query", table="str", rows="u32")
     with pytest.raises(TypeError, match="span 'query' takes"):
         query(*values, **named)
+
+
+def test_spans_and_their_values_go_when_they_are_done(tracer):
+    table, query = "orders-" + str(tracer), tracer.span_type("query", table="str")
+    ids = set()
+
+    def use():
+        for span in (tracer.span("db", table=table), query(table), query(table=table)):
+            with span:
+                ids.add(id(span))
+            with pytest.raises(TypeError):
+                query(table, table)
+            with pytest.raises(TypeError):
+                query(table=table, more=table)
+
+    use()
+    before = sys.getrefcount(table), sys.getrefcount(query)
+    for _ in range(100):
+        use()
+    assert (sys.getrefcount(table), sys.getrefcount(query)) == before
+    assert len(ids) < 100
 
 
 # ---- parents ----
