@@ -61,14 +61,20 @@ RINGBUF_FUNC size_t
 ringbuf_put_default(uint8_t *at, size_t left, const char *type)
 {
 	const char *bracket = strpbrk(type, "[{,");
-	size_t size = ringbuf_element_size(type);
+	size_t size = ringbuf_element_size(type), n = 1;
 
 	if (!size)
 		size = 1; /* the NUL */
 	else if (!strncmp(type, "bytes", 5))
 		size = 4; /* the count */
+	else if (bracket && !strncmp(bracket, "[]", 2))
+		size = 4;
 	else if (bracket && *bracket == '[')
-		size = bracket[1] == ']' ? 4 : size * strtoul(bracket + 1, NULL, 10);
+		n = strtoul(bracket + 1, NULL, 10);
+	/* the text may be anybody's: nothing overflows */
+	if (size > RINGBUF_CONTEXT_BLOCK_MAX || n > RINGBUF_CONTEXT_BLOCK_MAX)
+		return RINGBUF_CONTEXT_BLOCK_MAX + 1;
+	size *= n;
 	if (size <= left)
 		memset(at, 0, size);
 	return size;
@@ -97,9 +103,9 @@ ringbuf_encode_contexts(const char *contexts, uint8_t *block, size_t size)
 {
 	size_t used = 0;
 
-	while (*contexts) {
+	while (*contexts && used <= size) {
 		const char *type = strchr(contexts, ':');
-		size_t left = used < size ? size - used : 0;
+		size_t left = size - used;
 		int depth = 0;
 
 		if (!type)

@@ -35,7 +35,7 @@ struct ringbuf_producer {
 	uint64_t channel_id;
 	struct ringbuf_producer *next_of_channel, *next_of_thread;
 	uint32_t context_size;
-	uint8_t context[RINGBUF_CONTEXT_BLOCK_MAX]; /* allocated as far as it is used */
+	uint8_t context[RINGBUF_CONTEXT_BLOCK_MAX];
 };
 
 /* The thread's registrations; the last one used is found by one comparison. One word says
@@ -271,17 +271,17 @@ RINGBUF_FUNC int
 ringbuf_register_producer(struct ringbuf_channel *ch)
 {
 	struct ringbuf_thread *self = &ringbuf_thread_self;
-	uint8_t block[RINGBUF_CONTEXT_BLOCK_MAX];
-	size_t size = ringbuf_encode_contexts(ch->contexts, block, sizeof(block));
-	struct ringbuf_producer *p = (struct ringbuf_producer *)calloc(
-		1, offsetof(struct ringbuf_producer, context) + size);
+	struct ringbuf_producer *p = (struct ringbuf_producer *)calloc(1, sizeof(*p));
+	size_t size;
 
-	if (!p || size > sizeof(block)) {
-		free(p);
+	if (!p)
 		return -ENOMEM;
+	size = ringbuf_encode_contexts(ch->contexts, p->context, sizeof(p->context));
+	if (size > sizeof(p->context)) {
+		free(p);
+		return -EINVAL;
 	}
 	p->context_size = (uint32_t)size;
-	memcpy(p->context, block, size);
 	ringbuf_release_producers(self, NULL, 0); /* of channels closed since */
 	if (pthread_setspecific(ringbuf_registry.thread_exit, self) ||
 	    !(p->slot = ringbuf_take_producer_slot(ch))) {
