@@ -152,6 +152,25 @@ ringbuf_add_stream_stats(const struct ringbuf_channel *ch, uint32_t stream_idx,
 	st->unread = held < 0 && st->unread < (uint64_t)-held ? 0 : st->unread + (uint64_t)held;
 }
 
+/* Bytes of a stream, headers and padding included. */
+struct ringbuf_usage {
+	uint64_t produced; /* ever claimed */
+	uint64_t unread;   /* of those, not released by a reader, and not overwritten */
+};
+
+RINGBUF_FUNC struct ringbuf_usage
+ringbuf_stream_usage(const struct ringbuf_channel *ch, const struct ringbuf_stream *s)
+{
+	/* relaxed: a picture of something that moves */
+	uint64_t consumed = ringbuf_load(&s->consumed_pos, RINGBUF_RELAXED);
+	uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_RELAXED));
+	int64_t unread = ringbuf_pos_diff(produced, consumed), ring = (int64_t)ringbuf_ring_size(&ch->geometry);
+	struct ringbuf_usage usage = {ringbuf_pos_sub(produced, ch->start_pos), 0};
+
+	usage.unread = (uint64_t)(unread < 0 ? 0 : unread > ring ? ring : unread);
+	return usage;
+}
+
 /* The channel's numbers: all streams, and what the producers counted themselves (relaxed:
  * statistics). */
 RINGBUF_FUNC void

@@ -37,6 +37,7 @@
 
 #include "channel.h"
 #include "discard.h"
+#include "stats.h"
 
 #define RINGBUF_TRACE_NAME_SIZE 240 /* with "_4095" it must fit a file name */
 
@@ -598,22 +599,16 @@ RINGBUF_FUNC void
 ringbuf_trace_add_fill(const struct ringbuf_trace *t, struct ringbuf_consumer_stats *st)
 {
 	const struct ringbuf_channel *ch = t->ch;
-	uint64_t ring = ringbuf_ring_size(&ch->geometry);
 
-	st->capacity = ring * ch->n_streams;
+	st->capacity = ringbuf_ring_size(&ch->geometry) * ch->n_streams;
 	if (!ringbuf_trace_is_whole(t))
 		return;
 	for (uint32_t i = 0; i < ch->n_streams; i++) {
-		struct ringbuf_stream *s = ringbuf_stream_at(ch, i);
-		/* relaxed: a picture of something that moves */
-		uint64_t consumed = ringbuf_load(&s->consumed_pos, RINGBUF_RELAXED);
-		uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_RELAXED));
-		int64_t fill = ringbuf_pos_diff(produced, consumed);
+		uint64_t unread = ringbuf_stream_usage(ch, ringbuf_stream_at(ch, i)).unread;
 
-		fill = fill < 0 ? 0 : fill > (int64_t)ring ? (int64_t)ring : fill;
-		st->unread += (uint64_t)fill;
-		if ((uint64_t)fill > st->fullest)
-			st->fullest = (uint64_t)fill;
+		st->unread += unread;
+		if (unread > st->fullest)
+			st->fullest = unread;
 	}
 }
 

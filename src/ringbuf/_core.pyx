@@ -1121,6 +1121,12 @@ cdef class Stream:
         ringbuf_add_stream_stats(self.channel.ch, index, &st)
         return _stats(&st)
 
+    def usage(self):
+        """(int, int): bytes claimed so far, and of those not read and not overwritten; headers and padding included."""
+        cdef uint32_t index = self.channel._checked_stream(self.index)
+        cdef ringbuf_usage usage = ringbuf_stream_usage(self.channel.ch, ringbuf_stream_at(self.channel.ch, index))
+        return usage.produced, usage.unread
+
     def events_discarded(self):
         """int: records lost so far, as the next packet will say it."""
         return ringbuf_events_discarded(ringbuf_stream_at(self.channel.open_ch(),

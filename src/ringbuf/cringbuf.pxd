@@ -293,6 +293,11 @@ cdef extern from "ringbuf/stats.h" nogil:
         uint64_t lost[8]
         uint64_t packets_read
 
+    cdef struct ringbuf_usage:
+        uint64_t produced
+        uint64_t unread
+
+    ringbuf_usage ringbuf_stream_usage(const ringbuf_channel *ch, const ringbuf_stream *s)
     void ringbuf_add_stream_stats(const ringbuf_channel *ch, uint32_t stream_idx, ringbuf_stats *st)
     void ringbuf_channel_stats(const ringbuf_channel *ch, ringbuf_stats *st)
 

@@ -149,6 +149,41 @@ TEST(streams_add_up_to_the_channel)
 	CHECK_IDENTITIES(all, 50);
 }
 
+TEST(usage_is_what_was_claimed_and_what_waits)
+{
+	uint64_t starts[] = {0, POS_END - 2 * 4 * 4096};
+
+	for (unsigned int i = 0; i < 2 * ARRAY_SIZE(starts); i++) {
+		unsigned int mode = i & 1 ? RINGBUF_OVERWRITE : RINGBUF_DISCARD;
+		struct ringbuf_channel *ch = create(CONFIG(.start_pos = starts[i / 2], .mode = mode, .n_subbufs = 4));
+		uint64_t ring = 4 * 4096;
+		struct ringbuf_usage use = ringbuf_stream_usage(ch, ringbuf_stream_at(ch, 0));
+		struct reading rd;
+
+		EQ(use.produced, 0);
+		EQ(use.unread, 0);
+		EQ(record(ch, 1000, 0), 0);
+		use = ringbuf_stream_usage(ch, ringbuf_stream_at(ch, 0));
+		GE(use.produced, 1000);
+		EQ(use.unread, use.produced);
+		for (uint64_t n = 0; n < 100; n++)
+			record(ch, 1000, n);
+		use = ringbuf_stream_usage(ch, ringbuf_stream_at(ch, 0));
+		if (mode == RINGBUF_OVERWRITE) {
+			GE(use.produced, 100 * 1000);
+			EQ(use.unread, ring);
+			continue;
+		}
+		GE(use.produced, 12 * 1000);
+		GE(ring, use.produced);
+		EQ(use.unread, use.produced);
+		reading_init(&rd, ch, 0);
+		read_all(&rd);
+		use = ringbuf_stream_usage(ch, ringbuf_stream_at(ch, 0));
+		LT(use.unread, 4096);
+	}
+}
+
 /* While others run, a sample may lag but must not be absurd, nor go on for ever. */
 static struct ringbuf_channel *busy;
 static atomic_int stop;
