@@ -1,5 +1,6 @@
 """What the tests need from outside Python: skipped where it is missing, a failure where CI=true."""
 
+import importlib
 import os
 import shutil
 
@@ -13,6 +14,14 @@ def missing(what):
     if IN_CI:
         pytest.fail(f"{what} is missing, and CI=true allows no skips", pytrace=False)
     pytest.skip(f"{what} is missing")
+
+
+def module(name):
+    """A module of Python."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return missing(name)
 
 
 def command(name):

@@ -185,6 +185,23 @@ def test_a_damaged_packet_is_left_out_whole(tmp_path):
     assert trace.skipped_packets == 1
 
 
+def test_a_part_of_the_text_is_the_lines_that_are_asked_for(tmp_path):
+    channel = layout("x:u64", "text:str")
+    packet = ctf_writer.Packet(channel)
+    for n in range(10):
+        packet.event(n % 2, n, [n] if n % 2 == 0 else [str(n)])
+    directory = written(tmp_path, channel, packet)
+    first = next(iter(open_trace(directory))).timestamp
+
+    def values(**wanted):
+        return re.findall(r'{ (?:x|text) = "?(\d)', text_of(directory, **wanted))
+
+    assert values(events="e1") == ["1", "3", "5", "7", "9"]
+    assert values(begin=first + 3, end=first + 5) == ["3", "4", "5"]
+    assert values(events=["e0"], begin=first + 3) == ["4", "6", "8"]
+    assert values(events=["e0"], end=first - 1) == []
+
+
 def test_a_trace_without_records_is_no_text(tmp_path):
     channel = layout("x:u8")
     assert list(open_trace(written(tmp_path, channel, ctf_writer.Packet(channel))).iter_text()) == []

@@ -55,6 +55,36 @@ def test_babeltrace2_agrees_on_whatever_was_written(tmp_path_factory, written):
     assert [(record.event_id, record.ticks) for record in records] == [event[:2] for event in events]
 
 
+def test_some_events_or_some_time_can_be_asked_for(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr("ringbuf.trace._CHUNK", 8192)
+    trace = open_trace(many(tmp_path, rng))
+    every = list(trace)
+    begin, end = sorted(rng.choice(every).timestamp for _ in range(2))
+    both = {"e0", "e1"}
+    for events, names in ((None, both), ("e1", {"e1"}), (["e*"], both), (["e1", "[a-e]0"], both)):
+        expected = [one for one in every if one.name in names]
+        assert list(trace.records(events)) == expected
+        within = [one for one in expected if begin <= one.timestamp <= end]
+        assert list(trace.records(events, begin=begin, end=end)) == within
+        assert "".join(trace.iter_text(events=events, begin=begin, end=end)).count("\n") == len(within)
+        assert list(trace.records(events, begin=begin)) == [one for one in expected if one.timestamp >= begin]
+    with pytest.raises(TraceError, match="no event is called 'x'"):
+        trace.records(["e0", "x"])
+
+
+def test_packets_of_another_time_are_not_read(tmp_path):
+    data = [packet([10 * n, 10 * n + 5], seq=n) for n in range(4)]
+    directory = write(tmp_path, chan_0=data)
+    trace = open_trace(directory)
+    assert len(trace.packets) == 4
+    path = directory / "chan_0"
+    path.write_bytes(data[0] + data[1] + b"\xff" * len(data[2]) + data[3])
+    first = trace.packets[0].begin
+    assert [one.fields["x"] for one in trace.records(begin=first + 5, end=first + 12)] == [5, 10]
+    with pytest.raises(TraceError):
+        list(trace.records(begin=first + 5, end=first + 22))
+
+
 def test_streams_are_merged_by_time_and_ties_go_by_stream(tmp_path):
     directory = write(
         tmp_path,

@@ -1,5 +1,5 @@
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy
@@ -137,7 +137,16 @@ class _Lane:
 @final
 class Printer:
     lanes: tuple[_Lane, ...]
-    def __init__(self, decoder: Decoder, origin: str, n_lanes: int) -> None: ...
+    def __init__(
+        self,
+        decoder: Decoder,
+        origin: str,
+        n_lanes: int,
+        *,
+        names: Container[str] | None = None,
+        begin: int = ...,
+        end: int = ...,
+    ) -> None: ...
     def fill(self, buffer: Buffer, packet: Packet, lane: _Lane, *, offset: int | None = None) -> int: ...
     def lines(self, rows: numpy.ndarray[Any, Any]) -> str: ...
 

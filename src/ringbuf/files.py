@@ -19,8 +19,19 @@ from pathlib import Path
 from . import processes
 from ._core import Channel, describe_region, is_region_used
 from .errors import RegionError
+from .sharing import channels_of
 
-__all__ = ["Region", "Removed", "automatic_channel", "clean", "find", "in_memory", "mark_recovered", "remove_at_exit"]
+__all__ = [
+    "Region",
+    "Removed",
+    "automatic_channel",
+    "clean",
+    "find",
+    "in_memory",
+    "mark_recovered",
+    "open_channels",
+    "remove_at_exit",
+]
 
 SUFFIX = ".ringbuf"
 MARK = ".recovered"  # after a file's name: it was recovered, to the directory that this says
@@ -96,18 +107,29 @@ def find(directory) -> list[Region]:
 
 def in_memory() -> list[Region]:
     """The channels in anonymous memory of all processes that we may look at."""
-    users: dict[tuple[int, int], list[int]] = {}
-    paths: dict[tuple[int, int], str] = {}
-    for pid in processes.pids():
-        for path, status in processes.open_files(pid):
-            with contextlib.suppress(OSError):
-                if os.readlink(path).startswith("/memfd:ringbuf:"):
-                    key = status.st_dev, status.st_ino
-                    paths.setdefault(key, path)
-                    if pid not in users.setdefault(key, []):
-                        users[key].append(pid)
-    found = [_look(path, users[key]) for key, path in paths.items()]
+    found = [_look(path, users) for path, users in open_channels() if path.startswith("/proc/")]
     return [region for region in found if region is not None]
+
+
+def open_channels() -> list[tuple[str, list[int]]]:
+    """The channels that processes have open, as far as we may look: a path, and the processes."""
+    found: dict[tuple[int, int], tuple[str, list[int]]] = {}
+    for pid in processes.pids():
+        with contextlib.suppress(OSError):  # it is somebody else's, or has ended
+            for path in channels_of(pid):
+                with contextlib.suppress(OSError):
+                    status = os.stat(path)
+                    found.setdefault((status.st_dev, status.st_ino), (_name_of(path), []))[1].append(pid)
+    return list(found.values())
+
+
+def _name_of(link: str) -> str:
+    """The path of a file, if that still is its name; else the path in /proc."""
+    name = os.readlink(link)
+    with contextlib.suppress(OSError):
+        if os.path.samefile(name, link):
+            return name
+    return link
 
 
 def _look(path: str, users: list[int] | None = None) -> Region | None:

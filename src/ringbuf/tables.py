@@ -12,23 +12,27 @@ from __future__ import annotations
 import importlib
 import re
 
-__all__ = ["to_arrow", "to_pandas", "to_polars"]
+from .plain import to_text
+
+__all__ = ["library", "to_arrow", "to_pandas", "to_polars"]
 
 
-def _library(name: str):
+def library(name: str):
+    """Import it, or say how to get it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError(f"{name} is not installed: pip install {name}") from error
+        package = name.partition(".")[0]
+        raise ImportError(f"{package} is not installed: pip install {package}") from error
 
 
 def _columns(rows) -> dict:
     return {name: rows[name] for name in rows.dtype.names}
 
 
-def _text(values) -> list[str]:
-    """What is no UTF-8 was kept as lone surrogates, which nothing but Python takes."""
-    return [value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for value in values]
+def _is_text(kind: str) -> bool:
+    """Not a ``"struct"``."""
+    return kind == "str" or kind.startswith("str[")
 
 
 def _elements(kind: str):
@@ -44,7 +48,7 @@ def _elements(kind: str):
 
 def to_arrow(rows, types: dict[str, str]):
     """A structured array as a pyarrow.Table."""
-    arrow = _library("pyarrow")
+    arrow = library("pyarrow")
     arrays = {name: _arrow_array(arrow, column, types.get(name, "")) for name, column in _columns(rows).items()}
     arrays["timestamp"] = arrays["timestamp"].cast(arrow.timestamp("ns", "UTC"))
     return arrow.table(arrays)
@@ -59,8 +63,8 @@ def _arrow_array(arrow, column, kind: str):
         return arrow.StructArray.from_arrays(members, dtype.names)
     if not dtype.hasobject:
         return arrow.array(column)
-    if kind.startswith("str"):
-        return arrow.array(_text(column), arrow.large_string())
+    if _is_text(kind):
+        return arrow.array(list(map(to_text, column)), arrow.large_string())
     if kind.startswith("bytes"):
         return arrow.array(column, arrow.large_binary())
     elements = _elements(kind)
@@ -72,7 +76,7 @@ def _arrow_array(arrow, column, kind: str):
 
 def to_pandas(rows, types: dict[str, str]):
     """A structured array as a pandas.DataFrame."""
-    pandas = _library("pandas")
+    pandas = library("pandas")
     columns = _columns(rows).items()
     frame = pandas.DataFrame({name: _pandas_column(pandas, column, types.get(name, "")) for name, column in columns})
     frame["timestamp"] = pandas.to_datetime(frame["timestamp"], unit="ns", utc=True)
@@ -80,8 +84,8 @@ def to_pandas(rows, types: dict[str, str]):
 
 
 def _pandas_column(pandas, column, kind: str):
-    if kind.startswith("str") and column.dtype.hasobject:
-        return pandas.Series(_text(column), dtype=str)
+    if _is_text(kind) and column.dtype.hasobject:
+        return pandas.Series(list(map(to_text, column)), dtype=str)
     if column.ndim > 1:
         return pandas.Series(list(column), dtype=object)
     if column.dtype.names:
@@ -95,7 +99,7 @@ def _pandas_column(pandas, column, kind: str):
 
 def to_polars(rows, types: dict[str, str]):
     """A structured array as a polars.DataFrame."""
-    polars = _library("polars")
+    polars = library("polars")
     columns = _columns(rows).items()
     frame = polars.DataFrame([_polars_series(polars, name, column, types.get(name, "")) for name, column in columns])
     return frame.with_columns(polars.col("timestamp").cast(polars.Datetime("ns", "UTC")))
@@ -107,8 +111,8 @@ def _polars_series(polars, name: str, column, kind: str):
         return polars.DataFrame([_polars_series(polars, one, column[one], "") for one in dtype.names]).to_struct(name)
     if not dtype.hasobject:
         return polars.Series(name, column.copy())  # it must be contiguous
-    if kind.startswith("str"):
-        return polars.Series(name, _text(column), polars.String)
+    if _is_text(kind):
+        return polars.Series(name, list(map(to_text, column)), polars.String)
     if kind.startswith("bytes"):
         return polars.Series(name, column.tolist(), polars.Binary)
     elements = _elements(kind)

@@ -138,6 +138,12 @@ ctf_put_quoted(struct ctf_text *t, const char *text, size_t size)
 	CTF_PUT(t, "\"");
 }
 
+/* Which events are printed. */
+struct ctf_selection {
+	const char *const *prefixes; /* by event: what its line begins with; NULL: it is left out */
+	int64_t begin, end;          /* earliest and latest time */
+};
+
 /* ---- values ---- */
 
 static int ctf_put_value(const struct ctf_plan *p, const struct ctf_names *names, int32_t index, struct ctf_cursor *c,
@@ -355,10 +361,10 @@ ctf_put_event(const struct ctf_plan *p, const struct ctf_stream *s, const struct
 	return 0;
 }
 
-/* Walk to the end: a line for every event. `lines` has struct ctf_line. */
+/* Walk to the end: a line for every event that is wanted. `lines` has struct ctf_line. */
 static int
 ctf_put_packet(const struct ctf_plan *p, const struct ctf_stream *s, const struct ctf_names *names,
-	       struct ctf_cursor *c, uint32_t lane, const char *const *prefixes, const char *packet,
+	       struct ctf_cursor *c, uint32_t lane, const struct ctf_selection *wanted, const char *packet,
 	       struct ctf_text *t, struct ctf_text *lines)
 {
 	struct ctf_record r;
@@ -366,12 +372,16 @@ ctf_put_packet(const struct ctf_plan *p, const struct ctf_stream *s, const struc
 	while (c->pos < c->end) {
 		struct ctf_line line = {.lane = lane};
 		size_t before = t->used;
+		const char *prefix;
 
 		if (ctf_next_event(p, s, c, &r))
 			return -1;
-		if (ctf_put_event(p, s, names, &r, *c, prefixes[r.event->index], packet, t))
-			return ctf_fail(c, "the packet changed while it was read");
+		prefix = wanted->prefixes[r.event->index];
 		line.time = ctf_time_ns(&s->clock, r.ticks);
+		if (!prefix || line.time < wanted->begin || line.time > wanted->end)
+			continue;
+		if (ctf_put_event(p, s, names, &r, *c, prefix, packet, t))
+			return ctf_fail(c, "the packet changed while it was read");
 		line.size = (uint32_t)(t->used - before);
 		ctf_put(lines, (const char *)&line, sizeof(line));
 	}

@@ -18,6 +18,10 @@ cdef extern from "text.h" nogil:
         const ctf_label *labels
         const uint8_t *is_enum
 
+    struct ctf_selection:
+        const char **prefixes
+        int64_t begin, end
+
     struct ctf_line:
         int64_t time
         uint32_t lane, size
@@ -27,7 +31,7 @@ cdef extern from "text.h" nogil:
 
     void ctf_put_quoted(ctf_text *t, const char *text, size_t size)
     int ctf_put_packet(const ctf_plan *p, const ctf_stream *s, const ctf_names *names, ctf_cursor *c, uint32_t lane,
-                       const char **prefixes, const char *packet, ctf_text *t, ctf_text *lines)
+                       const ctf_selection *wanted, const char *packet, ctf_text *t, ctf_text *lines)
     void ctf_put_lines(const ctf_line *lines, size_t n, const char **at, ctf_clock_face *face, ctf_text *t)
 
 
@@ -73,6 +77,10 @@ cdef class Printer:
         What stands before the name of every event.
     n_lanes : int
         How many streams there are, each of which is in order of time.
+    names : collection of str, optional
+        Of the events to print; all by default.
+    begin, end : int
+        Earliest and latest time of an event, in nanoseconds.
 
     Thread safety: one thread at a time.
     """
@@ -81,6 +89,7 @@ cdef class Printer:
     cdef readonly tuple lanes
     cdef list _texts  # owns all that is pointed to
     cdef const char **_prefixes
+    cdef ctf_selection _wanted
     cdef const char **_members
     cdef uint8_t *_flags
     cdef uint32_t *_first_label
@@ -89,13 +98,16 @@ cdef class Printer:
     cdef ctf_text _out
     cdef ctf_clock_face _face
 
-    def __cinit__(self, Decoder decoder not None, origin, n_lanes):
+    def __cinit__(self, Decoder decoder not None, origin, n_lanes, *, names=None, begin=-2**63, end=2**63 - 1):
         self._decoder = decoder
         self.lanes = tuple([_Lane(index) for index in range(n_lanes)])
         self._texts = []
         self._prefixes = <const char **>_calloc(len(decoder._events), sizeof(char *))
         for index, info in enumerate(decoder._events):
-            self._prefixes[<size_t>index] = self._keep(f"{origin}{info.name}: ".encode("utf-8", "surrogateescape"))
+            if names is None or info.name in names:
+                prefix = f"{origin}{info.name}: ".encode("utf-8", "surrogateescape")
+                self._prefixes[<size_t>index] = self._keep(prefix)
+        self._wanted.prefixes, self._wanted.begin, self._wanted.end = self._prefixes, begin, end
         self._name_nodes()
 
     def __dealloc__(self):
@@ -140,7 +152,7 @@ cdef class Printer:
         self._names.is_text, self._names.is_hex, self._names.is_enum = self._flags, self._flags + n, self._flags + 2 * n
 
     def fill(self, buffer, Packet packet not None, _Lane lane not None, *, offset=None):
-        """Add the events of a packet to a lane; none if it is damaged.
+        """Add the events of a packet that are wanted to a lane; none if it is damaged.
 
         Returns
         -------
@@ -165,7 +177,7 @@ cdef class Printer:
             lane.forget()
             used = lane.text.used
             with nogil:
-                failed = ctf_put_packet(&self._decoder._plan, s, &self._names, &c, lane.index, self._prefixes,
+                failed = ctf_put_packet(&self._decoder._plan, s, &self._names, &c, lane.index, &self._wanted,
                                         context_text, &lane.text, &lane.lines)
             if failed:
                 lane.text.used, lane.lines.used = used, lines

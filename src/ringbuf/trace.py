@@ -13,6 +13,7 @@ it is read is an error and not a SIGBUS.
 from __future__ import annotations
 
 import bisect
+import fnmatch
 import functools
 import itertools
 import os
@@ -258,16 +259,20 @@ class Trace:
             raise
         self._skipped.add((name, offset))
 
-    def _chunks(self, stream: Stream) -> Iterator[tuple[memoryview, list[tuple[Packet, int]], int]]:
+    def _chunks(
+        self, stream: Stream, begin: int = -_NEVER, end: int = _NEVER - 1
+    ) -> Iterator[tuple[memoryview, list[tuple[Packet, int]], int]]:
         """Bytes, the packets in them with their places, and the earliest time of what follows.
 
-        The bytes are good until the next chunk is asked for.
+        The bytes are good until the next chunk is asked for. Packets that cannot have a record
+        from `begin` to `end` are left out.
         """
         run: list[Packet] = []
         buffer = bytearray()
-        for index, packet in enumerate(stream.packets):
+        packets = [packet for packet in stream.packets if _overlaps(packet, begin, end)]
+        for index, packet in enumerate(packets):
             run.append(packet)
-            after = stream.packets[index + 1] if index + 1 < len(stream.packets) else None
+            after = packets[index + 1] if index + 1 < len(packets) else None
             joins = after is not None and (after.file, after.offset) == (packet.file, packet.offset + packet.size)
             if not joins or packet.offset + packet.size - run[0].offset >= _CHUNK:
                 start = run[0].offset
@@ -294,10 +299,49 @@ class Trace:
     # ---- records ----
 
     def __iter__(self) -> Iterator[Record]:
-        return merged([self._records(stream) for stream in self.streams])
+        return self.records()
 
-    def _records(self, stream: Stream) -> Iterator[Record]:
-        for data, places, _ in self._chunks(stream):
+    def records(self, events=None, *, begin: int | None = None, end: int | None = None) -> Iterator[Record]:
+        """The records of some events, or of some time.
+
+        Parameters
+        ----------
+        events : str or iterable of str, optional
+            Names, or patterns such as ``"db.*"``; all by default.
+        begin, end : int, optional
+            Earliest and latest time, in nanoseconds since the Unix epoch.
+
+        Yields
+        ------
+        Record
+
+        Raises
+        ------
+        TraceError
+            No event has such a name; or a packet is damaged.
+        """
+        if events is None and begin is None and end is None:
+            return merged([self._records(stream) for stream in self.streams])
+        names = self.event_names(events)
+        first, last = _bounds(begin, end)
+        records = merged([self._records(stream, first, last) for stream in self.streams])
+        return (one for one in records if one.name in names and first <= one.timestamp <= last)
+
+    def event_names(self, events=None) -> list[str]:
+        """Names of events, all or those that `events` asks for as in `records`; in the order of their declaration."""
+        names = list(dict.fromkeys(self._decoder.event_names))
+        if events is None:
+            return names
+        wanted: set[str] = set()
+        for pattern in [events] if isinstance(events, str) else events:
+            found = [pattern] if pattern in names else fnmatch.filter(names, pattern)
+            if not found:
+                raise TraceError(f"{self.path}: no event is called {pattern!r}")
+            wanted.update(found)
+        return [name for name in names if name in wanted]
+
+    def _records(self, stream: Stream, begin: int = -_NEVER, end: int = _NEVER - 1) -> Iterator[Record]:
+        for data, places, _ in self._chunks(stream, begin, end):
             for packet, offset in places:
                 try:
                     records = self._decoder.packet_records(data, packet, offset=offset, in_ns=True)
@@ -397,15 +441,50 @@ class Trace:
         """The same as `to_arrow`, as a polars.DataFrame or a dict of them."""
         return self._converted(tables.to_polars, name)
 
+    def export(self, path, *, events=None, begin: int | None = None, end: int | None = None) -> None:
+        """Write the trace to a file of another format, that of its name.
+
+        Parameters
+        ----------
+        path : path-like
+            ``x.pftrace`` (Perfetto) or ``x.json`` (Chrome), both for ui.perfetto.dev and
+            with or without ``.gz``; or ``x.parquet``. It appears when it is complete, and
+            then takes the place of one that is there.
+        events, begin, end
+            Which records, as for `records`.
+
+        Memory is bounded, whatever the trace's size. docs/formats.md says what becomes of a record.
+
+        Raises
+        ------
+        ValueError
+            No such format.
+        ImportError
+            For Parquet: pyarrow is not installed.
+        TraceError
+            As `records`.
+        OSError
+            The file cannot be written.
+        """
+        from .export import export
+
+        export(self, path, events=events, begin=begin, end=end)
+
     def _converted(self, convert, name: str | None):
         if name is None:
             return {one: convert(rows, self._types(one)) for one, rows in self.to_numpy().items()}
         return convert(self.to_numpy(name), self._types(name))
 
     def _types(self, name: str) -> dict[str, str]:
-        """The schema type of each column after the first two."""
-        event = self.events[name]
-        return dict(zip(self._dtype(name).names[2:], (one.type for one in event.contexts + event.fields), strict=True))
+        return self._column_types(self._decoder.event_indexes(name)[0])
+
+    def _column_types(self, index: int) -> dict[str, str]:
+        """Of an event class: the schema type of each column after the first two."""
+        event, names = self.event_classes[index], self._decoder.dtype(index).names[2:]
+        return dict(zip(names, (one.type for one in event.contexts + event.fields), strict=True))
+
+    def _empty_rows(self, index: int):
+        return empty_rows(0, self._decoder.dtype(index))
 
     def iter_numpy(self, name: str, rows: int = _ROWS):
         """The same rows as `to_numpy`, a part at a time, in bounded memory.
@@ -430,12 +509,19 @@ class Trace:
 
     def _columns(self, names: list[str], limit: int):
         """(name, rows) in order of time for each name, about every `limit` rows."""
-        decoder = self._decoder
-        indexes = {name: decoder.event_indexes(name) for name in names}
-        lanes = [{name: list(map(decoder.table, indexes[name])) for name in names} for _ in self.streams]
-        return self._batches(
-            lanes, limit, lambda data, packet, offset, tables: decoder.fill(data, packet, tables, offset=offset)
+        return itertools.chain.from_iterable(
+            self._column_batches({name: self._decoder.event_indexes(name) for name in names}, limit)
         )
+
+    def _column_batches(self, classes: dict, limit: int, begin: int | None = None, end: int | None = None):
+        """As `_batches`, of the event classes (indexes) that `classes` has for each key."""
+        decoder = self._decoder
+        lanes = [{key: list(map(decoder.table, classes[key])) for key in classes} for _ in self.streams]
+
+        def fill(data, packet, offset, tables):
+            return decoder.fill(data, packet, tables, offset=offset)
+
+        return self._batches(lanes, limit, fill, *_bounds(begin, end))
 
     def _dtype(self, name: str):
         indexes = self._decoder.event_indexes(name)
@@ -448,7 +534,9 @@ class Trace:
 
     # ---- text ----
 
-    def iter_text(self, records: int = 1 << 14) -> Iterator[str]:
+    def iter_text(
+        self, records: int = 1 << 14, *, events=None, begin: int | None = None, end: int | None = None
+    ) -> Iterator[str]:
         """The records as text, a line for each, as ``babeltrace2 --clock-date`` prints them.
 
         Times are local. Members that only help to read another one, such as
@@ -458,6 +546,8 @@ class Trace:
         ----------
         records : int
             About how many to return at a time.
+        events, begin, end
+            Which, as for `records`.
 
         Yields
         ------
@@ -467,14 +557,17 @@ class Trace:
         Raises
         ------
         TraceError
-            A packet is damaged.
+            As `records`.
         """
-        printer = Printer(self._decoder, self._origin(), len(self.streams))
+        names = frozenset(self.event_names(events))
+        first, last = _bounds(begin, end)
+        printer = Printer(self._decoder, self._origin(), len(self.streams), names=names, begin=first, end=last)
 
         def fill(data, packet, offset, lanes):
             return printer.fill(data, packet, lanes[0], offset=offset)
 
-        for _, rows in self._batches([{None: [lane]} for lane in printer.lanes], records, fill):
+        lanes = [{None: [lane]} for lane in printer.lanes]
+        for ((_, rows),) in self._batches(lanes, records, fill, first, last):
             yield printer.lines(rows)
 
     def _origin(self) -> str:
@@ -484,14 +577,15 @@ class Trace:
 
     # ---- all streams together ----
 
-    def _batches(self, lanes, limit: int, fill):
-        """(key, rows) in order of time for each key, about every `limit` rows.
+    def _batches(self, lanes, limit: int, fill, begin: int = -_NEVER, end: int = _NEVER - 1):
+        """Lists of (key, rows), about every `limit` rows; each key's rows are in order of time.
 
-        `lanes` has for each stream {key: tables}; fill(data, packet, offset, tables) adds
-        a packet to all tables of its stream.
+        All rows of a list are earlier than those of the next. `lanes` has for each stream
+        {key: tables}; fill(data, packet, offset, tables) adds a packet to all tables of its stream.
         """
         merges = {key: _Merge() for lane in lanes for key in lane}
-        sources = [self._filled(stream, lane, fill) for stream, lane in zip(self.streams, lanes, strict=True)]
+        pairs = zip(self.streams, lanes, strict=True)
+        sources = [self._filled(stream, lane, fill, begin, end) for stream, lane in pairs]
         # Earliest time that a stream can still bring. The one that holds up all others goes on.
         frontiers = [-_NEVER] * len(sources)
         waiting = 0
@@ -503,16 +597,16 @@ class Trace:
                 for index, lane in enumerate(lanes):
                     for key, tables in lane.items():
                         merges[key].add(index, tables)
-                for key, merge in merges.items():
-                    rows = merge.before(min(frontiers))
-                    if rows is not None:
-                        waiting -= len(rows)
-                        yield key, rows
+                found = [(key, merge.before(min(frontiers))) for key, merge in merges.items()]
+                batch = [(key, rows) for key, rows in found if rows is not None]
+                waiting -= sum(len(rows) for _, rows in batch)
+                if batch:
+                    yield batch
 
-    def _filled(self, stream: Stream, lane, fill) -> Iterator[tuple[int, int]]:
+    def _filled(self, stream: Stream, lane, fill, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """Chunk by chunk: how many rows were added to the lane, and the earliest time of what follows."""
         tables = [table for some in lane.values() for table in some]
-        for data, places, frontier in self._chunks(stream):
+        for data, places, frontier in self._chunks(stream, begin, end):
             added = 0
             for packet, offset in places:
                 try:
@@ -606,6 +700,14 @@ def _begin_of(packet: Packet | None) -> int:
     if packet is None:
         return _NEVER
     return -_NEVER if packet.begin is None else packet.begin
+
+
+def _bounds(begin: int | None, end: int | None) -> tuple[int, int]:
+    return -_NEVER if begin is None else begin, _NEVER - 1 if end is None else end
+
+
+def _overlaps(packet: Packet, begin: int, end: int) -> bool:
+    return (packet.end is None or packet.end >= begin) and (packet.begin is None or packet.begin <= end)
 
 
 def _lost(packets: list[Packet], discarded_bits: int) -> Lost:

@@ -2,28 +2,38 @@
 
 A command is a module of this package with `configure(parser)` and `run(args) -> int`, the exit
 status; the first line of its documentation is its help. What it raises as RingbufError or OSError
-is printed as one line, with exit status 1.
+is printed as one line, with exit status 1. A name with an underscore is shared by several.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 
 from ..errors import RingbufError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("clean", "list", "record", "recover", "snapshot", "stat")
+COMMANDS = ("clean", "doctor", "export", "list", "record", "recover", "snapshot", "stat", "top", "view")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     args = _parser().parse_args(argv)
     try:
-        return args.run(args)
-    except (RingbufError, OSError, ValueError) as error:
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Who reads our output has had enough, as `head` has. What is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (RingbufError, OSError, ValueError, ImportError) as error:
         print(f"ringbuf {args.command}: {_one_line(error)}", file=sys.stderr)
         return 1
 

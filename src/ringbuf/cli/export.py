@@ -1,0 +1,24 @@
+"""Write a trace to a file for other tools: .pftrace (Perfetto), .json (Chrome), either with .gz, or .parquet."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from . import _selection
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser) -> None:
+    _selection.configure(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the file; its name says the format")
+
+
+def run(args) -> int:
+    with _selection.opened(args) as trace:
+        trace.export(args.output, **_selection.wanted(args, trace))
+        size = os.path.getsize(args.output)
+        print(json.dumps({"file": args.output, "bytes": size}) if args.json else f"{args.output}: {size} bytes")
+        _selection.report(args, trace)
+    return 0

@@ -1,0 +1,95 @@
+"""A trace in the formats of other tools, chosen by the name of the file.
+
+==================== =============================================================
+``.pftrace``         Perfetto's protobuf, for ui.perfetto.dev and trace_processor
+``.json``            Chrome's JSON, for the same and chrome://tracing
+``.parquet``         a table, for pandas, polars, DuckDB, Spark
+==================== =============================================================
+
+The first two may end with ``.gz`` as well. docs/formats.md says how records look in each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from . import chrome, parquet, perfetto
+from .timeline import Timeline
+
+__all__ = ["FORMATS", "export"]
+
+_BUFFER = 1 << 20
+
+
+def export(trace, path, *, events=None, begin=None, end=None) -> None:
+    """See `Trace.export`."""
+    path = os.fspath(path)
+    _format_of(path)(trace, path, {"events": events, "begin": begin, "end": end})
+
+
+def _format_of(path: str) -> Callable:
+    for suffix, write in FORMATS.items():
+        if path.endswith(suffix):
+            return write
+    raise ValueError(f"{path}: the name of an export ends with one of {', '.join(FORMATS)}")
+
+
+def _write_timeline(writer_class, trace, path: str, wanted: dict) -> None:
+    trace.event_names(wanted["events"])  # an error before there is a file
+    with _draft(path) as draft, _opened(draft, path.endswith(".gz")) as file:
+        writer = writer_class(file.write, trace)
+        Timeline(trace, writer).write(**wanted)
+        writer.close()
+
+
+def _write_chrome(trace, path: str, wanted: dict) -> None:
+    _write_timeline(chrome.Writer, trace, path, wanted)
+
+
+def _write_perfetto(trace, path: str, wanted: dict) -> None:
+    _write_timeline(perfetto.Writer, trace, path, wanted)
+
+
+def _write_parquet(trace, path: str, wanted: dict) -> None:
+    with _draft(path) as draft:
+        parquet.write(trace, draft, **wanted)
+
+
+#: What writes a file, by the end of its name.
+FORMATS = {
+    ".pftrace": _write_perfetto,
+    ".pftrace.gz": _write_perfetto,
+    ".json": _write_chrome,
+    ".json.gz": _write_chrome,
+    ".parquet": _write_parquet,
+}
+
+
+@contextlib.contextmanager
+def _draft(path: str) -> Iterator[str]:
+    """A file beside `path` that takes its place at the end, or is removed if there was an error."""
+    folder, name = os.path.split(path)
+    draft = os.path.join(folder, f".{name}.{os.getpid()}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+        raise
+
+
+@contextlib.contextmanager
+def _opened(path: str, compressed: bool) -> Iterator[IO[bytes]]:
+    with open(path, "wb", buffering=_BUFFER) as file:
+        if compressed:
+            packed = gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
+            with io.BufferedWriter(packed, _BUFFER) as buffered:
+                yield buffered
+        else:
+            yield file

@@ -1,0 +1,67 @@
+"""Chrome's JSON trace events, one to a line.
+
+Times are microseconds from a whole second at or before the trace's beginning, which ``otherData`` has:
+since 1970 they would not fit the doubles of those who read them.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from ..plain import to_json
+from .timeline import Track
+
+__all__ = ["Writer"]
+
+_MARGIN = 1_000_000  # what began before the trace begins less than this before it
+
+
+class Writer:
+    """See `timeline.Writer`."""
+
+    def __init__(self, write, trace) -> None:
+        self._write = write
+        start = (trace.time_range or (0, 0))[0]
+        self._origin = (start - _MARGIN) // 10**9 * 10**9
+        self._places: dict[Track, str] = {}
+        about = {"origin_ns": self._origin, **trace.env}
+        write(f'{{"displayTimeUnit":"ns","otherData":{to_json(about)},"traceEvents":['.encode())
+        self._before = "\n"
+
+    def track(self, track: Track) -> None:
+        where = f'"pid":{track.pid or 0},"tid":{track.tid or 0}'
+        self._places[track] = where + (f',"id":"{track.id:#x}"' if track.kind == "spans" else "")
+        if track.kind == "cpu":
+            self._name("process_name", where, "CPUs")
+            self._name("thread_name", where, track.name)
+        elif track.kind != "spans" and track.name:
+            self._name(f"{track.kind}_name", where, track.name)
+
+    def begin(self, time, track, name, category, args, function) -> None:
+        if function is not None:
+            args = {"file": function.file, "line": function.line, **args}
+        self._event("b" if track.kind == "spans" else "B", time, track, name, category, args)
+
+    def end(self, time, track, name, category, args) -> None:
+        self._event("e" if track.kind == "spans" else "E", time, track, name, category, args)
+
+    def instant(self, time, track, name, category, args) -> None:
+        self._event('i","s":"t', time, track, name, category, args)
+
+    def close(self) -> None:
+        self._write(b"\n]}\n")
+
+    def _event(self, phase, time, track, name, category, args) -> None:
+        head = f'"ph":"{phase}","ts":{(time - self._origin) / 1000!r},{self._places[track]}'
+        more = f',"args":{to_json(args)}' if args else ""
+        self._line(f'{head},"name":{_quoted(name)},"cat":"{category}"{more}')
+
+    def _name(self, what: str, where: str, name: str) -> None:
+        self._line(f'"ph":"M",{where},"name":"{what}","args":{{"name":{_quoted(name)}}}')
+
+    def _line(self, text: str) -> None:
+        self._write(f"{self._before}{{{text}}}".encode())
+        self._before = ",\n"
+
+
+_quoted = functools.lru_cache(maxsize=4096)(to_json)

@@ -1,0 +1,85 @@
+"""Parquet files, through pyarrow.
+
+One event, asked for by its name: the table that `Trace.to_arrow` gives. Otherwise all events in one
+table, by time: a column ``event`` has the name, and each field a column, with nulls in the rows of
+events that have no such field. Where two events have a field of one name and different types, the
+second one's column is ``EVENT.FIELD``. What pyarrow has no type for is JSON.
+"""
+
+from __future__ import annotations
+
+from .. import tables
+from ..plain import to_json
+
+__all__ = ["write"]
+
+_ROWS = 1 << 17  # about how many make a row group
+
+
+def write(trace, path: str, *, events=None, begin: int | None = None, end: int | None = None) -> None:
+    """Write the file."""
+    arrow, parquet = tables.library("pyarrow"), tables.library("pyarrow.parquet")
+    names = trace.event_names(events)
+    indexes = [index for index, event in enumerate(trace.event_classes) if event.name in names]
+    parts = {index: _Part(arrow, trace, index) for index in indexes}
+    columns = {"timestamp": arrow.timestamp("ns", "UTC"), "event": arrow.large_string(), "cpu": arrow.int32()}
+    for part in parts.values():
+        part.name_columns(columns)
+    if events in names:
+        del columns["event"]
+    schema = arrow.schema(list(columns.items()))
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in trace._column_batches({index: [index] for index in indexes}, _ROWS, begin, end):
+            group = [parts[index].table(_within(rows, begin, end), schema) for index, rows in batch]
+            whole = group[0] if len(group) == 1 else arrow.concat_tables(group).sort_by("timestamp")
+            if len(whole):
+                writer.write_table(whole)
+
+
+def _within(rows, begin: int | None, end: int | None):
+    """Those of the time that is asked for; whole packets have been read."""
+    if begin is not None:
+        rows = rows[rows["timestamp"] >= begin]
+    return rows if end is None else rows[rows["timestamp"] <= end]
+
+
+class _Part:
+    """An event class, and the columns of its values."""
+
+    def __init__(self, arrow, trace, index: int) -> None:
+        self._arrow = arrow
+        self._event = trace.event_classes[index].name
+        self._types = trace._column_types(index)
+        self._empty = tables.to_arrow(trace._empty_rows(index), self._types)
+        self._plain = [one.name for one in self._empty.schema if not self._is_json(one)]
+        self._names: dict[str, str] = {}
+
+    def name_columns(self, columns: dict) -> None:
+        """Add those of this event to `columns`, a type for each name."""
+        for one in self._empty.schema:
+            kind = self._arrow.large_string() if self._is_json(one) else one.type
+            name = one.name
+            while columns.get(name, kind) != kind or name == "event":
+                name = f"{self._event}.{name}"
+            self._names[name] = one.name
+            columns[name] = kind
+
+    def _is_json(self, field) -> bool:
+        return self._arrow.types.is_null(field.type)
+
+    def table(self, rows, schema):
+        """Rows of this event, with nulls in the columns of others."""
+        found = tables.to_arrow(rows[self._plain], self._types)
+        arrays = [self._column(found, rows, one) for one in schema]
+        return self._arrow.table(arrays, schema)
+
+    def _column(self, found, rows, field):
+        arrow = self._arrow
+        own = self._names.get(field.name)
+        if own is None and field.name == "event":
+            return arrow.repeat(arrow.scalar(self._event, arrow.large_string()), len(rows))
+        if own is None:
+            return arrow.nulls(len(rows), field.type)
+        if self._is_json(self._empty.schema.field(own)):
+            return arrow.array([to_json(plain) for plain in rows[own].tolist()], arrow.large_string())
+        return found[own]

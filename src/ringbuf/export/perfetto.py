@@ -1,0 +1,170 @@
+"""Perfetto's trace format: protobuf messages, encoded by hand.
+
+A trace is a series of packets. Those of the tracks describe them; those of events name their track by its
+id, and what names them by a number, which the first packet that uses it explains. Numbers of fields are
+those of Perfetto's protos/perfetto/trace/.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from ..plain import plain, to_text
+from .timeline import Function, Track
+
+__all__ = ["Writer"]
+
+_SEQUENCE = 1
+_CLEARED, _NEEDED = 1, 2  # sequence_flags: numbers are explained from here on; this packet relies on that
+_REALTIME, _BOOTTIME = 1, 6
+
+# Fields of InternedData.
+_CATEGORIES, _NAMES, _ARGUMENTS, _LOCATIONS = 1, 2, 3, 4
+
+
+# ---- protobuf ----
+
+
+def varint(value: int) -> bytes:
+    """A number below 2^64; negative ones as their two's complement."""
+    value &= 0xFFFFFFFFFFFFFFFF
+    if value < 0x80:
+        return _ONE_BYTE[value]
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_ONE_BYTE = [bytes([value]) for value in range(0x80)]
+
+
+def number(field: int, value: int) -> bytes:
+    return varint(field << 3) + varint(value)
+
+
+def double(field: int, value: float) -> bytes:
+    return varint(field << 3 | 1) + struct.pack("<d", value)
+
+
+def message(field: int, data: bytes) -> bytes:
+    """A message in a message, or bytes."""
+    return varint(field << 3 | 2) + varint(len(data)) + data
+
+
+def text(field: int, value: str) -> bytes:
+    try:
+        return message(field, value.encode())
+    except UnicodeEncodeError:
+        return message(field, to_text(value).encode())
+
+
+# ---- packets ----
+
+
+class Writer:
+    """See `timeline.Writer`."""
+
+    def __init__(self, write, trace) -> None:
+        self._write = write
+        self._numbers: dict[tuple, bytes] = {}
+        self._new = b""  # what the next packet explains
+        self._tracks: dict[Track, bytes] = {}
+        start = (trace.time_range or (0, 0))[0]
+        # Time stamps are in the default clock, BOOTTIME; both count from 1970 here.
+        clocks = [message(1, number(1, clock) + number(2, start)) for clock in (_BOOTTIME, _REALTIME)]
+        self._packet(message(6, b"".join(clocks)) + number(13, _CLEARED) + number(87, 1))
+
+    def track(self, track: Track) -> None:
+        self._tracks[track] = number(11, track.id)
+        if track.kind == "process" and track.pid is not None:
+            what = message(3, number(1, track.pid) + text(6, track.name))
+        elif track.kind == "thread" and track.pid is not None:
+            what = message(4, number(1, track.pid) + number(2, track.tid) + text(5, track.name))
+        else:
+            what = text(2, track.name or track.kind)
+        parent = number(5, track.parent.id) if track.parent is not None else b""
+        self._packet(message(60, number(1, track.id) + parent + what))
+
+    def begin(self, time, track, name, category, args, function) -> None:
+        title = self._title(name, category) + (self._location(function) if function is not None else b"")
+        self._event(_SLICE_BEGIN, time, track, title, args)
+
+    def end(self, time, track, name, category, args) -> None:
+        self._event(_SLICE_END, time, track, b"", args)
+
+    def instant(self, time, track, name, category, args) -> None:
+        self._event(_INSTANT, time, track, self._title(name, category), args)
+
+    def close(self) -> None:
+        pass
+
+    def _event(self, kind: bytes, time: int, track: Track, title: bytes, args: dict) -> None:
+        event = message(11, kind + self._tracks[track] + title + self._annotations(args))
+        if self._new:
+            event += message(12, self._new)
+            self._new = b""
+        self._packet(_RELIES + number(8, time) + event)
+
+    def _packet(self, content: bytes) -> None:
+        self._write(message(1, _FROM_US + content))
+
+    # ---- names ----
+
+    def _number(self, field: int, kind: int, key, explain) -> bytes:
+        """The field that has the number of `key`; explain(key) is what that stands for."""
+        known = self._numbers.get((kind, key))
+        if known is None:
+            new = len(self._numbers) + 1
+            known = self._numbers[kind, key] = number(field, new)
+            self._new += message(kind, number(1, new) + explain(key))
+        return known
+
+    def _title(self, name: str, category: str) -> bytes:
+        of_category = self._number(3, _CATEGORIES, category, _explained)
+        if category == "log":  # messages differ: the table of names would grow without end
+            return of_category + text(23, name)
+        return of_category + self._number(10, _NAMES, name, _explained)
+
+    def _location(self, function: Function) -> bytes:
+        return self._number(34, _LOCATIONS, function, _explained_location)
+
+    # ---- arguments ----
+
+    def _annotations(self, args: dict) -> bytes:
+        found = b""
+        for name, value in args.items():
+            found += message(4, self._number(1, _ARGUMENTS, name, _explained) + _value(value))
+        return found
+
+
+def _explained(name: str) -> bytes:
+    return text(2, name)
+
+
+def _explained_location(function: Function) -> bytes:
+    return text(2, function.file) + text(3, function.name) + number(4, function.line)
+
+
+_FROM_US = number(10, _SEQUENCE)
+_RELIES = number(13, _NEEDED)
+_SLICE_BEGIN, _SLICE_END, _INSTANT = (number(9, kind) for kind in (1, 2, 3))
+
+
+def _value(value) -> bytes:
+    """The fields of a DebugAnnotation that are its value."""
+    if isinstance(value, str):
+        return text(6, value)
+    if isinstance(value, bool):
+        return number(2, value)
+    if isinstance(value, int):
+        return number(4, value) if value < 2**63 else number(3, value)
+    if isinstance(value, float):
+        return double(5, value)
+    if isinstance(value, list):
+        return b"".join(message(12, _value(one)) for one in value)
+    if isinstance(value, dict):
+        return b"".join(message(11, text(10, name) + _value(one)) for name, one in value.items())
+    return text(6, plain(value))

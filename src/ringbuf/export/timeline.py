@@ -1,0 +1,320 @@
+"""What a trace shows on a time line: slices and instants on tracks.
+
+Each thread has a track; a record that does not say its thread is on that of its CPU. Function
+calls are slices of their thread. A span is a slice on a track of its own below the thread's,
+shared with those that lie within it: spans of asyncio tasks overlap, slices of one track nest.
+Every other record is an instant. docs/formats.md has the conventions.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+__all__ = ["Function", "Timeline", "Track", "Writer"]
+
+_IDENTITY = ("vpid", "vtid", "procname", "thread_name")  # contexts that the track shows
+
+
+@dataclass(eq=False)
+class Track:
+    """A line of slices and instants.
+
+    Attributes
+    ----------
+    id : int
+        No other track has it.
+    kind : {"process", "thread", "cpu", "spans"}
+    name : str
+        Empty if nobody has said it.
+    pid, tid : int or None
+        Of the process and thread. A CPU's `tid` is its number.
+    parent : Track or None
+        The process of a thread, the thread of spans.
+    """
+
+    id: int
+    kind: str
+    name: str
+    pid: int | None
+    tid: int | None
+    parent: Track | None
+
+
+class Function(NamedTuple):
+    """Where a function that was called is."""
+
+    name: str
+    file: str
+    line: int
+
+
+class Writer(Protocol):
+    """A format. Times are nanoseconds since the Unix epoch, and need not be in order."""
+
+    def track(self, track: Track) -> None:
+        """A track is new, or has another name."""
+
+    def begin(self, time: int, track: Track, name: str, category: str, args: dict, function: Function | None) -> None:
+        """A slice begins, within those that are open on the track."""
+
+    def end(self, time: int, track: Track, name: str, category: str, args: dict) -> None:
+        """The slice ends that was begun last."""
+
+    def instant(self, time: int, track: Track, name: str, category: str, args: dict) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Timeline:
+    """Tells a `Writer` what a trace shows."""
+
+    def __init__(self, trace, writer: Writer) -> None:
+        self._trace = trace
+        self._writer = writer
+        self._places = _Places(trace.env, writer)
+        self._spans: dict[int, _Span] = {}  # those that are open
+        self._calls: dict[Track, list[tuple]] = {}
+        self._n_orphans: dict[Track, int] = {}
+        self._functions = _functions(trace)
+        self._start = 0
+
+    def write(self, *, events=None, begin: int | None = None, end: int | None = None) -> None:
+        """Go through the records of some events, or of some time, as of `Trace.records`."""
+        first, last = self._trace.time_range or (0, 0)
+        self._start = max(first, first if begin is None else begin)
+        handlers, names = self._handlers(set(self._trace.event_names(events)))
+        self._write_losses(self._start, last if end is None else end)
+        for record in self._trace.records(names, begin=begin, end=end):
+            handlers[record.name, record.event_id](record)
+
+    def _handlers(self, names: set[str]):
+        """What to do with an event, by name and id; and all names that this takes."""
+        handlers, needed = {}, set(names)
+        for event in self._trace.event_classes:
+            handlers[event.name, event.id] = self._handler(event, names)
+        if any(handler == self._span_begin for (name, _), handler in handlers.items() if name in names):
+            needed.add("span_end")
+        if "function_begin" in names:
+            needed.add("function_end")
+        return handlers, needed & {name for name, _ in handlers}
+
+    def _handler(self, event, names: set[str]):
+        match event.name, *(f"{one.name}:{one.type.partition('{')[0]}" for one in event.fields):
+            case [_, "span_id:u64", "parent_id:u64", *_]:
+                return self._span_begin
+            case ["span_end", "span_id:u64", "error:str"]:
+                return self._span_end if "span_end" in names else self._known_span_end
+            case ["function_begin", "code:u32"]:
+                return self._function_begin
+            case ["function_end", "code:u32"]:
+                return self._function_end if "function_begin" in names else self._event
+            case ["function_code", "code:u32", "name:str", "file:str", "line:u32"]:
+                return lambda record: None
+            case ["log", _, "logger:str", "message:str", *_]:
+                return self._log
+            case ["audit", "name:str", "args:str"]:
+                return self._audit
+        return self._event
+
+    def _write_losses(self, begin: int, end: int) -> None:
+        """An instant where the trace says that records are missing."""
+        for stream in self._trace.streams:
+            track = self._places.cpu(stream.cpu) if stream.lost.events or stream.lost.packets else None
+            for before, after in itertools.pairwise(stream.packets):
+                if track is None or after.begin is None or not begin <= after.begin <= end:
+                    continue
+                for name, count in (
+                    ("records lost", _rise(before.events_discarded, after.events_discarded)),
+                    ("packets lost", _rise(before.sequence_number, after.sequence_number) - 1),
+                ):
+                    if count > 0:
+                        self._writer.instant(after.begin, track, name, "ringbuf", {"count": count})
+
+    # ---- instants ----
+
+    def _event(self, record) -> None:
+        self._writer.instant(record.timestamp, self._places.of(record), record.name, "event", _args(record))
+
+    def _log(self, record) -> None:
+        args = _args(record)
+        if not args.get("exception"):
+            args.pop("exception", None)
+        self._writer.instant(record.timestamp, self._places.of(record), args.pop("message"), "log", args)
+
+    def _audit(self, record) -> None:
+        args = _args(record)
+        self._writer.instant(record.timestamp, self._places.of(record), args.pop("name"), "audit", args)
+
+    # ---- functions ----
+
+    def _function_begin(self, record) -> None:
+        track, call = self._places.of(record), self._call(record)
+        self._calls.setdefault(track, []).append(call)
+        args = _args(record)
+        del args["code"]
+        name, function = self._named(call)
+        self._writer.begin(record.timestamp, track, name, "function", args, function)
+
+    def _function_end(self, record) -> None:
+        track, call = self._places.of(record), self._call(record)
+        calls = self._calls.setdefault(track, [])
+        if call in calls:
+            ended = None
+            while ended != call:  # those above it have lost their ends
+                ended = calls.pop()
+                self._writer.end(record.timestamp, track, self._named(ended)[0], "function", {})
+        elif not calls:
+            self._function_without_begin(record.timestamp, track, call)
+
+    def _function_without_begin(self, time: int, track: Track, call: tuple) -> None:
+        """It began before the trace. Those whose ends came earlier lie within it."""
+        name, function = self._named(call)
+        self._n_orphans[track] = self._n_orphans.get(track, 0) + 1
+        begin = self._start - self._n_orphans[track]
+        self._writer.begin(begin, track, name, "function", {"begin": "before the trace"}, function)
+        self._writer.end(time, track, name, "function", {})
+
+    def _call(self, record) -> tuple:
+        return record.contexts.get("vpid"), record.fields["code"]
+
+    def _named(self, call: tuple) -> tuple[str, Function | None]:
+        function = self._functions.get(call)
+        return (function.name if function else f"function {call[1]}"), function
+
+    # ---- spans ----
+
+    def _span_begin(self, record) -> None:
+        args, thread = _args(record), self._places.of(record)
+        above = self._spans.get(args["parent_id"])
+        if above is not None and above.lane.thread is thread and above.lane.open[-1] is above:
+            lane = above.lane
+        else:
+            lane = self._places.free_lane(thread)
+        span = self._spans[args["span_id"]] = _Span(record.name, args, lane)
+        self._begin_span(record.timestamp, span)
+
+    def _begin_span(self, time: int, span: _Span) -> None:
+        span.lane.open.append(span)
+        self._writer.begin(time, span.lane.track, span.name, "span", span.args, None)
+
+    def _known_span_end(self, record) -> bool:
+        fields = record.fields
+        span = self._spans.pop(fields["span_id"], None)
+        if span is None:
+            return False
+        lane = span.lane
+        place = lane.open.index(span)
+        ended, lane.open = lane.open[place:], lane.open[:place]
+        for one in reversed(ended):
+            args = {"error": fields["error"]} if one is span and fields["error"] else {}
+            self._writer.end(record.timestamp, lane.track, one.name, "span", args)
+        for one in ended[1:]:  # these outlive it: they go on elsewhere
+            one.lane = self._places.free_lane(lane.thread)
+            one.args = {**one.args, "continued": True}
+            self._begin_span(record.timestamp, one)
+        return True
+
+    def _span_end(self, record) -> None:
+        if not self._known_span_end(record):
+            self._event(record)
+
+
+# ---- tracks ----
+
+
+@dataclass(eq=False)
+class _Lane:
+    """A track for spans, and those open on it, innermost last."""
+
+    track: Track
+    thread: Track
+    open: list[_Span] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Span:
+    name: str
+    args: dict
+    lane: _Lane
+
+
+class _Places:
+    """The tracks, made when they are needed."""
+
+    def __init__(self, env, writer: Writer) -> None:
+        self._writer = writer
+        self._creator = env.get("vpid"), str(env.get("procname", ""))
+        self._tracks: dict[tuple, Track] = {}
+        self._lanes: dict[Track, list[_Lane]] = {}
+        self._known: dict[tuple, Track] = {}  # by what records say
+
+    def of(self, record) -> Track:
+        """Where a record belongs."""
+        get = record.contexts.get
+        who = get("vpid"), get("vtid"), get("procname"), get("thread_name")
+        return self._known.get(who) or self._track_of(record.cpu, *who)
+
+    def _track_of(self, cpu, pid, tid, program, name) -> Track:
+        if pid is None and tid is None:
+            return self.cpu(cpu)
+        who = pid, tid, program, name
+        if pid is None:
+            pid = self._creator[0]
+        program = program or (self._creator[1] if pid == self._creator[0] else "")
+        process = self._track("process", program, pid, None, None)
+        track = self._known[who] = self._track("thread", name or "", pid, pid if tid is None else tid, process)
+        return track
+
+    def cpu(self, number: int | None) -> Track:
+        """Of records that are only known to be from this CPU, or not even that."""
+        return self._track("cpu", "all CPUs" if number is None else f"CPU {number}", None, number, None)
+
+    def free_lane(self, thread: Track) -> _Lane:
+        lanes = self._lanes.setdefault(thread, [])
+        for lane in lanes:
+            if not lane.open:
+                return lane
+        track = self._new("spans", "spans", thread.pid, thread.tid, thread)
+        lanes.append(_Lane(track, thread))
+        return lanes[-1]
+
+    def _track(self, kind: str, name: str, pid: int | None, tid: int | None, parent: Track | None) -> Track:
+        track = self._tracks.get((kind, pid, tid))
+        if track is None:
+            track = self._tracks[kind, pid, tid] = self._new(kind, name, pid, tid, parent)
+        elif name and name != track.name:
+            track.name = name
+            self._writer.track(track)
+        return track
+
+    def _new(self, kind, name, pid, tid, parent) -> Track:
+        track = Track(len(self._tracks) + sum(map(len, self._lanes.values())) + 1, kind, name, pid, tid, parent)
+        self._writer.track(track)
+        return track
+
+
+# ---- what records say ----
+
+
+def _args(record) -> dict:
+    args = {name: value for name, value in record.contexts.items() if name not in _IDENTITY}
+    args.update(record.fields)
+    return args
+
+
+def _functions(trace) -> dict[tuple, Function]:
+    """By process and code: they are said once, perhaps after the first call, perhaps by another thread."""
+    found = {}
+    if "function_code" in trace.events:
+        for record in trace.records("function_code"):
+            fields = record.fields
+            if {"code", "name", "file", "line"} <= fields.keys():
+                function = Function(fields["name"], fields["file"], fields["line"])
+                found[record.contexts.get("vpid"), fields["code"]] = function
+    return found
+
+
+def _rise(before: int | None, after: int | None) -> int:
+    return 0 if before is None or after is None else after - before

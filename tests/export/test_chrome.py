@@ -1,0 +1,85 @@
+"""chrome.py: JSON that json.load takes, with the events as Chrome's trace event format has them."""
+
+import json
+
+import pytest
+from timelines import PID, TICK, TID, written
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """Export records; the events without those that name things, and all of the file."""
+
+    def export(*records, **options):
+        written(tmp_path, *records, **options).export(tmp_path / "x.json")
+        found = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+        return [event for event in found["traceEvents"] if event["ph"] != "M"], found
+
+    return export
+
+
+def test_an_instant_has_time_place_and_arguments(exported):
+    (event,), found = exported((1_234_567, "tick", TICK), env={"procname": "shop", "vpid": PID})
+    assert round(event.pop("ts") * 1000) + found["otherData"]["origin_ns"] == 1_700_000_000 * 10**9 + 1_234_567
+    args = {"n": 1, "x": 0.5, "data": "00ff", "text": "t", "many": [1, 2], "on": True, "low": -1}
+    assert event == {"ph": "i", "s": "t", "pid": PID, "tid": TID, "name": "tick", "cat": "event", "args": args}
+    assert found["otherData"]["procname"] == "shop" and found["displayTimeUnit"] == "ns"
+
+
+def test_times_are_exact_to_the_nanosecond(exported):
+    ticks = [1, 999, 1000, 86_400 * 10**9 + 1]
+    events, found = exported(*[(one, "tick", TICK) for one in ticks])
+    offset = 1_700_000_000 * 10**9 - found["otherData"]["origin_ns"]
+    assert [round(event["ts"] * 1000) - offset for event in events] == ticks
+    assert all(event["ts"] >= 0 for event in events)
+
+
+def test_processes_and_threads_have_names(exported):
+    contexts = "vpid:i32,vtid:i32,procname:str,thread_name:str"
+    _, found = exported((1, "tick", TICK, (PID, TID, "shop", "worker")), contexts=contexts)
+    names = [(event["name"], event["pid"], event["tid"], event["args"]["name"]) for event in found["traceEvents"][:2]]
+    assert names == [("process_name", PID, 0, "shop"), ("thread_name", PID, TID, "worker")]
+
+
+def test_cpus_have_names(exported):
+    events, found = exported((1, "tick", TICK), contexts="")
+    names = [(event["name"], event["pid"], event["tid"], event["args"]["name"]) for event in found["traceEvents"][:2]]
+    assert names == [("process_name", 0, 0, "CPUs"), ("thread_name", 0, 0, "CPU 0")]
+    assert (events[0]["pid"], events[0]["tid"]) == (0, 0)
+
+
+def test_calls_begin_and_end(exported):
+    code = (0, "function_code", [3, "pay", "shop.py", 12])
+    (begin, end), _ = exported(code, (1000, "function_begin", [3]), (3000, "function_end", [3]))
+    assert (begin["ph"], begin["name"], begin["args"]) == ("B", "pay", {"file": "shop.py", "line": 12})
+    assert (end["ph"], end["name"]) == ("E", "pay")
+    assert end["ts"] - begin["ts"] == pytest.approx(2)
+    assert (begin["pid"], begin["tid"]) == (end["pid"], end["tid"]) == (PID, TID)
+
+
+def test_spans_are_asynchronous_events_told_apart_by_id(exported):
+    records = [
+        (1, "web", [1, 0]), (2, "db", [2, 1, "t"]), (3, "db", [3, 1, "t"]), (4, "span_end", [2, ""]),
+        (5, "span_end", [3, "boom"]), (6, "span_end", [1, ""]),
+    ]  # fmt: skip
+    events, _ = exported(*records)
+    assert [event["ph"] for event in events] == ["b", "b", "b", "e", "e", "e"]
+    web, first, second, *ends = events
+    assert web["id"] == first["id"] != second["id"]
+    assert [(end["name"], end["id"]) for end in ends] == [(one["name"], one["id"]) for one in (first, second, web)]
+    assert {event["cat"] for event in events} == {"span"}
+    assert ends[1]["args"] == {"error": "boom"} and "args" not in ends[0]
+
+
+def test_values_that_json_lacks(exported):
+    for x, shown in ((float("nan"), "nan"), (float("-inf"), "-inf")):
+        (event,), _ = exported((1, "tick", [2**64 - 1, x, b"", b"a\xffc", [], False, 0]))
+        assert event["args"]["x"] == shown
+        assert event["args"]["text"] == "a\ufffdc"
+        assert event["args"]["n"] == 2**64 - 1
+
+
+def test_one_event_to_a_line(exported, tmp_path):
+    exported((1, "tick", TICK), (2, "log", [20, "a", 'quo"te\n', "c", 1, "d", ""]))
+    lines = (tmp_path / "x.json").read_text().splitlines()
+    assert [json.loads(line.rstrip(","))["ph"] for line in lines[1:-1]] == ["i", "i"]
