@@ -9,6 +9,7 @@ import needs
 import numpy
 import pytest
 
+from ringbuf import tables
 from ringbuf.ctf import ChannelLayout, ClockInfo
 from ringbuf.schema import EventSchema
 from ringbuf.trace import open_trace
@@ -89,6 +90,15 @@ def test_text_that_is_no_utf8_is_marked(tmp_path, convert):
     data = ctf_writer.Packet(channel).event(0, 1, ["abc"]).bytes().replace(b"abc", b"a\xffc")
     trace = open_trace(ctf_writer.write(tmp_path / "trace", channel, chan=[data]))
     assert [row["text"] for row in rows_of(getattr(trace, convert)("e0"))] == ["a\ufffdc"]
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_structure_is_no_text(name):
+    needs.module(LIBRARIES[name])
+    rows = numpy.zeros(1, [("timestamp", "i8"), ("cpu", "i4"), ("where", "O"), ("all", "O")])
+    rows[0] = 0, 0, {"x": 1, "name": "a"}, [{"x": 2}]
+    (row,) = rows_of(getattr(tables, name)(rows, {"where": "struct", "all": "struct[]"}))
+    assert row["where"] == {"x": 1, "name": "a"} and plain(row["all"]) == [{"x": 2}]
 
 
 @pytest.mark.parametrize("method", LIBRARIES)

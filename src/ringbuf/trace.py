@@ -320,11 +320,11 @@ class Trace:
         TraceError
             No event has such a name; or a packet is damaged.
         """
-        if events is None and begin is None and end is None:
-            return merged([self._records(stream) for stream in self.streams])
-        names = self.event_names(events)
+        names = frozenset(self.event_names(events))
         first, last = _bounds(begin, end)
         records = merged([self._records(stream, first, last) for stream in self.streams])
+        if begin is None and end is None and len(names) == len(self.events):
+            return records
         return (one for one in records if one.name in names and first <= one.timestamp <= last)
 
     def event_names(self, events=None) -> list[str]:

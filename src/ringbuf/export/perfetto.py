@@ -27,31 +27,27 @@ _CATEGORIES, _NAMES, _ARGUMENTS, _LOCATIONS = 1, 2, 3, 4
 
 def varint(value: int) -> bytes:
     """A number below 2^64; negative ones as their two's complement."""
+    if 0 <= value < len(_SHORT):
+        return _SHORT[value]
     value &= 0xFFFFFFFFFFFFFFFF
-    if value < 0x80:
-        return _ONE_BYTE[value]
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    low = value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14 & 0x7F | 0x80
+    return bytes(low) + varint(value >> 21) if value >> 21 else bytes((*low[:2], value >> 14))
 
 
-_ONE_BYTE = [bytes([value]) for value in range(0x80)]
+_SHORT = [bytes([value] if value < 0x80 else [value & 0x7F | 0x80, value >> 7]) for value in range(1 << 14)]
 
 
 def number(field: int, value: int) -> bytes:
-    return varint(field << 3) + varint(value)
+    return _SHORT[field << 3] + varint(value)
 
 
 def double(field: int, value: float) -> bytes:
-    return varint(field << 3 | 1) + struct.pack("<d", value)
+    return _SHORT[field << 3 | 1] + struct.pack("<d", value)
 
 
 def message(field: int, data: bytes) -> bytes:
     """A message in a message, or bytes."""
-    return varint(field << 3 | 2) + varint(len(data)) + data
+    return _SHORT[field << 3 | 2] + varint(len(data)) + data
 
 
 def text(field: int, value: str) -> bytes:
@@ -69,7 +65,7 @@ class Writer:
 
     def __init__(self, write, trace) -> None:
         self._write = write
-        self._numbers: dict[tuple, bytes] = {}
+        self._numbers: dict[int, dict] = {kind: {} for kind in (_CATEGORIES, _NAMES, _ARGUMENTS, _LOCATIONS)}
         self._new = b""  # what the next packet explains
         self._tracks: dict[Track, bytes] = {}
         start = (trace.time_range or (0, 0))[0]
@@ -115,10 +111,11 @@ class Writer:
 
     def _number(self, field: int, kind: int, key, explain) -> bytes:
         """The field that has the number of `key`; explain(key) is what that stands for."""
-        known = self._numbers.get((kind, key))
+        numbers = self._numbers[kind]
+        known = numbers.get(key)
         if known is None:
-            new = len(self._numbers) + 1
-            known = self._numbers[kind, key] = number(field, new)
+            new = len(numbers) + 1
+            known = numbers[key] = number(field, new)
             self._new += message(kind, number(1, new) + explain(key))
         return known
 
