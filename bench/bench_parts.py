@@ -7,17 +7,16 @@ import statistics
 import compiled
 import pytest
 from conftest import loops_with
-from ratios import in_turns, note
+from ratios import note
 
 import ringbuf
 
-RECORDS = 20_000
-ROUNDS = 100
+RECORDS = 5_000
+ROUNDS = 300
 
 NO_CLOCK = "-D__builtin_ia32_rdtsc()=(uint64_t)12345"
 NO_LOCKS = f'-DRINGBUF_ATOMIC_HEADER="{compiled.SOURCES}/unlocked.h"'
-LEFT_OUT = {
-    "nothing": [],
+PARTS = {
     "the ledger": ["-include", f"{compiled.SOURCES}/no_ledger.h"],
     "the clock": [NO_CLOCK],
     "the locked instructions": [NO_LOCKS],
@@ -26,20 +25,33 @@ LEFT_OUT = {
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="knows the clock of x86-64 only")
-@pytest.mark.parametrize("left_out", LEFT_OUT)
-def bench_record_without(benchmark, one_cpu, left_out):
-    loops = loops_with(f"loops-without-{left_out.replace(' ', '-')}", *LEFT_OUT[left_out])
+@pytest.mark.parametrize("part", PARTS)
+def bench_part(benchmark, loops, one_cpu, scaled, part):
+    """The record and the floor, whole and without the part, in turns."""
+    without = loops_with(f"loops-without-{part.replace(' ', '-')}", *PARTS[part])
     channel = ringbuf.Channel("bench", mode="overwrite", subbuf_size=1 << 18, n_subbufs=4)
-    handle = loops.attach(f"/proc/self/fd/{channel.fileno()}".encode())
+    handles = [library.attach(f"/proc/self/fd/{channel.fileno()}".encode()) for library in (loops, without)]
     lost = ctypes.c_uint64()
-    records, floors = in_turns(
-        benchmark,
-        lambda: loops.loop_record(handle, RECORDS, ctypes.byref(lost)),
-        lambda: loops.loop_floor(RECORDS),
-        rounds=ROUNDS,
-    )
-    assert lost.value == 0
-    loops.detach(handle)
+    rows = []
+
+    def round_():
+        row = []
+        for library, handle in zip((loops, without), handles, strict=True):
+            row.append(library.loop_record(handle, RECORDS, ctypes.byref(lost)))
+            row.append(library.loop_floor(RECORDS))
+            assert lost.value == 0
+        rows.append(row)
+
+    benchmark.pedantic(round_, rounds=scaled(ROUNDS, least=5), warmup_rounds=5)
+    for library, handle in zip((loops, without), handles, strict=True):
+        library.detach(handle)
     channel.close()
-    record_ns, floor_ns = statistics.median(records), statistics.median(floors)
-    note(benchmark, "parts", left_out, record_ns=round(record_ns, 1), floor_ns=round(floor_ns, 1))
+    note(
+        benchmark,
+        "parts",
+        part,
+        record_ns=round(statistics.median(row[2] for row in rows), 1),
+        floor_ns=round(statistics.median(row[3] for row in rows), 1),
+        takes_ns=round(statistics.median(row[0] - row[2] for row in rows), 1),
+        floor_takes_ns=round(statistics.median(row[1] - row[3] for row in rows), 1),
+    )
