@@ -79,10 +79,13 @@ BENCH := $(PY) -m pytest bench --benchmark-only
 bench: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, beside what else there is; SCALE=0.1 for a quick look
 	$(BENCH) --bench-scale $(or $(SCALE),1)
 
-bench-report: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, and docs/performance.md from them
+RUNS ?= 3
+bench-report: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, RUNS= times (3), and docs/performance.md from them
 	@mkdir -p build/bench
-	$(BENCH) --bench-scale $(or $(SCALE),1) --benchmark-json build/bench/report.json
-	$(PY) bench/report.py build/bench/report.json docs/performance.md
+	for run in $$(seq $(RUNS)); do \
+		$(BENCH) --bench-scale $(or $(SCALE),1) --benchmark-json build/bench/report-$$run.json || exit 1; \
+	done
+	$(PY) bench/report.py $$(seq -f build/bench/report-%g.json $(RUNS)) docs/performance.md
 
 lint: $(VENV)/bin/ruff  ## check the Python code with ruff
 	$(VENV)/bin/ruff check

@@ -1,7 +1,8 @@
-"""Writes what a run of the benchmarks has found into docs/performance.md: tables between markers, and plots.
+"""Writes what some runs of the benchmarks have found into docs/performance.md: tables between markers, and plots.
 
-    report.py RUN.json DOCUMENT
+    report.py RUN.json ... DOCUMENT
 
+Of several runs, each row is the one with the median ratio: where memory happens to lie differs from run to run.
 A marker is a line ``<!-- table: NAME -->``; what follows it up to ``<!-- end -->`` is replaced. Prose is left alone.
 """
 
@@ -80,18 +81,25 @@ TABLES |= {"reading": READING, "text": READING, "objects": READING}
 # ---- what was measured ----
 
 
-def load(path):
-    """The run, and its rows by table."""
-    run = json.loads(Path(path).read_text())
+def load(*paths):
+    """The last run, and the rows of all by table."""
+    runs = [json.loads(Path(path).read_text()) for path in paths]
+    measured = {}
+    for row in (row_of(benchmark) for run in runs for benchmark in run["benchmarks"]):
+        measured.setdefault((row["table"], row["what"]), []).append(row)
     tables = {}
-    for benchmark in run["benchmarks"]:
-        row = row_of(benchmark)
-        tables.setdefault(row["table"], []).append(row)
+    for (name, _), rows in measured.items():
+        tables.setdefault(name, []).append(median_row(name, rows))
     for name, rows in tables.items():
         order = TABLES[name].order if name in TABLES else ""
         if order:
             rows.sort(key=lambda row: row[order])
-    return run, tables
+    return {**runs[-1], "n_runs": len(runs)}, tables
+
+
+def median_row(name, rows):
+    key = "ratio" if "ratio" in rows[0] or name not in TABLES else TABLES[name].columns[1][1]
+    return sorted(rows, key=lambda row: row.get(key, 0))[(len(rows) - 1) // 2]
 
 
 def row_of(benchmark):
@@ -141,6 +149,8 @@ def machine_text(run):
         ("date", run["datetime"][:10]),
         ("commit", run["commit_info"].get("id", "")[:12]),
     ]
+    if run["n_runs"] > 1:
+        rows.append(("runs", f"{run['n_runs']}: of each row the one with the median ratio"))
     if info["scale"] != 1:
         rows.append(("scale", f"{info['scale']}: a look, no figures"))
     return markdown(["", ""], [list(map(str, row)) for row in rows])
@@ -233,8 +243,8 @@ def fill(document, run, tables):
     return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", part, document, flags=re.S)
 
 
-def main(run_path, document_path):
-    run, tables = load(run_path)
+def main(*run_paths, document_path):
+    run, tables = load(*run_paths)
     document = Path(document_path)
     document.write_text(fill(document.read_text(), run, tables))
     try:
@@ -245,4 +255,4 @@ def main(run_path, document_path):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:-1], document_path=sys.argv[-1])

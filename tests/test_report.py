@@ -78,8 +78,18 @@ def test_targets_say_what_was_met_missed_and_not_measured(report, loaded):
 
 
 def test_a_quick_look_is_marked_as_such(report):
-    assert "no figures" in report.machine_text(run_of(scale=0.1))
-    assert "no figures" not in report.machine_text(run_of())
+    assert "no figures" in report.machine_text({**run_of(scale=0.1), "n_runs": 1})
+    assert "no figures" not in report.machine_text({**run_of(), "n_runs": 1})
+
+
+def test_of_several_runs_the_median_counts(report, tmp_path):
+    paths = []
+    for ns in (17.0, 14.0, 15.0):
+        paths.append(tmp_path / f"{ns}.json")
+        paths[-1].write_text(json.dumps(run_of(benchmark("bench_record", "bench_c_record[x]", **beside_floor(ns)))))
+    run, tables = report.load(*paths)
+    assert [row["record_ns"] for row in tables["record"]] == [15.0]
+    assert "3: of each row" in report.machine_text(run)
 
 
 def test_the_document_has_a_place_for_every_table(report):
