@@ -5,6 +5,7 @@ import time
 import timeit
 
 import compiled
+import numpy
 import pytest
 from ratios import in_turns, note, note_ratio
 
@@ -14,10 +15,10 @@ CALLS = 20_000
 ROUNDS = 50
 
 
-def calls(statement, names):
-    """A function that makes CALLS calls and returns nanoseconds for each."""
+def calls(statement, names, number=CALLS):
+    """A function that makes so many calls and returns nanoseconds for each."""
     timer = timeit.Timer(statement, globals=names)
-    return lambda: timer.timeit(CALLS) / CALLS * 1e9
+    return lambda: timer.timeit(number) / number * 1e9
 
 
 @pytest.fixture(params=["discard", "overwrite"])
@@ -55,6 +56,25 @@ def bench_disabled_event(benchmark, one_cpu, tracer):
     event = tracer.event("one", n="u64")
     event.enabled = False
     compare(benchmark, tracer.channel, "event(12345)", {"event": event})
+
+
+@pytest.mark.parametrize("fields", [1, 3])
+def bench_rows_of_an_array(benchmark, one_cpu, tracer, fields):
+    """Each row of a structured array: fields of 8 bytes."""
+    names = ["a", "b", "c"][:fields]
+    event = tracer.event("row", **dict.fromkeys(names, "u64"))
+    rows = numpy.zeros(CALLS, [(name, "u8") for name in names])
+    many = calls("many(rows)", {"many": event.many, "rows": rows}, number=1)
+    clock = calls("clock()", {"clock": time.perf_counter_ns})
+    times, clocks = [], []
+
+    def round_():
+        clocks.append(clock())
+        times.append(many() / CALLS)
+
+    benchmark.pedantic(round_, setup=tracer.channel.clear, rounds=ROUNDS, warmup_rounds=3)
+    note_ratio(benchmark, "row", times, "perf_counter_ns", clocks)
+    assert tracer.channel.stats().records_lost == 0
 
 
 @pytest.mark.parametrize("disabled", ["event", "channel"])

@@ -21,7 +21,8 @@ struct ringbuf_reservation {
 	uint32_t event_id;
 	uint32_t align;        /* of the payload, within the packet; a power of two, 0 = 1 */
 	uint64_t payload_size; /* bytes */
-	uint32_t flags;        /* RINGBUF_LENGTH_PREFIX, _NONBLOCK, _NOWAIT */
+	uint16_t flags;        /* RINGBUF_LENGTH_PREFIX, _NONBLOCK, _NOWAIT */
+	uint16_t n_more;       /* as many records more, of the same event and size: ringbuf_next_record */
 	uint32_t context_size; /* bytes at `context`, copied between header and payload */
 	const void *context;
 
@@ -33,7 +34,7 @@ struct ringbuf_reservation {
 	/* the ring's own. In an order that keeps the compiler from packing neighbours into
 	 * vectors: those that a commit needs stand between others. */
 	uint32_t header_flags; /* RINGBUF_FULL_TIMESTAMP */
-	uint64_t size;         /* of the whole record, padding before it included */
+	uint64_t size;         /* of the whole record, padding before it included; of all, if there are more */
 	uint32_t pre_padding;  /* bytes before the header */
 	uint32_t header_size;  /* bytes of the header alone */
 	uint64_t pos;          /* where the record begins */

@@ -84,12 +84,19 @@ ringbuf_ledger_is_idle(const struct ringbuf_producer_slot *slot)
 	return 1;
 }
 
-/* Before the swap of the position: "I may be about to own `size` bytes at `pos`". */
+/* Bytes of a claim, and in the upper half how many records it is more than one. */
+RINGBUF_INLINE uint64_t
+ringbuf_ledger_extent(uint64_t size, uint32_t n_more)
+{
+	return size | (uint64_t)n_more << 32;
+}
+
+/* Before the swap of the position: "I may be about to own the `extent` at `pos`". */
 RINGBUF_INLINE void
-ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size, uint64_t timestamp)
+ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t extent, uint64_t timestamp)
 {
 	/* relaxed both: read of the dead */
-	ringbuf_store(&e->size, size, RINGBUF_RELAXED);
+	ringbuf_store(&e->extent, extent, RINGBUF_RELAXED);
 	ringbuf_store(&e->timestamp, timestamp, RINGBUF_RELAXED);
 	ringbuf_store(&e->word, word, RINGBUF_RELAXED); /* O7, by O1 */
 	RINGBUF_TESTPOINT(ledger_claimed);
@@ -97,11 +104,11 @@ ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t siz
 
 /* The same of a claim that ends a sub-buffer or begins one: what the closer would have noted. */
 RINGBUF_INLINE void
-ringbuf_ledger_claim_boundary(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t size,
+ringbuf_ledger_claim_boundary(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t extent,
 			      uint64_t timestamp, uint64_t discarded)
 {
 	ringbuf_store(&e->discarded, discarded, RINGBUF_RELAXED); /* relaxed: as below */
-	ringbuf_ledger_claim(e, word, size, timestamp);
+	ringbuf_ledger_claim(e, word, extent, timestamp);
 }
 
 /* The word with the state after this one: claiming, owned, written. */

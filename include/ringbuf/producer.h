@@ -433,7 +433,7 @@ ringbuf_reserve(struct ringbuf_channel *ch, struct ringbuf_reservation *r)
 	int ret;
 
 	if (RINGBUF_UNLIKELY(!self))
-		return ringbuf_refuse_here(ch, RINGBUF_LOST_SLOTS);
+		return ringbuf_refuse_here(ch, RINGBUF_LOST_SLOTS, ringbuf_n_records(r));
 	if (!r->context) {
 		r->context = self->context;
 		r->context_size = self->context_size;

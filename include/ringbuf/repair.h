@@ -46,6 +46,7 @@ enum ringbuf_suspicion {
 struct ringbuf_suspect {
 	enum ringbuf_suspicion kind;
 	int won;             /* its swap was done */
+	uint64_t records;    /* in it, if it is whole */
 	uint64_t begin, end; /* offsets in the sub-buffer */
 	uint64_t header;     /* bytes before `begin` that it may also owe */
 	uint64_t pos;        /* where it claimed */
@@ -67,7 +68,7 @@ struct ringbuf_repair {
 	unsigned int choices[RINGBUF_SUSPECTS_MAX], steps;
 	int found, doubtful;
 	uint64_t effect;
-	unsigned int uncounted; /* records: the fewest that any answer says */
+	uint64_t uncounted; /* records: the fewest that any answer says */
 };
 
 /* Is the sub-buffer that begins at `begin` delivered, on the pass of `begin` or a later one? */
@@ -110,12 +111,13 @@ ringbuf_suspect_of(const struct ringbuf_repair *r, const struct ringbuf_ledger_e
 		   struct ringbuf_suspect *x)
 {
 	const struct ringbuf_geometry *g = &r->ch->geometry;
-	uint64_t size = ringbuf_load(&e->size, RINGBUF_RELAXED);
+	uint64_t extent = ringbuf_load(&e->extent, RINGBUF_RELAXED), size = (uint32_t)extent;
 	enum ringbuf_ledger_state state = ringbuf_ledger_state(word);
 
 	memset(x, 0, sizeof(*x));
 	x->won = state == RINGBUF_LEDGER_OWNED || state == RINGBUF_LEDGER_WRITTEN ||
 		 state == RINGBUF_LEDGER_MOVING;
+	x->records = 1 + (extent >> 32);
 	x->pos = ringbuf_pos(word);
 	x->timestamp = ringbuf_load(&e->timestamp, RINGBUF_RELAXED);
 	x->discarded = ringbuf_load(&e->discarded, RINGBUF_RELAXED);
@@ -140,7 +142,7 @@ ringbuf_suspect_of(const struct ringbuf_repair *r, const struct ringbuf_ledger_e
 	if (x->kind == RINGBUF_SUSPECT_CLOSER)
 		size = ringbuf_subbuf_size(g) - x->begin;
 	x->end = x->begin + size;
-	return size && size <= ringbuf_subbuf_size(g) && x->end <= ringbuf_subbuf_size(g);
+	return size && size <= ringbuf_subbuf_size(g) && x->end <= ringbuf_subbuf_size(g) && x->records <= size;
 }
 
 /* The i-th slot that a repairer looks at; its own is the last. */
@@ -250,8 +252,9 @@ ringbuf_suspect_effect(const struct ringbuf_suspect *x)
 
 	if (!x->choice || what == RINGBUF_SUSPECT_FILLER)
 		return 0;
-	/* of whole records only the number matters */
-	h = what == RINGBUF_SUSPECT_RECORD ? 0 : x->begin << 26 | x->end;
+	if (what == RINGBUF_SUSPECT_RECORD) /* only the number matters */
+		return x->records;
+	h = x->begin << 26 | x->end;
 	h = (h << 5 | (what + 1) << 2 | x->choice) * UINT64_C(0x9e3779b97f4a7c15);
 	return (h ^ h >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
 }
@@ -289,12 +292,12 @@ ringbuf_suspect_at_most(const struct ringbuf_suspect *x)
 RINGBUF_FUNC void
 ringbuf_solved(struct ringbuf_repair *r, uint64_t effect)
 {
-	unsigned int uncounted = 0;
+	uint64_t uncounted = 0;
 
 	for (unsigned int i = 0; i < r->n; i++) {
 		const struct ringbuf_suspect *x = &r->suspects[i];
 
-		uncounted += x->choice && x->kind <= RINGBUF_SUSPECT_RECORD;
+		uncounted += x->choice && x->kind <= RINGBUF_SUSPECT_RECORD ? x->records : 0;
 		if (!r->found)
 			r->choices[i] = x->choice;
 	}
@@ -423,10 +426,10 @@ ringbuf_repair_records(const struct ringbuf_repair *r, uint32_t idx, uint64_t *r
 		uint32_t padding = holes ? -x->begin & (RINGBUF_CTF_ALIGN - 1) : 0;
 
 		if (x->kind == RINGBUF_SUSPECT_RECORD && x->choice)
-			++*records;
+			*records += x->records;
 		if (!ringbuf_suspect_tears(x))
 			continue;
-		torn++;
+		torn += x->records;
 		/* smaller than any record: scribbled on */
 		if (!holes || x->end - x->begin >= padding + ringbuf_ctf_hole_size(r->ch))
 			ringbuf_put_filler(r->ch->client, r->ch, r->s, data, r->begin + x->begin,
@@ -543,7 +546,7 @@ ringbuf_repair_count(struct ringbuf_repair *r)
 
 	r->steps = RINGBUF_SOLVE_STEPS;
 	for (unsigned int i = 0; i < r->n; i++) /* in case there is no answer */
-		r->uncounted += ringbuf_suspect_surely(&r->suspects[i]);
+		r->uncounted += ringbuf_suspect_surely(&r->suspects[i]) ? r->suspects[i].records : 0;
 	ringbuf_solve(r, 0, r->missing, 0);
 	amount = r->found && !r->doubtful ? ringbuf_repair_contents(r, idx) : ringbuf_give_up_contents(r, idx);
 	RINGBUF_TESTPOINT(repair_before_count);

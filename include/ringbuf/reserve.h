@@ -12,6 +12,24 @@ RINGBUF_SLOW int ringbuf_repair_lapped(const struct ringbuf_channel *ch,
 				       const struct ringbuf_producer_slot *producer, uint32_t stream_idx,
 				       uint64_t begin);
 
+RINGBUF_INLINE uint32_t
+ringbuf_prefix_size(const struct ringbuf_reservation *r)
+{
+	return r->flags & RINGBUF_LENGTH_PREFIX ? 4 : 0;
+}
+
+/* Where the records after the first end, which ends at `end`. They have its time, so their headers are short. */
+RINGBUF_SLOW uint64_t
+ringbuf_layout_more(const struct ringbuf_channel *ch, struct ringbuf_reservation *r, uint64_t end)
+{
+	uint64_t size;
+
+	r->header_flags = 0;
+	size = ringbuf_ctf_record_header_size(ch, r) + r->context_size + ringbuf_prefix_size(r) + r->payload_size;
+	return ringbuf_align_up(end, RINGBUF_CTF_ALIGN) +
+	       (r->n_more - 1) * ringbuf_align_up(size, RINGBUF_CTF_ALIGN) + size;
+}
+
 /* Lay the record out at `off` of its packet: sizes and padding, for that very place. */
 RINGBUF_INLINE uint64_t
 ringbuf_layout_record(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
@@ -22,14 +40,17 @@ ringbuf_layout_record(const struct ringbuf_client *client, const struct ringbuf_
 
 	r->header_size = (uint32_t)ringbuf_record_header_size(client, ch, off, &padding, r);
 	r->pre_padding = (uint32_t)padding;
-	end = off + padding + r->header_size + r->context_size;
-	if (r->flags & RINGBUF_LENGTH_PREFIX)
-		end += 4;
+	end = off + padding + r->header_size + r->context_size + ringbuf_prefix_size(r);
 	r->size = ringbuf_align_up(end, align) + r->payload_size - off;
 	/* A record of no bytes would not keep its sub-buffer from being delivered. The
 	 * built-in client has none. */
 	if (RINGBUF_UNLIKELY(client && !r->size))
 		r->size = 1;
+	if (RINGBUF_UNLIKELY(r->n_more)) {
+		struct ringbuf_reservation copy = *r; /* as in ringbuf_reserve_with */
+
+		r->size = ringbuf_layout_more(ch, &copy, off + r->size) - off;
+	}
 	return r->size;
 }
 
@@ -60,15 +81,16 @@ ringbuf_place_record(const struct ringbuf_channel *ch, struct ringbuf_reservatio
 	r->data = ringbuf_subbuf_data(ch, r->stream, idx);
 	at = r->data + ringbuf_subbuf_off(&ch->geometry, r->pos);
 	r->payload = at + (r->size - r->payload_size);
+	if (RINGBUF_UNLIKELY(r->n_more))
+		r->payload = at + r->pre_padding + r->header_size + r->context_size + ringbuf_prefix_size(r);
 	return at + r->pre_padding;
 }
 
-/* The claim succeeded: header, context and length prefix; then the payload is the caller's. */
+/* Header, context and length prefix. */
 RINGBUF_INLINE void
-ringbuf_begin_record(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		     struct ringbuf_reservation *r, uint8_t *p)
+ringbuf_write_start(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		    const struct ringbuf_reservation *r, uint8_t *p)
 {
-	RINGBUF_TESTPOINT(reserve_before_header);
 	ringbuf_write_record_header(client, ch, p, r);
 	p += r->header_size;
 	if (r->context_size == 8) { /* vpid and vtid: one move instead of a call */
@@ -83,13 +105,45 @@ ringbuf_begin_record(const struct ringbuf_client *client, const struct ringbuf_c
 
 		ringbuf_data_write(p, &length, 4);
 	}
+}
+
+/* The claim succeeded: all before the payload; then that is the caller's. */
+RINGBUF_INLINE void
+ringbuf_begin_record(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
+		     const struct ringbuf_reservation *r, uint8_t *header)
+{
+	RINGBUF_TESTPOINT(reserve_before_header);
+	ringbuf_write_start(client, ch, r, header);
 	RINGBUF_TESTPOINT(reserve_done);
 }
 
-RINGBUF_SLOW int
-ringbuf_refuse(struct ringbuf_stream *s, enum ringbuf_cause cause)
+/*
+ * ringbuf_next_record - of a reservation with n_more: the next of them; r->payload is its.
+ * Callers: the thread that reserved it, n_more times, then commit, which counts all.
+ */
+RINGBUF_INLINE void
+ringbuf_next_record(const struct ringbuf_channel *ch, struct ringbuf_reservation *r)
 {
-	ringbuf_lose(s, cause);
+	uint64_t end = (uint64_t)(r->payload - r->data) + r->payload_size;
+	uint8_t *header = r->data + ringbuf_align_up(end, RINGBUF_CTF_ALIGN);
+
+	r->header_flags = 0;
+	r->header_size = (uint32_t)ringbuf_ctf_record_header_size(ch, r);
+	r->payload = header + r->header_size + r->context_size + ringbuf_prefix_size(r);
+	ringbuf_write_start(NULL, ch, r, header);
+}
+
+/* Records in the reservation. */
+RINGBUF_INLINE uint64_t
+ringbuf_n_records(const struct ringbuf_reservation *r)
+{
+	return 1 + (uint64_t)r->n_more;
+}
+
+RINGBUF_SLOW int
+ringbuf_refuse(struct ringbuf_stream *s, enum ringbuf_cause cause, uint64_t n_records)
+{
+	ringbuf_lose(s, cause, n_records);
 	switch (cause) {
 	case RINGBUF_LOST_FULL: return -ENOBUFS;
 	case RINGBUF_LOST_WRAP: return -EIO;
@@ -102,19 +156,19 @@ ringbuf_refuse(struct ringbuf_stream *s, enum ringbuf_cause cause)
 
 /* Counted in the thread's own slot: being off must cost next to nothing. */
 RINGBUF_INLINE int
-ringbuf_refuse_disabled(struct ringbuf_producer_slot *producer)
+ringbuf_refuse_disabled(struct ringbuf_producer_slot *producer, uint64_t n_records)
 {
-	ringbuf_add_own(&producer->lost_disabled, 1); /* a statistic */
+	ringbuf_add_own(&producer->lost_disabled, n_records); /* a statistic */
 	return -ESHUTDOWN;
 }
 
 /* For a thread that has no slot, or no free entry: no stream was chosen yet. */
 RINGBUF_SLOW int
-ringbuf_refuse_here(const struct ringbuf_channel *ch, enum ringbuf_cause cause)
+ringbuf_refuse_here(const struct ringbuf_channel *ch, enum ringbuf_cause cause, uint64_t n_records)
 {
 	uint32_t idx = ch->streams == RINGBUF_PER_CPU ? ringbuf_stream_of_cpu(ch, ringbuf_cpu()) : 0;
 
-	return ringbuf_refuse(ringbuf_stream_at(ch, idx), cause);
+	return ringbuf_refuse(ringbuf_stream_at(ch, idx), cause, n_records);
 }
 
 /*
@@ -193,7 +247,8 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 	word = ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, m->pos);
 	if (m->open_new)
 		word |= RINGBUF_LEDGER_OPENS;
-	ringbuf_ledger_claim_boundary(r->entry, word, r->size, r->timestamp, m->discarded);
+	ringbuf_ledger_claim_boundary(r->entry, word, ringbuf_ledger_extent(r->size, r->n_more), r->timestamp,
+				      m->discarded);
 	r->word = ringbuf_word_at(m->word, m->next);
 	/* O1 release: what the load above and the slot's words (O3, O4) told me, to all who
 	 * land in this sub-buffer; and as in the fast path. */
@@ -216,7 +271,7 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 	int ret;
 
 	if (!r->entry && !(r->entry = ringbuf_ledger_take(producer)))
-		return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING);
+		return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING, ringbuf_n_records(r));
 	do {
 		ret = ringbuf_reserve_try(client, ch, r, &m);
 	} while (ret == -EAGAIN ||
@@ -225,12 +280,13 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 	if (RINGBUF_UNLIKELY(ret)) {
 		ringbuf_ledger_idle(r->entry);
 		if (ret == -ESHUTDOWN)
-			return ringbuf_refuse_disabled(producer);
+			return ringbuf_refuse_disabled(producer, ringbuf_n_records(r));
 		if (ret == -ENOSPC)
-			return ringbuf_refuse(r->stream, RINGBUF_LOST_BIG);
+			return ringbuf_refuse(r->stream, RINGBUF_LOST_BIG, ringbuf_n_records(r));
 		if (ch->mode == RINGBUF_DISCARD && (r->flags & RINGBUF_NONBLOCK))
 			return -EAGAIN;
-		return ringbuf_refuse(r->stream, ret == -EIO ? RINGBUF_LOST_WRAP : RINGBUF_LOST_FULL);
+		return ringbuf_refuse(r->stream, ret == -EIO ? RINGBUF_LOST_WRAP : RINGBUF_LOST_FULL,
+				      ringbuf_n_records(r));
 	}
 	ringbuf_ledger_won(r->entry, r->stream_idx, m.pos, m.open_new);
 	RINGBUF_TESTPOINT(reserve_moving);
@@ -302,7 +358,7 @@ ringbuf_reserve_fast(const struct ringbuf_client *client, const struct ringbuf_c
 	/* The store to a cold line would hold up the commit's add: fetch what the next records need. */
 	__builtin_prefetch(r->payload + RINGBUF_AHEAD, 1);
 	claim = ringbuf_ledger_word(RINGBUF_LEDGER_CLAIMING, r->stream_idx, r->pos);
-	ringbuf_ledger_claim(r->entry, claim, r->size, r->timestamp);
+	ringbuf_ledger_claim(r->entry, claim, ringbuf_ledger_extent(r->size, r->n_more), r->timestamp);
 	r->owned = ringbuf_ledger_next(claim);
 	r->word = word + r->size;
 	/* O1 release: my claim in the ledger, to whoever sees the position moved. Pairs
@@ -327,7 +383,7 @@ ringbuf_reserve_fast(const struct ringbuf_client *client, const struct ringbuf_c
  * Returns:  0: write r->payload, then commit or discard. Otherwise lost and
  *           counted: -ENOBUFS full, -EIO wrap, -ENOSPC big, -EPERM nesting,
  *           -ESHUTDOWN disabled or finalized. With RINGBUF_NONBLOCK, -EAGAIN:
- *           full, and not counted.
+ *           full, and not counted; -EINVAL, not counted: n_more with what it cannot go with.
  */
 RINGBUF_INLINE int
 ringbuf_reserve_with(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
@@ -338,7 +394,10 @@ ringbuf_reserve_with(const struct ringbuf_client *client, const struct ringbuf_c
 
 	/* relaxed: disable takes effect soon; finalize has O9 */
 	if (RINGBUF_UNLIKELY(ringbuf_load(&ch->control->state, RINGBUF_RELAXED)))
-		return ringbuf_refuse_disabled(producer);
+		return ringbuf_refuse_disabled(producer, ringbuf_n_records(r));
+	/* those after the first have the built-in format, and payloads that may lie anywhere */
+	if (RINGBUF_UNLIKELY(r->n_more && (client || r->align > 1)))
+		return -EINVAL;
 	r->producer = producer;
 	r->entry = NULL;
 	if (!client || !client->clock_read) {

@@ -39,9 +39,9 @@ ringbuf_events_discarded(const struct ringbuf_stream *s)
 }
 
 RINGBUF_FUNC void
-ringbuf_lose(struct ringbuf_stream *s, enum ringbuf_cause cause)
+ringbuf_lose(struct ringbuf_stream *s, enum ringbuf_cause cause, uint64_t n_records)
 {
-	ringbuf_add(&s->lost[cause], 1, RINGBUF_RELAXED); /* a statistic */
+	ringbuf_add(&s->lost[cause], n_records, RINGBUF_RELAXED); /* a statistic */
 }
 
 /*

@@ -803,7 +803,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         """
         cdef ringbuf_channel *ch = self.open_ch()  # what came before may have run any code
         if ringbuf_refusals is not NULL and _is_refusing(ch):
-            return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING)
+            return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING, 1)
         if not ch.blocking_timeout_ns:
             return ringbuf_reserve(ch, r)
         r.flags |= RINGBUF_NONBLOCK

@@ -2,7 +2,7 @@
 # The only `cdef extern` of include/ringbuf. cimport it from your own module
 # and compile with include_dirs=[ringbuf.get_include()].
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
 
 cdef extern from "ringbuf/position.h" nogil:
@@ -107,7 +107,8 @@ cdef extern from "ringbuf/client.h" nogil:
         uint32_t event_id
         uint32_t align
         uint64_t payload_size
-        uint32_t flags
+        uint16_t flags
+        uint16_t n_more
         uint32_t context_size
         const void *context
         uint8_t *payload
@@ -163,7 +164,7 @@ cdef extern from "ringbuf/switch.h" nogil:
                       unsigned int flags)
 
 cdef extern from "ringbuf/reserve.h" nogil:
-    int ringbuf_refuse_here(const ringbuf_channel *ch, int cause)
+    int ringbuf_refuse_here(const ringbuf_channel *ch, int cause, uint64_t n_records)
 
 cdef extern from "ringbuf/discard.h" nogil:
     void ringbuf_discard(const ringbuf_channel *ch, ringbuf_reservation *r)

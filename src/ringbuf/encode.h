@@ -614,9 +614,52 @@ static inline void
 ringbuf_write_row(const struct ringbuf_run *runs, Py_ssize_t n, const char *row, uint8_t *at)
 {
 	for (Py_ssize_t i = 0; i < n; i++) {
-		memcpy(at, row + runs[i].off, runs[i].size);
+		if (runs[i].size <= RINGBUF_SHORT)
+			ringbuf_copy_short(at, row + runs[i].off, runs[i].size);
+		else
+			memcpy(at, row + runs[i].off, runs[i].size);
 		at += runs[i].size;
 	}
+}
+
+#define RINGBUF_ROWS_BYTES 4096 /* claimed at once, at most: who dies over them tears them all */
+#define RINGBUF_ROW_HEADER 24   /* bytes, at most, with padding */
+
+/* How many rows are claimed at once. */
+static inline Py_ssize_t
+ringbuf_rows_at_once(struct ringbuf_channel *ch, const struct ringbuf_reservation *r)
+{
+	const struct ringbuf_producer *self = ringbuf_this_producer(ch);
+	uint64_t context = r->context ? r->context_size : self ? self->context_size : 0;
+	uint64_t room = ringbuf_bounded(RINGBUF_ROWS_BYTES, ringbuf_subbuf_size(&ch->geometry) / 16);
+	uint64_t each = r->payload_size + context + RINGBUF_ROW_HEADER;
+
+	return ch->client || each > room ? 1 : (Py_ssize_t)(room / each);
+}
+
+/* Record some rows as one claim. Returns as ringbuf_reserve; -EAGAIN: there is no room for so many. */
+static inline int
+ringbuf_record_at_once(struct ringbuf_channel *ch, const struct ringbuf_reservation *like,
+		       const struct ringbuf_run *runs, Py_ssize_t n, const char *row, Py_ssize_t stride,
+		       Py_ssize_t n_rows)
+{
+	struct ringbuf_reservation r = *like;
+	int ret;
+
+	r.n_more = (uint16_t)(n_rows - 1);
+	if (n_rows > 1)
+		r.flags |= RINGBUF_NONBLOCK;
+	ret = ringbuf_reserve(ch, &r);
+	if (RINGBUF_UNLIKELY(ret))
+		return ret;
+	ringbuf_write_row(runs, n, row, r.payload);
+	while (--n_rows) {
+		row += stride;
+		ringbuf_next_record(ch, &r);
+		ringbuf_write_row(runs, n, row, r.payload);
+	}
+	ringbuf_commit(ch, &r);
+	return 0;
 }
 
 /* Record `n_rows` rows, `stride` bytes apart. Returns how many were; the others are lost and
@@ -626,16 +669,19 @@ ringbuf_record_rows(struct ringbuf_channel *ch, const struct ringbuf_reservation
 		    const struct ringbuf_run *runs, Py_ssize_t n, const char *row, Py_ssize_t stride,
 		    Py_ssize_t n_rows)
 {
-	Py_ssize_t recorded = 0;
+	Py_ssize_t recorded = 0, at_once = n_rows > 1 ? ringbuf_rows_at_once(ch, r) : 1;
 
-	for (Py_ssize_t i = 0; i < n_rows; i++, row += stride) {
-		struct ringbuf_reservation one = *r;
+	while (n_rows) {
+		Py_ssize_t some = n_rows < at_once ? n_rows : at_once;
+		int ret = ringbuf_record_at_once(ch, r, runs, n, row, stride, some);
 
-		if (RINGBUF_UNLIKELY(ringbuf_reserve(ch, &one)))
-			continue;
-		ringbuf_write_row(runs, n, row, one.payload);
-		ringbuf_commit(ch, &one);
-		recorded++;
+		if (ret == -EAGAIN && some > 1) {
+			some = 1;
+			ret = ringbuf_record_at_once(ch, r, runs, n, row, stride, some);
+		}
+		recorded += ret ? 0 : some;
+		n_rows -= some;
+		row += some * stride;
 	}
 	return recorded;
 }

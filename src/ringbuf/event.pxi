@@ -340,6 +340,9 @@ cdef class Event:
         int
             How many were recorded. The others are lost, and counted by cause in `stats`.
 
+        Rows of up to 4 KiB are claimed at once, and have one time. Who is killed meanwhile loses those,
+        counted as torn.
+
         Raises
         ------
         TypeError

@@ -35,6 +35,7 @@ enum op_kind {
 struct op {
 	enum op_kind kind;
 	uint64_t size;
+	uint32_t n_more; /* records that are claimed with it */
 };
 
 /* TORN: its producer died over it; PERHAPS: over its commit. */
@@ -113,48 +114,56 @@ size_that_fills(void)
 
 /* Reserve and stamp, in two pieces, so that a half-written payload can be caught. */
 static int
-begin_record(struct producer *p, struct ringbuf_reservation *r, uint64_t size, uint64_t *seq)
+begin_record(struct producer *p, struct ringbuf_reservation *r, const struct op *op, uint64_t *seq)
 {
+	uint64_t size = op->size == FILL ? size_that_fills() : op->size;
+	unsigned int n = 1 + op->n_more;
 	int ret;
 
-	if (size == FILL)
-		size = size_that_fills();
-	*r = (struct ringbuf_reservation){.event_id = 1, .payload_size = size,
+	*r = (struct ringbuf_reservation){.event_id = 1, .payload_size = size, .n_more = op->n_more,
 					  .flags = RINGBUF_LENGTH_PREFIX};
-	p->attempts++;
-	p->open++;
+	p->attempts += n;
+	p->open += n;
 	ret = ringbuf_reserve_as(sim.ch, p->slot, r);
 	if (ret) {
-		p->lost[cause_of(ret)]++;
-		p->open--;
+		p->lost[cause_of(ret)] += n;
+		p->open -= n;
 		return 0;
 	}
 	if (sim.n_finalized) /* then it was claimed before */
 		GE(ringbuf_pos_diff(sim.final_pos[r->stream_idx], r->pos), (int64_t)r->size);
-	*seq = p->seq++;
-	OK(*seq < RECORDS_MAX);
-	p->fate[*seq] = FATE_OPEN;
-	p->time[*seq] = r->timestamp;
-	memset(r->payload, 0xee, size);
-	explore_yield();
-	stamp_payload(r->payload, size, p->id, *seq);
+	*seq = p->seq;
+	p->seq += n;
+	OK(p->seq <= RECORDS_MAX);
+	for (uint64_t i = *seq; i < p->seq; i++) {
+		p->fate[i] = FATE_OPEN;
+		p->time[i] = r->timestamp;
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		if (i)
+			ringbuf_next_record(sim.ch, r);
+		memset(r->payload, 0xee, size);
+		explore_yield();
+		stamp_payload(r->payload, size, p->id, *seq + i);
+	}
 	return 1;
 }
 
 static void
 end_record(struct producer *p, struct ringbuf_reservation *r, uint64_t seq, int commit)
 {
+	unsigned int n = 1 + r->n_more;
+
+	memset(&p->fate[seq], commit ? FATE_COMMITTED : FATE_DISCARDED, n);
 	if (commit) {
-		p->fate[seq] = FATE_COMMITTED;
 		ringbuf_commit(sim.ch, r);
-		p->committed++;
+		p->committed += n;
 	} else {
-		p->fate[seq] = FATE_DISCARDED;
 		ringbuf_discard(sim.ch, r);
-		p->discarded++;
+		p->discarded += n;
 	}
-	p->ended[seq] = 1;
-	p->open--;
+	memset(&p->ended[seq], 1, n);
+	p->open -= n;
 }
 
 /* Locks that the dead actor held are free; so is its certificate. */
@@ -208,7 +217,7 @@ do_record(struct producer *p, const struct op *op)
 	struct ringbuf_reservation r;
 	uint64_t seq;
 
-	if (!begin_record(p, &r, op->size, &seq))
+	if (!begin_record(p, &r, op, &seq))
 		return next;
 	if (nests && next->kind)
 		next = do_op(p, next);
@@ -265,7 +274,7 @@ take_signal(void *arg)
 {
 	struct producer *p = arg;
 
-	if (p->seq + 8 < RECORDS_MAX)
+	if (p->seq + 16 < RECORDS_MAX)
 		do_op(p, &sim.signal_op);
 }
 
@@ -426,7 +435,7 @@ sim_destroy(void)
 static void
 sim_prefix(uint64_t size)
 {
-	struct op op = {OP_RECORD, size};
+	struct op op = {OP_RECORD, size, 0};
 
 	sim.n_producers = PRODUCERS_MAX;
 	do_op(&sim.producers[OWN], &op);
@@ -601,15 +610,17 @@ program(uint32_t producer, struct op a, struct op b, struct op c)
 	sim.producers[producer].ops[2] = c;
 }
 
-#define END ((struct op){OP_END, 0})
-#define RECORD(size) ((struct op){OP_RECORD, (size)})
-#define DISCARD(size) ((struct op){OP_DISCARD, (size)})
-#define NEST(size) ((struct op){OP_NEST, (size)})
-#define NEST_DISCARD(size) ((struct op){OP_NEST_DISCARD, (size)})
-#define FLUSH(stream) ((struct op){OP_FLUSH, (stream)})
-#define FLUSH_EMPTY(stream) ((struct op){OP_FLUSH_EMPTY, (stream)})
-#define FINALIZE ((struct op){OP_FINALIZE, 0})
-#define REPAIR ((struct op){OP_REPAIR, 0})
+#define END ((struct op){OP_END, 0, 0})
+#define RECORD(size) ((struct op){OP_RECORD, (size), 0})
+#define RECORDS(n, size) ((struct op){OP_RECORD, (size), (n) - 1})
+#define DISCARD(size) ((struct op){OP_DISCARD, (size), 0})
+#define DISCARDS(n, size) ((struct op){OP_DISCARD, (size), (n) - 1})
+#define NEST(size) ((struct op){OP_NEST, (size), 0})
+#define NEST_DISCARD(size) ((struct op){OP_NEST_DISCARD, (size), 0})
+#define FLUSH(stream) ((struct op){OP_FLUSH, (stream), 0})
+#define FLUSH_EMPTY(stream) ((struct op){OP_FLUSH_EMPTY, (stream), 0})
+#define FINALIZE ((struct op){OP_FINALIZE, 0, 0})
+#define REPAIR ((struct op){OP_REPAIR, 0, 0})
 
 /* All schedules of `bound` preemptions; with RINGBUF_SOAK, as many as that many seconds allow. */
 static void
@@ -617,7 +628,7 @@ sim_explore(unsigned int bound)
 {
 	unsigned long long runs;
 	int complete;
-	double limit = getenv("RINGBUF_SOAK") ? soak_ns(0) / 1e9 : 8;
+	double limit = getenv("RINGBUF_SOAK") ? soak_ns(0) / 1e9 : 30;
 
 	sim_save();
 	runs = explore(&sim_world, getenv("RINGBUF_SOAK") ? bound + 1 : bound, limit, &complete);
@@ -647,10 +658,12 @@ random_op(void)
 	static const uint8_t kinds[] = {
 		OP_RECORD, OP_RECORD, OP_RECORD, OP_RECORD, OP_DISCARD, OP_DISCARD, OP_NEST,
 		OP_NEST_DISCARD, OP_FLUSH, OP_FLUSH_EMPTY};
-	struct op op = {(enum op_kind)kinds[rnd_below(sizeof(kinds))], random_size()};
+	struct op op = {(enum op_kind)kinds[rnd_below(sizeof(kinds))], random_size(), 0};
 
 	if (op.kind == OP_FLUSH || op.kind == OP_FLUSH_EMPTY)
 		op.size = rnd_below(2);
+	else if (!rnd_below(4))
+		op.n_more = (uint32_t)rnd_below(4);
 	if (!rnd_below(200))
 		op.kind = (enum op_kind)(OP_DISABLE + rnd_below(3));
 	if (sim_mortals && !rnd_below(8))

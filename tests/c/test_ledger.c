@@ -94,7 +94,7 @@ TEST(a_record_goes_through_its_states)
 	EQ(reserve(ch, &r, 100, 1), 0);
 	check_entry(0, RINGBUF_LEDGER_CLAIMING, pos);
 	EQ(word(0) & RINGBUF_LEDGER_OPENS, 0);
-	EQ(atomic_load(&seen[0].size), r.size);
+	EQ(atomic_load(&seen[0].extent), r.size);
 	EQ(atomic_load(&seen[0].timestamp), r.timestamp);
 	look(NULL);
 	check_entry(0, RINGBUF_LEDGER_OWNED, pos);
@@ -135,7 +135,7 @@ TEST(a_claim_that_crosses_says_so)
 	OK(word(0) & RINGBUF_LEDGER_OPENS);
 	EQ(r.pos, 4096 + ch->packet_header_size);
 	EQ(atomic_load(&seen[0].discarded), 0);
-	EQ(atomic_load(&seen[0].size), r.size);
+	EQ(atomic_load(&seen[0].extent), r.size);
 	look(NULL);
 	check_entry(0, RINGBUF_LEDGER_OWNED, r.pos);
 	ringbuf_commit(ch, &r);
@@ -293,7 +293,7 @@ TEST(a_handler_at_any_step_leaves_the_interrupted_entry_as_it_was)
 		hooks_done();
 		EQ(ringbuf_ledger_state(atomic_load(&r.entry->word)), RINGBUF_LEDGER_OWNED);
 		EQ(atomic_load(&r.entry->word) & RINGBUF_POS_MASK, r.pos);
-		EQ(atomic_load(&r.entry->size), r.size);
+		EQ(atomic_load(&r.entry->extent), r.size);
 		EQ(atomic_load(&r.entry->timestamp), r.timestamp);
 		ringbuf_commit(ch, &r);
 		OK(all_idle());

@@ -65,6 +65,35 @@ TEST(a_producer_dies_at_any_access_of_a_record_that_opens_and_fills)
 	EQ(given_up, 0);
 }
 
+TEST(a_producer_dies_at_any_access_of_several_records_at_once)
+{
+	sim_create(CONFIG(.n_subbufs = 2));
+	sim_prefix(3000);
+	program(0, RECORDS(3, 100), END, END);
+	program(1, RECORD(400), END, END);
+	deaths_in_every_order(1, 2);
+	EQ(given_up, 0);
+}
+
+TEST(a_producer_dies_at_any_access_of_several_records_that_switch_and_are_discarded)
+{
+	sim_create(CONFIG(.n_subbufs = 2, .header = RINGBUF_LARGE, .start_pos = POS_END - 8192));
+	sim_prefix(3700);
+	program(0, RECORDS(4, 100), DISCARDS(3, 33), END);
+	program(1, RECORD(400), END, END);
+	deaths_in_every_order(1, 1);
+	EQ(given_up, 0);
+}
+
+TEST(two_producers_with_different_numbers_of_records_die)
+{
+	sim_create(CONFIG(.n_subbufs = 2));
+	sim_prefix(3000);
+	program(0, RECORDS(3, 41), END, END);
+	program(1, RECORDS(2, 90), END, END);
+	deaths_in_every_order(2, 1);
+}
+
 TEST(a_producer_dies_at_any_access_of_a_discard)
 {
 	sim_create(CONFIG(.n_subbufs = 2));

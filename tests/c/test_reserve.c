@@ -465,6 +465,114 @@ TEST(sizes_and_alignments_in_random_order_with_discards_parse)
 		sweep((uint32_t)rnd_below(2), (uint32_t)rnd_below(2), starts[rnd_below(ARRAY_SIZE(starts))], 1);
 }
 
+/* ---- several records at once ---- */
+
+static uint64_t several_size;
+
+static void
+several_shape(uint32_t id, uint64_t *size, uint64_t *align)
+{
+	(void)id;
+	*size = several_size;
+	*align = 1;
+}
+
+/* The packet that was just ended has records first..end, all of one time. */
+static void
+check_several(struct ringbuf_stream_reader *reader, const struct ringbuf_reservation *r, uint64_t first, uint64_t end)
+{
+	struct walker w;
+	struct record rec;
+
+	EQ(ringbuf_get_next_subbuf(reader), 0);
+	walk_begin(&w, reader->ch, &reader->packet);
+	w.context_size = r->context_size;
+	w.shape = r->flags & RINGBUF_LENGTH_PREFIX ? NULL : several_shape;
+	several_size = r->payload_size;
+	for (; walk_next(&w, &rec); first++) {
+		EQ(rec.id, r->event_id);
+		EQ(rec.time, r->timestamp);
+		EQ(rec.size, r->payload_size);
+		for (uint64_t b = 0; b < rec.size; b++)
+			EQ(rec.payload[b], stamp_byte(r->event_id, first, b));
+	}
+	EQ(first, end);
+	ringbuf_put_subbuf(reader, RINGBUF_PUT_READ);
+}
+
+/* Rounds of 1 to 20 records of some size, of an event with a short or a long id, with a context or without. */
+static void
+record_several(uint32_t header, uint32_t event_id, uint32_t context_size, uint32_t flags)
+{
+	static const uint8_t context[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+	struct ringbuf_channel *ch = create(CONFIG(.header = header, .start_pos = POS_END - 4 * 4096));
+	struct ringbuf_stream_reader reader;
+	uint64_t n = 0;
+
+	ringbuf_stream_reader_init(ch, 0, &reader);
+	for (uint32_t i = 0; i < 300; i++) {
+		struct ringbuf_reservation r = {.event_id = event_id, .payload_size = i % 41, .n_more = i * 7 % 20,
+						.context = context, .context_size = context_size, .flags = flags};
+		uint64_t first = n;
+
+		EQ(ringbuf_reserve(ch, &r), 0);
+		for (uint32_t left = r.n_more;; left--) {
+			for (uint64_t b = 0; b < r.payload_size; b++)
+				r.payload[b] = stamp_byte(event_id, n, b);
+			n++;
+			if (!left)
+				break;
+			ringbuf_next_record(ch, &r);
+		}
+		/* the last one ends where the claim does */
+		EQ(ringbuf_subbuf_off(&ch->geometry, r.pos) + r.size, (uint64_t)(r.payload - r.data) + r.payload_size);
+		ringbuf_commit(ch, &r);
+		flush(ch);
+		check_several(&reader, &r, first, n);
+	}
+	CHECK_IDENTITIES(stats_of(ch), n);
+	ringbuf_close(ch);
+}
+
+TEST(several_records_at_once_parse_as_one_by_one)
+{
+	for (uint32_t header = RINGBUF_COMPACT; header <= RINGBUF_LARGE; header++)
+		for (uint32_t context_size = 0; context_size <= 8; context_size += context_size ? 3 : 5) {
+			record_several(header, 3, context_size, 0);
+			record_several(header, 70000, context_size, 0);
+			record_several(header, 3, context_size, RINGBUF_LENGTH_PREFIX);
+		}
+}
+
+TEST(several_records_are_lost_and_discarded_together)
+{
+	struct ringbuf_channel *ch = create(CONFIG(.n_subbufs = 2));
+	struct ringbuf_reservation r = {.event_id = 1, .payload_size = 96, .n_more = 9}, aligned = {.n_more = 1, .align = 8};
+	uint64_t attempts = 10;
+
+	EQ(ringbuf_reserve(ch, &r), 0);
+	ringbuf_discard(ch, &r);
+	EQ(stats_of(ch).discarded, 10);
+	for (int ret = 0; ret == 0; attempts += 10) {
+		ret = ringbuf_reserve(ch, &r);
+		if (ret == 0)
+			ringbuf_commit(ch, &r);
+	}
+	EQ(stats_of(ch).lost[RINGBUF_LOST_FULL], 10);
+	r.n_more = 50;
+	EQ(ringbuf_reserve(ch, &r), -ENOSPC);
+	EQ(stats_of(ch).lost[RINGBUF_LOST_BIG], 51);
+	CHECK_IDENTITIES(stats_of(ch), attempts + 51);
+	r.flags = RINGBUF_NONBLOCK;
+	r.n_more = 5;
+	EQ(ringbuf_reserve(ch, &r), -EAGAIN);
+	EQ(ringbuf_reserve(ch, &aligned), -EINVAL);
+	CHECK_IDENTITIES(stats_of(ch), attempts + 51);
+	ringbuf_set_state(ch, RINGBUF_STATE_DISABLED, 1);
+	EQ(ringbuf_reserve(ch, &r), -ESHUTDOWN);
+	EQ(stats_of(ch).lost[RINGBUF_LOST_DISABLED], 6);
+}
+
 /* ---- what others do meanwhile, at each test point of reserve.h ---- */
 
 static struct ringbuf_channel *hooked;

@@ -237,10 +237,10 @@ fuzz_die_over(const struct ringbuf_channel *ch)
 	struct ringbuf_ledger_entry *e = &slot->ledger[fuzz_take(1) % RINGBUF_NESTING_MAX];
 	uint64_t how = fuzz_take(1), stream = how >> 4 & 1;
 	uint64_t produced = ringbuf_load(&ringbuf_stream_at(ch, 0)->produced, RINGBUF_RELAXED);
-	uint64_t pos = ringbuf_pos_add(produced, (uint64_t)(int64_t)(int16_t)fuzz_take(2));
+	uint64_t pos = ringbuf_pos_add(produced, (uint64_t)(int64_t)(int16_t)fuzz_take(2)), extent = fuzz_take(2);
 
 	ringbuf_store(&ch->control->producers_used, 3, RINGBUF_RELAXED);
-	ringbuf_store(&e->size, fuzz_take(2), RINGBUF_RELAXED);
+	ringbuf_store(&e->extent, extent | extent >> 12 << 32, RINGBUF_RELAXED); /* several records, if it is large */
 	ringbuf_store(&e->word,
 		      ringbuf_ledger_word((enum ringbuf_ledger_state)(how & 7), (uint32_t)stream, pos) |
 			      (how & 8 ? RINGBUF_LEDGER_FLAG : 0),

@@ -83,7 +83,7 @@ model_region::each_word(F f)
 		for (int j = 0; j < RINGBUF_NESTING_MAX; j++) {
 			f(p->ledger[j].word, MODEL_PRIVATE);
 			f(p->ledger[j].timestamp, MODEL_PRIVATE);
-			f(p->ledger[j].size, MODEL_PRIVATE);
+			f(p->ledger[j].extent, MODEL_PRIVATE);
 			f(p->ledger[j].discarded, MODEL_PRIVATE);
 		}
 		f(p->lost_disabled, MODEL_PRIVATE);

@@ -20,7 +20,7 @@ take(void)
 	model_self().producer = slot;
 	if (slot)
 		return 1;
-	ringbuf_refuse_here(&model_region.ch, RINGBUF_LOST_SLOTS);
+	ringbuf_refuse_here(&model_region.ch, RINGBUF_LOST_SLOTS, 1);
 	model_log.attempts++;
 	model_log.lost[RINGBUF_LOST_SLOTS]++;
 	return 0;
