@@ -118,7 +118,7 @@ $(VENV)/.pytest: pyproject.toml | $(VENV)/.python
 
 # After .built but not because of it: an edited header does not change what the tests need installed.
 $(VENV)/.test: pyproject.toml | $(VENV)/.built
-	$(PY) -m pip install -q $$($(PY) tools/extra.py test)
+	$(PY) -m pip install -q $$($(PY) tools/extra.py test) $$($(PY) tools/extra.py test-once)
 	@touch $@
 
 $(VENV)/.peers: pyproject.toml tools/bench-peers.sh | $(VENV)/.test

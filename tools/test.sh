@@ -66,7 +66,7 @@ for path in c differential fuzz guard kill model packaging stress test_aarch64.p
 run_others() {
     for version in "${others[@]}"; do
         if [ -e "build/py$version/.installed" ]; then
-            run "$version" "build/py$version/bin/python" tests "${once[@]}"
+            RINGBUF_OTHER=1 run "$version" "build/py$version/bin/python" tests "${once[@]}"
         else
             not_run "CPython $version: ringbuf did not build (its message is above)"
         fi
