@@ -6,7 +6,6 @@ import statistics
 
 import compiled
 import pytest
-from conftest import loops_with
 from ratios import note
 
 import ringbuf
@@ -28,7 +27,7 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS)
 def bench_part(benchmark, loops, one_cpu, scaled, part):
     """The record and the floor, whole and without the part, in turns."""
-    without = loops_with(f"loops-without-{part.replace(' ', '-')}", *PARTS[part])
+    without = compiled.loops(f"loops-without-{part.replace(' ', '-')}", *PARTS[part])
     channel = ringbuf.Channel("bench", mode="overwrite", subbuf_size=1 << 18, n_subbufs=4)
     handles = [library.attach(f"/proc/self/fd/{channel.fileno()}".encode()) for library in (loops, without)]
     lost = ctypes.c_uint64()

@@ -38,6 +38,26 @@ def library(source, *more, name=None, **functions):
     return found
 
 
+def loops(name, *flags):
+    """The functions of c/loops.c, compiled with more flags into a library of that name."""
+    turns = ctypes.c_double, ctypes.c_uint64
+    return library(
+        "loops.c",
+        *flags,
+        name=name,
+        loop_floor=turns,
+        loop_clock=turns,
+        loop_record=(ctypes.c_double, ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)),
+        attach=(ctypes.c_void_p, ctypes.c_char_p),
+        drain=(None, ctypes.c_void_p),
+        detach=(None, ctypes.c_void_p),
+        loop_map=(ctypes.c_double, ctypes.c_void_p, ctypes.c_uint64),
+        loop_kernel_map=(ctypes.c_double, ctypes.c_int, ctypes.c_uint64),
+        map_open=(ctypes.c_void_p, ctypes.c_void_p),
+        map_close=(None, ctypes.c_void_p),
+    )
+
+
 def extension(source):
     """A module written in Cython, which must be installed; imported."""
     name = Path(source).stem

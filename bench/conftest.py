@@ -39,27 +39,7 @@ def scaled(request):
 @pytest.fixture(scope="session")
 def loops():
     """The functions of bench/c/loops.c."""
-    return loops_with("loops")
-
-
-def loops_with(name, *flags):
-    """The same, compiled with more flags into a library of that name."""
-    turns = ctypes.c_double, ctypes.c_uint64
-    return compiled.library(
-        "loops.c",
-        *flags,
-        name=name,
-        loop_floor=turns,
-        loop_clock=turns,
-        loop_record=(ctypes.c_double, ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)),
-        attach=(ctypes.c_void_p, ctypes.c_char_p),
-        drain=(None, ctypes.c_void_p),
-        detach=(None, ctypes.c_void_p),
-        loop_map=(ctypes.c_double, ctypes.c_void_p, ctypes.c_uint64),
-        loop_kernel_map=(ctypes.c_double, ctypes.c_int, ctypes.c_uint64),
-        map_open=(ctypes.c_void_p, ctypes.c_void_p),
-        map_close=(None, ctypes.c_void_p),
-    )
+    return compiled.loops("loops")
 
 
 @pytest.fixture(scope="session")
