@@ -251,6 +251,60 @@ TEST(a_forked_child_holds_nothing)
 	OK(!is_free(&l->ours[0]));
 }
 
+struct elsewhere {
+	_Atomic int locked, die;
+};
+
+/* A child, and in a PID namespace of its own a grandchild that takes the lock, and is killed when it is told to. */
+static pid_t
+lock_elsewhere(pthread_mutex_t *m, struct elsewhere *e)
+{
+	pid_t pid = fork_off(), inner;
+
+	if (pid)
+		return pid;
+	EQ(unshare(CLONE_NEWPID), 0);
+	inner = fork();
+	GE(inner, 0);
+	if (!inner) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ringbuf_robust_fork_child();
+		EQ(syscall(SYS_gettid), 1);
+		EQ(ringbuf_robust_lock(m, 0), 0);
+		atomic_store(&e->locked, 1);
+		for (;;)
+			pause();
+	}
+	while (!atomic_load(&e->die))
+		sleep_ms(1);
+	kill(inner, SIGKILL);
+	reap_killed(inner);
+	_exit(0);
+}
+
+TEST(threads_with_one_id_in_two_pid_namespaces_are_told_apart)
+{
+	struct locks *l = new_locks();
+	struct elsewhere *e = shared_memory(2 * sizeof(*e));
+	pid_t pids[2];
+
+	if (geteuid() != 0)
+		SKIP("a PID namespace needs root");
+	for (int i = 0; i < 2; i++) {
+		pids[i] = lock_elsewhere(&l->ours[i], &e[i]);
+		for (uint64_t end = now_ns() + 20 * 1000000000ull; !atomic_load(&e[i].locked); sleep_ms(1))
+			LT(now_ns(), end);
+		OK(!is_free(&l->ours[i]));
+	}
+	atomic_store(&e[0].die, 1);
+	reap(pids[0]);
+	OK(is_free(&l->ours[0]));
+	OK(!is_free(&l->ours[1]));
+	atomic_store(&e[1].die, 1);
+	reap(pids[1]);
+	OK(is_free(&l->ours[1]));
+}
+
 /* Somebody writes whatever he likes over our locks, at any time. The library's stay whole. */
 TEST(scribbles_on_a_lock_touch_nothing_else)
 {
