@@ -1,7 +1,6 @@
 """tables.py: pyarrow, pandas and polars have what the records have."""
 
 import datetime
-import importlib
 import sys
 
 import ctf_writer
@@ -22,10 +21,7 @@ NANOSECOND = 1_700_000_000_123_456_789
 @pytest.fixture(params=LIBRARIES)
 def convert(request):
     """The name of a method of Trace whose library is there."""
-    try:
-        importlib.import_module(LIBRARIES[request.param])
-    except ImportError:
-        needs.missing(LIBRARIES[request.param])
+    needs.module(LIBRARIES[request.param])
     return request.param
 
 

@@ -127,13 +127,21 @@ ringbuf_ctf_write_hole(const struct ringbuf_channel *ch, uint8_t *at, uint32_t s
 	}
 }
 
-RINGBUF_FUNC uint32_t
-ringbuf_ctf_read_hole(const struct ringbuf_channel *ch, const uint8_t *at)
+/* Is there a hole? Then *skip is its length field. */
+RINGBUF_FUNC int
+ringbuf_ctf_read_hole(const struct ringbuf_channel *ch, const uint8_t *at, uint32_t *skip)
 {
-	uint32_t skip;
+	uint16_t id;
 
-	ringbuf_data_read(&skip, ch->header == RINGBUF_COMPACT ? at : at + 2, 4);
-	return ch->header == RINGBUF_COMPACT ? skip >> 5 : skip;
+	if (ch->header == RINGBUF_COMPACT) {
+		ringbuf_data_read(skip, at, 4);
+		id = *skip & 31;
+		*skip >>= 5;
+		return id == RINGBUF_CTF_COMPACT_HOLE;
+	}
+	ringbuf_data_read(&id, at, 2);
+	ringbuf_data_read(skip, at + 2, 4);
+	return id == RINGBUF_CTF_LARGE_HOLE;
 }
 
 RINGBUF_INLINE void

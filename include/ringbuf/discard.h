@@ -69,10 +69,10 @@ ringbuf_next_filler(const struct ringbuf_channel *ch, const uint8_t *data,
 		}
 		w->off = (w->word_idx * 64 + (uint64_t)__builtin_ctzll(w->bits)) * RINGBUF_FILLER_UNIT;
 		w->bits &= w->bits - 1;
-		if (w->off + ringbuf_ctf_hole_size(ch) > size)
-			continue; /* no such filler was ever put: shared memory was scribbled on */
-		w->skip = ringbuf_ctf_read_hole(ch, data + w->off);
-		if (w->off + ringbuf_ctf_hole_size(ch) + (w->skip & RINGBUF_HOLE_LENGTH_MASK) <= size)
+		/* Else no such filler was ever put: shared memory was scribbled on. */
+		if (w->off + ringbuf_ctf_hole_size(ch) <= size &&
+		    ringbuf_ctf_read_hole(ch, data + w->off, &w->skip) &&
+		    w->off + ringbuf_ctf_hole_size(ch) + (w->skip & RINGBUF_HOLE_LENGTH_MASK) <= size)
 			return 1;
 	}
 }

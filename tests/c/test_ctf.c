@@ -309,12 +309,16 @@ TEST(a_hole_is_an_id_and_a_length)
 		struct ringbuf_channel c = {.header = (uint8_t)cases[i].header};
 		uint8_t at[8] = {0};
 		size_t size = cases[i].header == RINGBUF_COMPACT ? 4 : 6;
+		uint32_t skip;
 
 		EQ(ringbuf_ctf_hole_size(&c), size);
 		ringbuf_ctf_write_hole(&c, at, cases[i].skip);
 		OK(!memcmp(at, cases[i].bytes, size));
 		EQ(at[size], 0);
-		EQ(ringbuf_ctf_read_hole(&c, at), cases[i].skip);
+		OK(ringbuf_ctf_read_hole(&c, at, &skip));
+		EQ(skip, cases[i].skip);
+		at[0] ^= 1;
+		OK(!ringbuf_ctf_read_hole(&c, at, &skip));
 	}
 }
 

@@ -566,6 +566,32 @@ expect_record(const struct record *rec, void *arg)
 }
 
 /* Records that overlap, committed and discarded in any order: what is read is what was committed. */
+/* Every bit of the map is set: holes that nobody put, in the middle of what was committed. */
+TEST(a_scribbled_filler_map_changes_no_record)
+{
+	FOR_BOTH_HEADERS (header) {
+		struct ringbuf_reservation r, last;
+
+		setup(CONFIG(.header = header));
+		EQ(record(ch, 16, 0), 0);
+		EQ(reserve(ch, &r, 50, 1), 0);
+		for (int n = 1; n < 40; n++)
+			EQ(record(ch, 20 + 17 * n % 40, n), 0);
+		EQ(reserve(ch, &last, 20, 40), 0);
+		ringbuf_discard(ch, &r);
+		for (uint64_t i = 0; i < ringbuf_filler_map_words(&ch->geometry); i++)
+			atomic_store(&ringbuf_filler_map(ch, s, last.pos)[i], UINT64_MAX);
+		ringbuf_commit(ch, &last);
+		flush(ch);
+		EQ(ringbuf_get_next_subbuf(&rd.reader), 0);
+		check_packet(&rd);
+		EQ(rd.records, 41);
+		EQ(rd.holes, 1);
+		ringbuf_put_subbuf(&rd.reader, RINGBUF_PUT_READ);
+		check_map_clear();
+	}
+}
+
 TEST(random_reserves_commits_and_discards_leave_exactly_the_committed)
 {
 	uint64_t starts[] = {0, POS_END - 4 * 4096};
