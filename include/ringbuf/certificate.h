@@ -71,14 +71,19 @@ struct ringbuf_robust_self {
 /* Weak: one in an object, however many of its files include this. */
 __attribute__((weak, visibility("hidden"))) RINGBUF_THREAD_LOCAL struct ringbuf_robust_self ringbuf_robust_self;
 
-/* The word of a lock, by the library's distance. NULL: a library like no other. */
-RINGBUF_INLINE ringbuf_atomic_u32 *
-ringbuf_robust_word(struct ringbuf_robust *m, long futex_offset)
+/* Is the library's distance from the link to the word like that of any other library? */
+RINGBUF_FUNC int
+ringbuf_robust_is_usual(long futex_offset)
 {
-	if (futex_offset % 4 || futex_offset >= -(long)sizeof(m->back) ||
-	    futex_offset < -(long)offsetof(struct ringbuf_robust, link))
-		return NULL;
-	return (ringbuf_atomic_u32 *)(void *)((uint8_t *)&m->link + futex_offset);
+	return futex_offset % 4 == 0 && futex_offset < -(long)sizeof(struct robust_list *) &&
+	       futex_offset >= -(long)offsetof(struct ringbuf_robust, link);
+}
+
+/* The word of a lock. */
+RINGBUF_INLINE ringbuf_atomic_u32 *
+ringbuf_robust_word(const struct ringbuf_robust_self *self, struct ringbuf_robust *m)
+{
+	return (ringbuf_atomic_u32 *)(void *)((uint8_t *)&m->link + self->list->futex_offset);
 }
 
 RINGBUF_INLINE struct ringbuf_robust *
@@ -209,7 +214,7 @@ ringbuf_robust_find_list(struct ringbuf_robust_self *self)
 	}
 	if (!list && errno == ENOSYS)
 		list = ringbuf_robust_unknown_list(self);
-	if (!list || !ringbuf_robust_word(&self->first, list->futex_offset))
+	if (!list || !ringbuf_robust_is_usual(list->futex_offset))
 		return -ENOTSUP;
 	self->list = list;
 	self->tid = (uint32_t)syscall(SYS_gettid);
@@ -263,7 +268,7 @@ ringbuf_robust_fork_child(void)
 RINGBUF_FUNC int
 ringbuf_robust_try(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
 {
-	ringbuf_atomic_u32 *word = ringbuf_robust_word(m, self->list->futex_offset);
+	ringbuf_atomic_u32 *word = ringbuf_robust_word(self, m);
 	uint32_t was = ringbuf_load(word, RINGBUF_RELAXED); /* the swap checks it */
 	int ret = -EBUSY;
 
@@ -346,7 +351,7 @@ ringbuf_robust_unlock(pthread_mutex_t *m)
 	ringbuf_signal_fence();
 	RINGBUF_TESTPOINT(robust_unlinked);
 	/* O15 release: what I did. Pairs with ringbuf_robust_try. */
-	ringbuf_store(ringbuf_robust_word(lock, self->list->futex_offset), 0, RINGBUF_RELEASE);
+	ringbuf_store(ringbuf_robust_word(self, lock), 0, RINGBUF_RELEASE);
 	ringbuf_signal_fence();
 	self->list->list_op_pending = NULL;
 	if (!self->n)

@@ -72,6 +72,7 @@ struct ringbuf_map {
 	struct ringbuf_map_count *slots, sum;
 	struct ringbuf_stream_count own;
 	uint64_t counted_pos;     /* slots before it change no more until they are lapped */
+	uint64_t counted_end;     /* the sub-buffer that was written then ends there */
 };
 
 /* A part of a sub-buffer from its begin on. */
@@ -192,16 +193,20 @@ ringbuf_map_id(const struct ringbuf_stream_reader *r)
 			  : ringbuf_checked_idx(r->ch, ringbuf_load(&r->s->spare, RINGBUF_RELAXED));
 }
 
+RINGBUF_INLINE uint64_t
+ringbuf_pages_before(const struct ringbuf_channel *ch, uint64_t pos)
+{
+	return ringbuf_pos_sub(pos, ch->start_pos) >> ch->geometry.subbuf_order;
+}
+
 /* Sub-buffers that were lapped unread: all that are past, but those that a reader consumed. */
 RINGBUF_FUNC uint64_t
-ringbuf_pages_lost(const struct ringbuf_stream_reader *r)
+ringbuf_pages_lost(const struct ringbuf_map *map)
 {
-	const struct ringbuf_geometry *g = &r->ch->geometry;
-	uint64_t next = ringbuf_next_pos(r);
-	uint64_t past = ringbuf_pos_sub(next, r->ch->start_pos) >> g->subbuf_order;
-	uint64_t taken = ringbuf_load(&r->s->read_seq, RINGBUF_RELAXED); /* the reader's own */
+	const struct ringbuf_stream_reader *r = &map->reader;
+	uint64_t next = ringbuf_first_pos(r, map->counted_end), past = ringbuf_pages_before(r->ch, next);
+	uint64_t taken = map->own.packets_read + (r->holding && ringbuf_pos_diff(r->packet.pos, next) < 0);
 
-	taken += r->holding && ringbuf_pos_diff(r->packet.pos, next) < 0;
 	return past > taken ? past - taken : 0;
 }
 
@@ -210,22 +215,20 @@ ringbuf_meta_put_counters(const struct ringbuf_map *map)
 {
 	const struct ringbuf_stream_reader *r = &map->reader;
 	const struct ringbuf_stream_count *own = &map->own;
-	const struct ringbuf_geometry *g = &r->ch->geometry;
+	const struct ringbuf_stream *s = r->s;
 	struct ringbuf_meta *meta = ringbuf_meta_of(r);
-	uint64_t dropped = 0;
-	uint64_t produced = ringbuf_load(&r->s->produced, RINGBUF_RELAXED); /* a statistic */
+	uint64_t dropped = ringbuf_count_lost(s, RINGBUF_LOST_FULL) + ringbuf_count_lost(s, RINGBUF_LOST_WRAP) +
+			   ringbuf_count_lost(s, RINGBUF_LOST_BIG) + ringbuf_count_lost(s, RINGBUF_LOST_NESTING) +
+			   ringbuf_count_lost(s, RINGBUF_LOST_SLOTS);
 
-	for (int cause = RINGBUF_LOST_FULL; cause <= RINGBUF_LOST_SLOTS; cause++)
-		dropped += ringbuf_count_lost(r->s, cause);
 	ringbuf_meta_put(&meta->entries, map->sum.written);
 	ringbuf_meta_put(&meta->overrun, map->sum.overrun + own->dropped);
 	ringbuf_meta_put(&meta->read, own->read + (r->holding ? ringbuf_map_handed_out(r).records : 0));
-	ringbuf_meta_put(&meta->pages_lost, ringbuf_pages_lost(r));
-	ringbuf_meta_put(&meta->pages_touched,
-			 ringbuf_pos_sub(ringbuf_subbuf_ceil(g, produced), r->ch->start_pos) >> g->subbuf_order);
+	ringbuf_meta_put(&meta->pages_lost, ringbuf_pages_lost(map));
+	ringbuf_meta_put(&meta->pages_touched, ringbuf_pages_before(r->ch, map->counted_end));
 	ringbuf_meta_put(&meta->dropped, dropped);
-	ringbuf_meta_put(&meta->discarded, ringbuf_count_lost(r->s, RINGBUF_DISCARDED));
-	ringbuf_meta_put(&meta->torn, ringbuf_count_lost(r->s, RINGBUF_LOST_TORN));
+	ringbuf_meta_put(&meta->discarded, ringbuf_count_lost(s, RINGBUF_DISCARDED));
+	ringbuf_meta_put(&meta->torn, ringbuf_count_lost(s, RINGBUF_LOST_TORN));
 }
 
 /* Whose sub-buffer it is, and how much of it. Left alone where nothing is held: the last one
@@ -282,11 +285,11 @@ ringbuf_map_count_again(struct ringbuf_map *map, const struct ringbuf_slot *slot
 }
 
 /*
- * Count a slot, if it has changed. `committed` alone, whose upper half counts records, tells
+ * Count a slot. Returns 0 if it has not changed. `committed` alone, whose upper half counts records, tells
  * what was written, and if the pass before was not lapped unread nothing was overrun.
  * Ordering: O2.
  */
-RINGBUF_FUNC void
+RINGBUF_INLINE int
 ringbuf_map_count_slot(struct ringbuf_map *map, const struct ringbuf_slot *slot, struct ringbuf_map_count *last)
 {
 	/* O2 acquire: who counted had seen the pass entered, so the word below is not older.
@@ -295,7 +298,7 @@ ringbuf_map_count_slot(struct ringbuf_map *map, const struct ringbuf_slot *slot,
 	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED), pass = ringbuf_ref_pass(ref);
 
 	if (committed == last->committed && pass == last->pass)
-		return;
+		return 0;
 	if (pass == last->pass || (pass == last->pass + 1 && !(ref & RINGBUF_REF_LOST))) {
 		uint32_t written = ringbuf_records_between(last->committed, committed);
 
@@ -306,6 +309,20 @@ ringbuf_map_count_slot(struct ringbuf_map *map, const struct ringbuf_slot *slot,
 		ringbuf_map_count_again(map, slot, last, committed, ref);
 	}
 	last->committed = committed;
+	return 1;
+}
+
+/* Has nothing been counted in the one slot that may have changed? It is on the same pass, if `end` is the same. */
+RINGBUF_INLINE int
+ringbuf_map_is_counted(const struct ringbuf_map *map, uint64_t end)
+{
+	const struct ringbuf_geometry *g = &map->ch->geometry;
+	uint64_t pos = map->counted_pos;
+
+	return end == map->counted_end && end == ringbuf_pos_add(pos, ringbuf_subbuf_size(g)) &&
+	       /* relaxed: if it is old, so is what was counted */
+	       ringbuf_load(&ringbuf_slot_at(map->ch, map->reader.s, pos)->committed, RINGBUF_RELAXED) ==
+		       map->slots[ringbuf_slot_idx(g, pos)].committed;
 }
 
 /*
@@ -323,20 +340,23 @@ ringbuf_map_count(struct ringbuf_map *map)
 	/* O1 acquire: what was counted before the position came here */
 	uint64_t end = ringbuf_subbuf_ceil(g, ringbuf_load(&s->produced, RINGBUF_ACQUIRE));
 	uint64_t oldest = ringbuf_pos_sub(end, ringbuf_ring_size(g)), pos = map->counted_pos;
-	int settled = 1;
+	int changed = 0, settled = 1;
 
+	map->own = ringbuf_count_stream(s);
+	if (ringbuf_map_is_counted(map, end))
+		return;
+	map->counted_end = end;
 	if (ringbuf_pos_diff(oldest, pos) > 0)
 		pos = oldest;
 	for (; ringbuf_pos_diff(end, pos) > 0; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g))) {
 		struct ringbuf_map_count *last = &map->slots[ringbuf_slot_idx(g, pos)];
 
-		ringbuf_map_count_slot(map, ringbuf_slot_at(ch, s, pos), last);
-		settled &= ringbuf_is_delivered(ch, last->committed, pos) &&
-			   last->pass == ringbuf_ref_pass_at(ch, pos);
+		changed |= ringbuf_map_count_slot(map, ringbuf_slot_at(ch, s, pos), last);
+		settled = settled && changed && ringbuf_is_delivered(ch, last->committed, pos) &&
+			  last->pass == ringbuf_ref_pass_at(ch, pos);
 		if (settled)
 			map->counted_pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g));
 	}
-	map->own = ringbuf_count_stream(s);
 }
 
 /* ---- the swap ---- */
@@ -418,7 +438,7 @@ ringbuf_map_enter(struct ringbuf_map *map)
 	int ret = map->right.fd < 0 ? -ECHILD : ringbuf_robust_lock(&map->reader.s->map_lock, 1);
 
 	if (!ret)
-		ringbuf_take_over(&map->reader);
+		ringbuf_catch_up(&map->reader);
 	return ret;
 }
 

@@ -469,6 +469,22 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 	}
 }
 
+/* ringbuf_take_over for a mapper, which most often finds what it left. */
+RINGBUF_FUNC void
+ringbuf_catch_up(struct ringbuf_stream_reader *r)
+{
+	const struct ringbuf_packet *p = &r->packet;
+	const struct ringbuf_stream *s = r->s;
+	const struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, r->s, p->pos);
+
+	/* relaxed all: mappers change them under map_lock, and readers have no right to */
+	if (!r->holding || ringbuf_load(&s->hold, RINGBUF_RELAXED) != (RINGBUF_HOLD_VALID | p->subbuf_idx) ||
+	    ringbuf_load(&s->hold_pos, RINGBUF_RELAXED) != p->pos ||
+	    ringbuf_load(&s->hold_seq, RINGBUF_RELAXED) != ringbuf_load(&s->read_seq, RINGBUF_RELAXED) ||
+	    !ringbuf_ref_is_held(r->ch, ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED), p->pos))
+		ringbuf_take_over(r);
+}
+
 /*
  * ringbuf_held_is_complete - has the held sub-buffer been delivered?
  * One that a mapper holds may not be. If so, r->packet is right. Ordering: O3, O5.
