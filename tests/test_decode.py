@@ -125,6 +125,22 @@ def test_text_in_any_bytes_is_decoded(data, text):
     assert record.fields == {"x": text}
 
 
+def test_texts_that_come_again_are_themselves(rng):
+    """Of any length and number, although equal ones may be one object."""
+    letters = ["a", "b", "\0", "é", "\udcff"]
+    sizes = [0, 1, 8, 63, 64, 65]
+    texts = ["".join(rng.choices(letters[: rng.choice([2, 5])], k=rng.choice(sizes))) for _ in range(700)]
+    texts += [f"{n:x}" for n in range(700)]
+    written = rng.choices(texts, k=3000)
+    channel = layout("x:str")
+    packet = ctf_writer.Packet(channel)
+    for n, text in enumerate(written):
+        packet.event(0, n, [text.encode("utf-8", "surrogateescape").replace(b"\0", b"\xc0\x80")])
+    decoder = Decoder(channel)
+    assert [record.fields["x"] for record in decoder.records(packet.bytes())] == written
+    assert decoder.to_numpy(packet.bytes(), "e0")["x"].tolist() == written
+
+
 def test_numbers_stay_exact():
     channel = layout("a:u64,b:i64,c:f32,d:f64,e:bool,f:bool")
     narrow = struct.unpack("f", struct.pack("f", 0.1))[0]

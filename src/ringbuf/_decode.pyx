@@ -13,7 +13,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memchr, memcpy, memmove, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 import array
 import functools
@@ -37,6 +37,11 @@ __all__ = [
     "merged_rows",
 ]
 
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    void *PyUnicode_DATA(object text)
 
 cdef extern from "decode.h" nogil:
     enum:
@@ -131,6 +136,7 @@ cdef extern from "decode.h" nogil:
     uint8_t *ctf_store(const ctf_plan *p, int32_t index, ctf_cursor *c, uint8_t *to)
     int64_t ctf_time_ns(const ctf_clock *clock, uint64_t ticks)
     const uint8_t *ctf_at(const ctf_cursor *c, uint64_t pos)
+    uint32_t ctf_hash(const void *bytes, uint64_t length)
     void ctf_merge_rows(ctf_lane **heap, uint32_t n, uint32_t row_size, uint8_t *to)
 
 
@@ -152,6 +158,8 @@ cdef enum:
     MAX_ARRAY = 1 << 16  # elements of a subarray in a row; longer ones are objects
     STACK_SLOTS = 64
     FIRST_ROWS = 1024
+    TEXTS_SEEN = 256
+    TEXT_SEEN_MAX = 64  # bytes
 
 _MAX_FIXED = 1 << 40  # bits of a type of fixed size
 
@@ -754,9 +762,11 @@ cdef class Decoder:
     cdef dict _all_labels  # of enumerations by node, also those that others hide
     cdef list _events  # of _EventInfo, by index
     cdef dict _stream_indexes  # stream id -> index
+    cdef list _seen  # texts of late, by a hash: the same few come again and again
 
     def __cinit__(self, source):
         self.model = tsdl.parse(ctf.metadata(source)) if isinstance(source, ctf.ChannelLayout) else source
+        self._seen = [None] * TEXTS_SEEN
         self._compile()
 
     def __dealloc__(self):
@@ -1255,7 +1265,7 @@ cdef class Decoder:
             if text_length < 0:
                 raise _Corrupt("a string has no end")
             c.pos += 8 * (<uint64_t>text_length + 1)
-            return _text(start, text_length)
+            return self._text(start, text_length)
         if ctf_length(&self._plan, n, c, &length):
             raise _Corrupt(c.error.decode())
         if style == AS_LIST:
@@ -1263,7 +1273,18 @@ cdef class Decoder:
         c.pos += 8 * length
         if style == AS_BYTES:
             return PyBytes_FromStringAndSize(start, length)
-        return _text(start, _until_nul(start, length))
+        return self._text(start, _until_nul(start, length))
+
+    cdef object _text(self, const char *start, uint64_t length):
+        """As _text; one object for equal texts, mostly."""
+        cdef uint32_t at
+        if not length or length > TEXT_SEEN_MAX:
+            return _text(start, length)
+        at = ctf_hash(start, length) % TEXTS_SEEN
+        seen = self._seen[at]
+        if not _is_text(seen, start, length):
+            seen = self._seen[at] = _text(start, length)
+        return seen
 
     # -- columns --
 
@@ -1383,14 +1404,18 @@ cdef class Decoder:
         return added
 
     cdef _fill(self, const ctf_stream *s, ctf_cursor *c, Packet packet, list by_index, ctf_rows *rows, int32_t cpu):
-        """Without the GIL, but for what becomes an object."""
+        """Without the GIL, unless something becomes an object: to take it again for each is what costs."""
         cdef ctf_record r
         cdef Table table
         cdef int result
         cdef int64_t time_ns
+        cdef bint has_objects = any(table is not None and (<Table>table).copies is None for table in by_index)
         while True:
-            with nogil:
+            if has_objects:
                 result = ctf_fill_rows(&self._plan, s, c, &r, rows, cpu)
+            else:
+                with nogil:
+                    result = ctf_fill_rows(&self._plan, s, c, &r, rows, cpu)
             if result == 0:
                 return
             if result < 0:
@@ -1742,6 +1767,12 @@ cdef object _float_of(uint64_t bits, uint32_t size):
         return <double>narrow
     memcpy(&wide, &bits, 8)
     return wide
+
+
+cdef bint _is_text(object seen, const char *start, uint64_t length) noexcept:
+    """Is `seen` that text? Said of ASCII alone."""
+    return (seen is not None and PyUnicode_IS_COMPACT_ASCII(seen) and
+            <uint64_t>PyUnicode_GET_LENGTH(seen) == length and memcmp(PyUnicode_DATA(seen), start, length) == 0)
 
 
 cdef object _text(const char *start, uint64_t length):

@@ -429,25 +429,32 @@ ctf_next_short(const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_reco
 	return 1;
 }
 
-/* An extended header, packed and little-endian: 1. Or 0, with nothing done. */
+/* A packed, little-endian header: 1. Or 0, with nothing done: a hole comes first, or the content ends. */
 static inline int
-ctf_extended_header(const struct ctf_stream *s, struct ctf_cursor *c)
+ctf_packed_header(const struct ctf_stream *s, struct ctf_cursor *c)
 {
 	int is_large = s->header_kind == CTF_HEADER_LARGE;
 	uint64_t start = (c->pos + s->header_align - 1) & ~(uint64_t)(s->header_align - 1);
-	uint32_t tag_bytes = is_large ? 2 : 1, id, time;
+	uint32_t size = CTF_SHORT_BITS(is_large), top = CTF_TOP_ID(is_large), id, time;
 	const uint8_t *p;
 
-	if (start > c->end || c->end - start < 8 * (tag_bytes + 12))
+	if (start > c->end || c->end - start < size)
 		return 0;
 	p = ctf_at(c, start);
 	ctf_load_short(p, is_large, &id, &time);
-	if (id != CTF_TOP_ID(is_large))
-		return 0;
-	memcpy(&id, p + tag_bytes, 4);
-	memcpy(&c->ticks, p + tag_bytes + 4, 8);
+	if (id < top - s->has_holes) {
+		ctf_set_clock(c, time, is_large ? 32 : 27);
+	} else {
+		uint32_t tag_bytes = is_large ? 2 : 1;
+
+		size = 8 * (tag_bytes + 12);
+		if (id != top || c->end - start < size)
+			return 0;
+		memcpy(&id, p + tag_bytes, 4);
+		memcpy(&c->ticks, p + tag_bytes + 4, 8);
+	}
 	c->event_id = id;
-	c->pos = start + 8 * (tag_bytes + 12);
+	c->pos = start + size;
 	return 1;
 }
 
@@ -455,7 +462,7 @@ static int
 ctf_event_header(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c)
 {
 	/* These kinds exist on little-endian hosts only. */
-	if (s->header_kind != CTF_HEADER_ANY && ctf_extended_header(s, c))
+	if (s->header_kind != CTF_HEADER_ANY && ctf_packed_header(s, c))
 		return 0;
 	c->event_id = 0; /* if the header has none */
 	return ctf_walk(p, s->event_header, c);
@@ -575,6 +582,23 @@ ctf_check_events(const struct ctf_plan *p, const struct ctf_stream *s, struct ct
 		before = r.ticks;
 	}
 	return n;
+}
+
+/* Spreads short texts over a table; not meant against somebody who chooses them. */
+static uint32_t
+ctf_hash(const void *bytes, uint64_t length)
+{
+	uint64_t hash = length, word;
+	const uint8_t *at = (const uint8_t *)bytes;
+
+	for (; length >= 8; length -= 8, at += 8) {
+		memcpy(&word, at, 8);
+		hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+	}
+	for (word = 0; length; length--)
+		word = word << 8 | *at++;
+	hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+	return (uint32_t)(hash >> 40);
 }
 
 /* ---- columns ---- */
@@ -702,7 +726,7 @@ ctf_store(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c, uint8_t
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 		value <<= 64 - 8 * bytes;
 #endif
-		memcpy(to, &value, bytes);
+		ctf_copy_bytes(to, (const uint8_t *)&value, bytes);
 		return to + bytes;
 	}
 }
