@@ -85,26 +85,38 @@ fill_size(uint64_t seq)
 	return (uint32_t)(16 * (seq * 7 % 5) + 8 * (producer % 2));
 }
 
+static void
+fill_in(const struct ringbuf_reservation *r, uint64_t seq, uint32_t fill)
+{
+	memcpy(r->payload, &producer, 4);
+	memcpy(r->payload + 4, &seq, 8);
+	memcpy(r->payload + 12, &fill, 4);
+	memset(r->payload + 16, (int)(seq & 0xff), fill);
+}
+
+/* One record, and `n_more` in the same claim. */
 static int
-begin(struct ringbuf_reservation *r, uint64_t seq, uint32_t fill)
+begin(struct ringbuf_reservation *r, uint64_t seq, uint32_t fill, uint32_t n_more)
 {
 	int ret;
 
 	memset(r, 0, sizeof(*r));
 	r->event_id = event_id;
 	r->payload_size = 4 + 8 + 4 + fill;
-	atomic_fetch_add(&mine->open, 1);
-	atomic_fetch_add(&mine->attempts, 1);
+	r->n_more = n_more;
+	atomic_fetch_add(&mine->open, 1 + n_more);
+	atomic_fetch_add(&mine->attempts, 1 + n_more);
 	ret = ringbuf_reserve(ch, r);
 	if (ret) {
-		atomic_fetch_add(&mine->lost, 1);
-		atomic_fetch_sub(&mine->open, 1);
+		atomic_fetch_add(&mine->lost, 1 + n_more);
+		atomic_fetch_sub(&mine->open, 1 + n_more);
 		return ret;
 	}
-	memcpy(r->payload, &producer, 4);
-	memcpy(r->payload + 4, &seq, 8);
-	memcpy(r->payload + 12, &fill, 4);
-	memset(r->payload + 16, (int)(seq & 0xff), fill);
+	fill_in(r, seq, fill);
+	while (n_more--) {
+		ringbuf_next_record(ch, r);
+		fill_in(r, ++seq, fill);
+	}
 	return 0;
 }
 
@@ -116,8 +128,8 @@ finish(struct ringbuf_reservation *r, int commit)
 		ringbuf_commit(ch, r);
 	else
 		ringbuf_discard(ch, r);
-	atomic_fetch_add(commit ? &mine->committed : &mine->discarded, 1);
-	atomic_fetch_sub(&mine->open, 1);
+	atomic_fetch_add(commit ? &mine->committed : &mine->discarded, 1 + r->n_more);
+	atomic_fetch_sub(&mine->open, 1 + r->n_more);
 }
 
 /* To the end of the sub-buffer as it looks now, or about a third of one. */
@@ -138,21 +150,22 @@ produce(void)
 	uint64_t seq = 0;
 
 	event_id = (uint32_t)ringbuf_declare_event(ch, "stamp", "", "producer:u32,seq:u64,fill:u8[]");
-	while (!atomic_load(&tally->stop)) {
-		uint64_t turn = seq % 64;
-		int opened = !begin(&a, seq, turn == 40 ? fill_to_the_end() : fill_size(seq));
+	for (uint64_t n = 0; !atomic_load(&tally->stop); n++) {
+		uint64_t turn = n % 64;
+		uint32_t n_more = turn % 8 == 3 ? 3 : turn % 16 == 5;
+		int opened = !begin(&a, seq, turn == 40 ? fill_to_the_end() : fill_size(seq), n_more);
 
-		seq++;
-		if (turn % 16 == 7 && !begin(&b, seq, fill_size(seq)))
+		seq += 1 + n_more;
+		if (turn % 16 == 7 && !begin(&b, seq, fill_size(seq), 0))
 			finish(&b, turn != 23);
 		seq += turn % 16 == 7;
 		if (opened)
 			finish(&a, turn % 8 != 5 && turn % 32 != 7);
 		if (turn == 29 || turn == 57)
-			ringbuf_flush(ch, ringbuf_this_producer(ch)->slot, (uint32_t)(seq / 64 % ch->n_streams),
+			ringbuf_flush(ch, ringbuf_this_producer(ch)->slot, (uint32_t)(n / 64 % ch->n_streams),
 				      turn == 57 ? RINGBUF_FLUSH_EMPTY : 0);
 		/* As a program that also does something else; but many die over a record. */
-		if (seq % 512 < 64 && turn == 63)
+		if (n % 512 < 64 && turn == 63)
 			usleep(50);
 	}
 }
