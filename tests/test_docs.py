@@ -49,6 +49,18 @@ def test_links_between_documents_lead_somewhere(document):
     assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
 
 
+def anchor(heading):
+    """As GitHub makes it of a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", TEXT)
+def test_links_within_a_document_lead_to_a_heading(document):
+    text = re.sub(r"^```.*?^```", "", TEXT[document], flags=re.MULTILINE | re.DOTALL)
+    headings = {anchor(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= headings
+
+
 # ---- the listing ----
 
 

@@ -304,7 +304,7 @@ def test_the_c_code_in_the_readme_records(tmp_path):
 
 def test_the_readme_names_files_and_commands_that_exist():
     text = README.read_text()
-    assert [name for name in re.findall(r"\]\(([^:)]+)\)", text) if not (ROOT / name).exists()] == []
+    assert [name for name in re.findall(r"\]\(([^:#)]+)\)", text) if not (ROOT / name).exists()] == []
     folders = re.search(r"## What is where\n\n((?: {4}.*\n)+)", text)[1]
     assert [name for name in re.findall(r"^ {4}(\S+)", folders, re.MULTILINE) if not (ROOT / name).exists()] == []
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
