@@ -99,7 +99,7 @@ distclean: clean  ## remove .venv too
 	rm -rf $(VENV)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 # --- stamps: each file says that a step was done, and is older than its sources when it must be done again ---
 

@@ -33,13 +33,10 @@ def exists(name, document):
 
 @pytest.mark.parametrize("document", TEXT)
 def test_paths_in_the_text_exist(document):
-    # CONTRIBUTING explains by example; the build makes what is below build/.
+    # The build makes what is below build/.
     text = re.sub(r"\b(?:build|dist)/\S+", "", TEXT[document])
     names = {name.rstrip("/") for name in PATH.findall(text)} - ELSEWHERE
     missing = sorted(name for name in names if not exists(name, document))
-    if document == "CONTRIBUTING.md":
-        examples = ("tests/test_", "tests/c/", "src/ringbuf/", "bench/")
-        missing = [name for name in missing if not name.startswith(examples)]
     assert not missing
 
 
