@@ -903,6 +903,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             Counted in records_lost_big.
         NestingError
             Four reservations of this thread are open; counted in records_lost_nesting.
+        TooManyProducersError
+            All producer slots are taken by other threads; counted in records_lost_slots.
         ChannelDisabledError
             Disabled or finalized; counted in records_lost_disabled.
 

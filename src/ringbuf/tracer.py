@@ -109,7 +109,7 @@ class Tracer:
             ``"f64"``, ``"bool"``, ``"str"``, ``"bytes"``, ``"u32[]"`` (any length),
             ``"f64[3]"`` (exactly three), or an `enum.Enum` class with int values.
         _contexts : iterable
-            Contexts of this event alone, as for the Tracer.
+            Contexts of this event alone, as for the Tracer, but without bytes and arrays of any length.
 
         Returns
         -------
@@ -121,7 +121,7 @@ class Tracer:
         ValueError, TypeError
             A name or type that is none.
         OSError
-            ENOSPC: the channel's schema area is full.
+            ENOSPC: the channel's schema area is full. EBUSY: see `Channel.declare_event`.
         """
         declared = _schema.from_mapping(fields)
         enum_classes = [kind if isinstance(kind, type) else None for kind in fields.values()]

@@ -11,6 +11,7 @@ from kernels import tracefs_root  # noqa: F401
 
 import ringbuf
 from ringbuf import cli
+from ringbuf.cli import record
 
 PROGRAM = """
 import os, sys, ringbuf
@@ -37,6 +38,16 @@ def test_every_command_has_help_and_json(name):
     done = run(name, "--help")
     assert done.returncode == 0 and "--json" in done.stdout
     assert name in run("--help").stdout
+
+
+def test_record_says_where_a_program_finds_its_channel():
+    assert "RINGBUF_CHANNEL" in run("record", "--help").stdout
+
+
+def test_what_was_recorded_is_said_in_one_line(capsys):
+    counts = {"records": 1, "lost": 0, "torn": 2, "kernel_packets": 3, "kernel_lost": 0}
+    record._report({"directory": "out", **counts}, as_json=False)
+    assert capsys.readouterr().err == "out: 1 records, 2 torn, 3 kernel packets\n"
 
 
 def test_a_program_is_recorded(tmp_path):

@@ -57,6 +57,12 @@ def test_a_small_dev_shm_is_warned_of(capsys, monkeypatch):
     assert findings(capsys)["/dev/shm"][0] == "warn"
 
 
+def test_what_a_channel_takes_is_what_its_file_takes(capsys, tmp_path):
+    with doctor.Channel("file", path=tmp_path / "ring"):
+        size = (tmp_path / "ring").stat().st_size
+    assert f"takes {size / 2**20:.1f} MiB" in findings(capsys)["/dev/shm"][1]
+
+
 def test_leftovers_are_counted(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("RINGBUF_DIR", str(tmp_path))
     assert "nothing is left" in findings(capsys)["RINGBUF_DIR"][1]

@@ -1,7 +1,7 @@
 """The command line: ``ringbuf COMMAND``, or ``python -m ringbuf COMMAND``.
 
 A command is a module of this package with `configure(parser)` and `run(args) -> int`, the exit
-status; the first line of its documentation is its help. What it raises as RingbufError or OSError
+status; its documentation is its help, the first line that among others. What it raises as RingbufError or OSError
 is printed as one line, with exit status 1. A name with an underscore is shared by several.
 """
 
@@ -49,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f".{name}", __name__)
-        text = module.__doc__.strip()
-        command = commands.add_parser(name, help=text.splitlines()[0], description=text.splitlines()[0])
+        text = module.__doc__.strip().replace("``", "")
+        command = commands.add_parser(name, help=text.splitlines()[0], description=text)
         command.add_argument("--json", action="store_true", help="print the result as JSON")
         module.configure(command)
         command.set_defaults(run=module.run)

@@ -2,7 +2,7 @@
 
 A program that traces finds the channel's file in the environment variable RINGBUF_CHANNEL:
 ``ringbuf.Tracer.attach(os.environ["RINGBUF_CHANNEL"])``. For --functions, --logging and --audit a
-Python program need not know of it, nor need its child processes. Its exit status is ours.
+Python program need not know of it, nor need its child processes. The exit status is the program's.
 """
 
 from __future__ import annotations
@@ -135,6 +135,6 @@ def _report(result: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
         return
-    lost = f", {result['lost']} lost" if result["lost"] else ""
-    kernel = f"; kernel: {result['kernel_lost']} events lost" if result.get("kernel_lost") else ""
-    print(f"{result['directory']}: {result['records']} records{lost}{kernel}", file=sys.stderr)
+    names = {"lost": "lost", "torn": "torn", "kernel_packets": "kernel packets", "kernel_lost": "kernel events lost"}
+    more = "".join(f", {result[key]} {name}" for key, name in names.items() if result.get(key))
+    print(f"{result['directory']}: {result['records']} records{more}", file=sys.stderr)
