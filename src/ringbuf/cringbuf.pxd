@@ -1,6 +1,6 @@
 # cringbuf.pxd - the C library for Cython, in the order a record goes through it.
-# The only `cdef extern` of include/ringbuf. cimport it from your own module
-# and compile with include_dirs=[ringbuf.get_include()].
+# cimport it from your own module and compile with include_dirs=[ringbuf.get_include()].
+# Recorders and recovery, which only _core needs, are declared there.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stddef cimport size_t
