@@ -15,8 +15,11 @@
  * those only. What is read of a lock is its word, and nothing follows from it
  * but whether the lock is free.
  *
- * Not for signal handlers. RINGBUF_CERTIFICATE_HEADER, if defined, names a
- * header that supplies all of it (a model checker's: its threads do not die).
+ * A signal handler over a call of these, or of the library's for a robust mutex,
+ * gets no lock: both have the list in their hands. Elsewhere it may lock and
+ * unlock, on a thread that has locked before. RINGBUF_CERTIFICATE_HEADER, if
+ * defined, names a header that supplies all of it (a model checker's: its threads
+ * do not die).
  */
 #ifndef RINGBUF_CERTIFICATE_H
 #define RINGBUF_CERTIFICATE_H
@@ -28,7 +31,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,12 +59,14 @@ static_assert(sizeof(struct ringbuf_robust) <= sizeof(pthread_mutex_t), "it take
 _Static_assert(sizeof(struct ringbuf_robust) <= sizeof(pthread_mutex_t), "it takes a mutex's place");
 #endif
 
-#define RINGBUF_ROBUST_FEW 4 /* more take memory */
+#define RINGBUF_ROBUST_FEW 4
+#define RINGBUF_ROBUST_MANY 512 /* a page of them; not malloc's, for signal handlers */
 
 /* What the calling thread holds. Private memory. */
 struct ringbuf_robust_self {
 	struct robust_list_head *list;     /* the kernel's, of this thread; NULL: not looked for yet */
 	uint32_t tid, n, room;
+	volatile int is_busy;              /* in the middle of a call */
 	struct ringbuf_robust first, last; /* our links in it: the locks are between them */
 	struct ringbuf_robust **held;      /* in the order they were locked */
 	struct ringbuf_robust *few[RINGBUF_ROBUST_FEW];
@@ -157,13 +162,19 @@ ringbuf_robust_unlink(struct ringbuf_robust_self *self, uint32_t i)
 
 /* ---- what the thread holds ---- */
 
+RINGBUF_FUNC void
+ringbuf_robust_free(struct ringbuf_robust_self *self)
+{
+	if (self->room > RINGBUF_ROBUST_FEW)
+		munmap((void *)self->held, self->room * sizeof(*self->held));
+}
+
 /* Nothing more is held. */
 RINGBUF_FUNC void
 ringbuf_robust_end(struct ringbuf_robust_self *self)
 {
 	ringbuf_robust_leave(self);
-	if (self->held != self->few)
-		free((void *)self->held);
+	ringbuf_robust_free(self);
 	self->held = self->few;
 	self->room = RINGBUF_ROBUST_FEW;
 }
@@ -227,16 +238,16 @@ ringbuf_robust_find_list(struct ringbuf_robust_self *self)
 RINGBUF_SLOW int
 ringbuf_robust_grow(struct ringbuf_robust_self *self)
 {
-	struct ringbuf_robust **held =
-		(struct ringbuf_robust **)malloc(2 * self->room * sizeof(*self->held));
+	uint32_t room = self->room < RINGBUF_ROBUST_MANY ? RINGBUF_ROBUST_MANY : 2 * self->room;
+	void *held = mmap(NULL, room * sizeof(*self->held), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
 
-	if (!held)
+	if (held == MAP_FAILED)
 		return -ENOMEM;
-	memcpy((void *)held, (void *)self->held, self->n * sizeof(*held));
-	if (self->held != self->few)
-		free((void *)self->held);
-	self->held = held;
-	self->room *= 2;
+	memcpy(held, (void *)self->held, self->n * sizeof(*self->held));
+	ringbuf_robust_free(self);
+	self->held = (struct ringbuf_robust **)held;
+	self->room = room;
 	return 0;
 }
 
@@ -257,9 +268,8 @@ ringbuf_robust_begin(struct ringbuf_robust_self *self)
 RINGBUF_FUNC void
 ringbuf_robust_fork_child(void)
 {
-	if (ringbuf_robust_self.held != ringbuf_robust_self.few)
-		free((void *)ringbuf_robust_self.held);
-	memset(&ringbuf_robust_self, 0, sizeof(ringbuf_robust_self));
+	ringbuf_robust_free(&ringbuf_robust_self);
+	memset((void *)&ringbuf_robust_self, 0, sizeof(ringbuf_robust_self));
 }
 
 /* ---- locks ---- */
@@ -277,7 +287,7 @@ ringbuf_robust_try(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
 	self->list->list_op_pending = &m->link; /* should I die before it is linked */
 	ringbuf_signal_fence();
 	/* O15 acquire: what the owners before did, the dead ones too. Pairs with
-	 * ringbuf_robust_unlock, and with the kernel. */
+	 * ringbuf_robust_release, and with the kernel. */
 	if (ringbuf_cas(word, &was, self->tid, RINGBUF_ACQUIRE, RINGBUF_RELAXED)) {
 		RINGBUF_TESTPOINT(robust_taken);
 		ringbuf_robust_link(self, m);
@@ -312,33 +322,51 @@ ringbuf_robust_wait(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
 	return ret;
 }
 
+/* Is this a signal handler over a call that changes the list? The library's says so by list_op_pending. */
+RINGBUF_FUNC int
+ringbuf_robust_is_busy(const struct ringbuf_robust_self *self)
+{
+	return self->is_busy || (self->list && self->list->list_op_pending);
+}
+
+RINGBUF_FUNC void
+ringbuf_robust_set_busy(struct ringbuf_robust_self *self, int is_busy)
+{
+	ringbuf_signal_fence();
+	self->is_busy = is_busy;
+	ringbuf_signal_fence();
+}
+
 /*
  * ringbuf_robust_lock - lock, or try to; a dead owner's lock is simply had.
  * Returns: 0; -EBUSY somebody alive has it, and had it for five seconds if `wait` (or somebody
- *          scribbled on it); -ENOMEM; -errno: the thread has no list.
+ *          scribbled on it), or this is a signal handler over another such call; -ENOMEM;
+ *          -errno: the thread has no list.
  */
 RINGBUF_FUNC int
 ringbuf_robust_lock(pthread_mutex_t *m, int wait)
 {
 	struct ringbuf_robust_self *self = &ringbuf_robust_self;
-	int ret = ringbuf_robust_begin(self);
+	int ret;
 
-	if (ret)
-		return ret;
-	ret = ringbuf_robust_try(self, ringbuf_robust_of(m));
-	if (ret && wait)
-		ret = ringbuf_robust_wait(self, ringbuf_robust_of(m));
-	if (!self->n)
-		ringbuf_robust_end(self);
+	if (ringbuf_robust_is_busy(self))
+		return -EBUSY;
+	ringbuf_robust_set_busy(self, 1);
+	ret = ringbuf_robust_begin(self);
+	if (!ret) {
+		ret = ringbuf_robust_try(self, ringbuf_robust_of(m));
+		if (ret && wait)
+			ret = ringbuf_robust_wait(self, ringbuf_robust_of(m));
+		if (!self->n)
+			ringbuf_robust_end(self);
+	}
+	ringbuf_robust_set_busy(self, 0);
 	return ret;
 }
 
-/* Callers: the thread that has it; another's stays as it is. */
 RINGBUF_FUNC void
-ringbuf_robust_unlock(pthread_mutex_t *m)
+ringbuf_robust_release(struct ringbuf_robust_self *self, struct ringbuf_robust *lock)
 {
-	struct ringbuf_robust_self *self = &ringbuf_robust_self;
-	struct ringbuf_robust *lock = ringbuf_robust_of(m);
 	uint32_t i = self->n;
 
 	do {
@@ -356,6 +384,15 @@ ringbuf_robust_unlock(pthread_mutex_t *m)
 	self->list->list_op_pending = NULL;
 	if (!self->n)
 		ringbuf_robust_end(self);
+}
+
+/* Callers: the thread that has it; another's stays as it is. */
+RINGBUF_FUNC void
+ringbuf_robust_unlock(pthread_mutex_t *m)
+{
+	ringbuf_robust_set_busy(&ringbuf_robust_self, 1);
+	ringbuf_robust_release(&ringbuf_robust_self, ringbuf_robust_of(m));
+	ringbuf_robust_set_busy(&ringbuf_robust_self, 0);
 }
 
 /* Is it, or was it to the end, somebody's? Of a lock that nobody takes any more. */

@@ -411,7 +411,7 @@ ringbuf_create_in(int fd, const struct ringbuf_superblock *sb, const struct ring
 		free(ch);
 		return ret;
 	}
-	/* O10 release: a region with its magic is finished. Pairs with ringbuf_attach. */
+	/* O10 release: a region with its magic is finished. Pairs with ringbuf_attach_fd. */
 	ringbuf_store(&super->magic, RINGBUF_MAGIC, RINGBUF_RELEASE);
 	*out = ch;
 	return 0;
@@ -778,7 +778,7 @@ ringbuf_has_no_reader(const struct ringbuf_channel *ch, uint32_t stream_idx)
 }
 
 /*
- * ringbuf_clear - throw away all that is recorded and not yet read.
+ * ringbuf_clear_stream - throw away all that is recorded and not yet read.
  * Callers:  the streams' reader, holding nothing. Records that are still being
  *           written stay. They count as overrun.
  */

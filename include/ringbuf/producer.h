@@ -2,15 +2,16 @@
  * ringbuf/producer.h - a thread's place among a channel's producers.
  *
  * A thread that records holds a slot of the channel's producer table, and in
- * it the certificate: a lock that it keeps locked for its life. When
- * the thread dies or execs, whatever killed it, the kernel marks the mutex, in
- * any PID namespace. A slot whose certificate can be had is nobody's; if its
+ * it the certificate: a lock that it keeps locked for its life. When the thread
+ * dies or execs, whatever killed it, the kernel frees it and says so, in any PID
+ * namespace. A slot whose certificate can be had is nobody's; if its
  * ledger is not idle, its owner died over a record, and a repairer must come
  * before the slot is used again.
  *
- * The kernel finds a thread's locks by a list that runs through the mapping, so a mapping stays until every thread of this
- * process that recorded into it has given its slot back: at its exit, at its
- * next registration with any channel, or when it closes the channel itself.
+ * The kernel finds a thread's locks by a list that runs through the mapping, so
+ * a mapping stays until every thread of this process that recorded into it has
+ * given its slot back: at its exit, at its next registration with any channel, or
+ * when it closes the channel itself.
  *
  * All of this is the slow side: once for each thread and channel.
  */

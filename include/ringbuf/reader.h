@@ -100,7 +100,7 @@ ringbuf_account_packet(struct ringbuf_stream *s, uint64_t records, int read)
 		      ringbuf_load(&s->dropped_total[now], RINGBUF_RELAXED) + (read ? 0 : records),
 		      RINGBUF_RELAXED);
 	RINGBUF_TESTPOINT(reader_before_account);
-	/* O11 release: the totals of the new parity. Pairs with ringbuf_stream_stats. */
+	/* O11 release: the totals of the new parity. Pairs with ringbuf_count_stream. */
 	ringbuf_store(&s->read_seq, seq + 1, RINGBUF_RELEASE);
 	RINGBUF_TESTPOINT(reader_accounted);
 }
@@ -376,8 +376,7 @@ ringbuf_waiting_pos(const struct ringbuf_stream_reader *r)
 
 /*
  * ringbuf_get_next_subbuf - hold the next unread packet, oldest first.
- * Progress: lock-free; bounded: a lapped packet is tried past at most once round
- *           the ring.
+ * Progress: wait-free: lapped packets are tried past at most twice round the ring.
  * Returns:  0; -EAGAIN nothing complete; -EBUSY already holding.
  */
 RINGBUF_FUNC int

@@ -313,9 +313,8 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
  * ringbuf_flush - end the stream's current packet, so that a reader can have it.
  *
  * Without RINGBUF_FLUSH_EMPTY, and in a finalized channel, does nothing if no
- * packet is begun. The next
- * packet's header is left to the next record, so flushing in overwrite mode
- * overwrites nothing.
+ * packet is begun. The next packet's header is left to the next record, so
+ * flushing in overwrite mode overwrites nothing.
  * Callers:  any thread with a producer slot, also for another CPU's stream.
  * Progress: lock-free. Ordering: O1, O2, O3, O5.
  * Returns:  0; -ENOBUFS or -EIO if an empty packet was asked for and no

@@ -68,10 +68,10 @@ RINGBUF_INLINE uint32_t
 ringbuf_wait_prepare(ringbuf_atomic_u32 *seq, ringbuf_atomic_u32 *wanted)
 {
 	/* O14 acquire: `wanted` was cleared before I set it again; and what a flag-setter
-	 * (consumer.h) had set. Pairs with wait_wake and ringbuf_consumer_wake. */
+	 * (consumer.h) had set. Pairs with ringbuf_wait_wake and ringbuf_consumer_wake. */
 	uint32_t expected = ringbuf_load(seq, RINGBUF_ACQUIRE);
 
-	/* O8 seq_cst: before my next look at the ring. Pairs with wait_wake. */
+	/* O8 seq_cst: before my next look at the ring. Pairs with ringbuf_wait_wake. */
 	ringbuf_store(wanted, 1, RINGBUF_SEQ_CST);
 	return expected;
 }
@@ -80,11 +80,11 @@ ringbuf_wait_prepare(ringbuf_atomic_u32 *seq, ringbuf_atomic_u32 *wanted)
 RINGBUF_INLINE void
 ringbuf_wait_wake(ringbuf_atomic_u32 *seq, ringbuf_atomic_u32 *wanted)
 {
-	/* O8 seq_cst: after my change of the ring. Pairs with wait_prepare. */
+	/* O8 seq_cst: after my change of the ring. Pairs with ringbuf_wait_prepare. */
 	if (RINGBUF_LIKELY(!ringbuf_load(wanted, RINGBUF_SEQ_CST)))
 		return;
 	ringbuf_store(wanted, 0, RINGBUF_RELAXED); /* by O14 */
-	/* O14 release: that clearing. Pairs with the load in wait_prepare. */
+	/* O14 release: that clearing. Pairs with the load in ringbuf_wait_prepare. */
 	ringbuf_add(seq, 1, RINGBUF_RELEASE);
 	ringbuf_futex_wake_all(seq);
 }

@@ -208,6 +208,81 @@ TEST(a_lock_is_had_whose_owner_was_killed_when_it_was_not_in_the_list_any_more)
 	check_death_at("robust_unlinked");
 }
 
+/* ---- signal handlers ---- */
+
+static void
+get_nothing(void *m)
+{
+	EQ(ringbuf_robust_lock(m, 1), -EBUSY);
+}
+
+TEST(a_signal_handler_over_another_call_gets_no_lock)
+{
+	struct locks *l = new_locks();
+
+	hook_at("robust_taken", get_nothing, &l->ours[1]);
+	hook_at("robust_unlinked", get_nothing, &l->ours[1]);
+	EQ(ringbuf_robust_lock(&l->ours[0], 0), 0);
+	OK(is_free(&l->ours[1]));
+	ringbuf_robust_unlock(&l->ours[0]);
+	hooks_done();
+	EQ(ringbuf_robust_lock(&l->ours[1], 0), 0);
+	/* the library's, in the middle of its own */
+	ringbuf_robust_self.list->list_op_pending = (struct robust_list *)&l->theirs[0].__data.__list.__next;
+	get_nothing(&l->ours[0]);
+	ringbuf_robust_self.list->list_op_pending = NULL;
+	EQ(ringbuf_robust_lock(&l->ours[0], 0), 0);
+}
+
+static struct locks *of_handler;
+static _Atomic unsigned int had, refused;
+
+static void
+lock_and_unlock(int signal)
+{
+	(void)signal;
+	if (ringbuf_robust_lock(&of_handler->ours[N - 1], 0)) {
+		refused++;
+		return;
+	}
+	had++;
+	ringbuf_robust_unlock(&of_handler->ours[N - 1]);
+}
+
+static void *
+send_signals(void *to)
+{
+	for (;;)
+		pthread_kill(*(pthread_t *)to, SIGUSR1);
+	return NULL;
+}
+
+TEST(signal_handlers_lock_and_unlock_at_any_moment)
+{
+	for (struct runs run = runs(0.5); next_run(&run);) {
+		struct locks *l = of_handler = new_locks();
+		pid_t pid = fork_off();
+
+		if (!pid) {
+			pthread_t self = pthread_self();
+
+			EQ(ringbuf_robust_lock(&l->ours[0], 0), 0); /* has locked before */
+			ringbuf_robust_unlock(&l->ours[0]);
+			signal(SIGUSR1, lock_and_unlock);
+			start(send_signals, &self);
+			while (had < 20 || refused < 20) {
+				unsigned int i = (unsigned int)rnd_below(2 * N);
+
+				if (i != N - 1)
+					toggle(l, i);
+			}
+			raise(SIGKILL);
+		}
+		reap_killed(pid);
+		check_inheritance(l);
+	}
+}
+
 static void *
 lock_some_and_exit(void *arg)
 {
