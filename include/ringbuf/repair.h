@@ -139,8 +139,10 @@ ringbuf_suspect_of(const struct ringbuf_repair *r, const struct ringbuf_ledger_e
 		default: x->kind = RINGBUF_SUSPECT_CLAIM; break;
 		}
 	}
-	if (x->kind == RINGBUF_SUSPECT_CLOSER)
+	if (x->kind == RINGBUF_SUSPECT_CLOSER) {
 		size = ringbuf_subbuf_size(g) - x->begin;
+		x->records = 0; /* they are in the next one */
+	}
 	x->end = x->begin + size;
 	return size && size <= ringbuf_subbuf_size(g) && x->end <= ringbuf_subbuf_size(g) && x->records <= size;
 }

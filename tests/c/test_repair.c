@@ -85,6 +85,18 @@ TEST(a_producer_dies_at_any_access_of_several_records_that_switch_and_are_discar
 	EQ(given_up, 0);
 }
 
+/* The padding before them has fewer bytes than they are records. */
+TEST(a_producer_dies_at_any_access_of_many_records_that_switch_near_the_end)
+{
+	sim_create(CONFIG(.n_subbufs = 2));
+	sim_prefix(4001);
+	EQ(pos_of(sim.ch, 0), 4089);
+	program(0, RECORDS(8, 16), END, END);
+	program(1, RECORD(16), END, END);
+	deaths_in_every_order(1, 1);
+	EQ(given_up, 0);
+}
+
 TEST(two_producers_with_different_numbers_of_records_die)
 {
 	sim_create(CONFIG(.n_subbufs = 2));
