@@ -300,10 +300,11 @@ ringbuf_map_count_slot(struct ringbuf_map *map, const struct ringbuf_slot *slot,
 	if (committed == last->committed && pass == last->pass)
 		return 0;
 	if (pass == last->pass || (pass == last->pass + 1 && !(ref & RINGBUF_REF_LOST))) {
-		uint32_t written = ringbuf_records_between(last->committed, committed);
+		/* fewer, if the packet was given up (repair.h) */
+		int64_t written = (int32_t)ringbuf_records_between(last->committed, committed);
 
-		map->sum.written += written;
-		last->written += written;
+		map->sum.written += (uint64_t)written;
+		last->written += (uint64_t)written;
 		last->pass = pass;
 	} else {
 		ringbuf_map_count_again(map, slot, last, committed, ref);

@@ -597,6 +597,57 @@ TEST(a_sub_buffer_that_a_dead_mapper_held_open_goes_back_into_the_ring)
 	}
 }
 
+/* ---- a packet that is given up ---- */
+
+static void
+record_300(void *slot)
+{
+	struct ringbuf_reservation r = {.event_id = 1, .payload_size = 300, .flags = RINGBUF_LENGTH_PREFIX};
+
+	EQ(ringbuf_reserve_as(ch, slot, &r), 0);
+	stamp_payload(r.payload, r.payload_size, 0, n_recorded++);
+	ringbuf_commit(ch, &r);
+}
+
+/* Dies at the test point, in the middle of its record. */
+static void
+record_and_die(const char *at)
+{
+	struct ringbuf_producer_slot *slot = ringbuf_take_producer_slot(ch);
+	struct actor *dead = calloc(1, sizeof(*dead));
+
+	actor_init(dead, record_300, slot);
+	run_until(dead, at);
+	ringbuf_robust_unlock(&slot->certificate);
+}
+
+/* Had the one counted its record, or the other claimed its own? Nobody knows: what was counted is torn. */
+TEST(records_counted_before_their_packet_was_given_up_are_not_counted_after)
+{
+	struct ringbuf_stats st;
+
+	for (int before = 0; before <= 1; before++) {
+		setup(CONFIG(.mode = RINGBUF_OVERWRITE));
+		write_record(100);
+		write_record(100);
+		if (before)
+			EQ(ringbuf_map_get_reader(&map), 1);
+		record_and_die("commit_written");
+		record_and_die("ledger_claimed");
+		write_record(300);
+		if (before)
+			EQ(ringbuf_map_get_reader(&map), 1);
+		flush(ch);
+		EQ(ringbuf_repair(ch), 1);
+		GE(ringbuf_map_get_reader(&map), 0);
+		st = stats_of(ch);
+		EQ(st.lost[RINGBUF_LOST_TORN], 4);
+		EQ(st.written, 4);
+		EQ(meta()->torn, 4);
+		EQ(meta()->entries, 0);
+	}
+}
+
 /* ---- waiting ---- */
 
 static uint64_t
