@@ -313,17 +313,19 @@ ringbuf_map_count_slot(struct ringbuf_map *map, const struct ringbuf_slot *slot,
 	return 1;
 }
 
-/* Has nothing been counted in the one slot that may have changed? It is on the same pass, if `end` is the same. */
+/* Has the one slot that may have changed not done so? It may be entered though `end` is the same. */
 RINGBUF_INLINE int
 ringbuf_map_is_counted(const struct ringbuf_map *map, uint64_t end)
 {
 	const struct ringbuf_geometry *g = &map->ch->geometry;
 	uint64_t pos = map->counted_pos;
+	const struct ringbuf_slot *slot = ringbuf_slot_at(map->ch, map->reader.s, pos);
+	const struct ringbuf_map_count *last = &map->slots[ringbuf_slot_idx(g, pos)];
 
 	return end == map->counted_end && end == ringbuf_pos_add(pos, ringbuf_subbuf_size(g)) &&
-	       /* relaxed: if it is old, so is what was counted */
-	       ringbuf_load(&ringbuf_slot_at(map->ch, map->reader.s, pos)->committed, RINGBUF_RELAXED) ==
-		       map->slots[ringbuf_slot_idx(g, pos)].committed;
+	       /* relaxed both: if they are old, so is what was counted */
+	       ringbuf_load(&slot->committed, RINGBUF_RELAXED) == last->committed &&
+	       ringbuf_ref_pass(ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED)) == last->pass;
 }
 
 /*

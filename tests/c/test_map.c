@@ -648,6 +648,38 @@ TEST(records_counted_before_their_packet_was_given_up_are_not_counted_after)
 	}
 }
 
+/* Between claiming a sub-buffer and counting its header, a producer enters it: what was there is overrun then. */
+TEST(a_mapper_sees_what_was_overrun_before_anything_new_is_counted)
+{
+	struct ringbuf_producer_slot *slot;
+	struct ringbuf_map second;
+	static struct actor producer;
+
+	setup(CONFIG(.mode = RINGBUF_OVERWRITE));
+	EQ(ringbuf_map_open(ch, 0, &second), 0);
+	slot = ringbuf_take_producer_slot(ch);
+	fill(4);
+	EQ(ringbuf_map_get_reader(&map), 1);
+	check_new(&map);
+	fill(1);
+	actor_init(&producer, record_300, slot);
+	run_until(&producer, "reserve_moving");
+	GE(ringbuf_map_get_reader(&map), 0);
+	EQ(meta()->overrun, 0);
+	run_until(&producer, "switch_before_header");
+	EQ(stats_of(ch).overrun, 2);
+	GE(ringbuf_map_get_reader(&second), 0);
+	EQ(meta()->reader.lost_events, 2);
+	EQ(meta()->overrun, 2);
+	GE(ringbuf_map_get_reader(&map), 0);
+	EQ(meta()->reader.lost_events, 0);
+	EQ(meta()->overrun, 2);
+	run(&producer);
+	drain();
+	check_counters();
+	ringbuf_map_close(&second);
+}
+
 /* ---- waiting ---- */
 
 static uint64_t
