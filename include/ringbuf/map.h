@@ -342,15 +342,18 @@ ringbuf_map_count(struct ringbuf_map *map)
 	struct ringbuf_stream *s = map->reader.s;
 	/* O1 acquire: what was counted before the position came here */
 	uint64_t end = ringbuf_subbuf_ceil(g, ringbuf_load(&s->produced, RINGBUF_ACQUIRE));
-	uint64_t oldest = ringbuf_pos_sub(end, ringbuf_ring_size(g)), pos = map->counted_pos;
+	uint64_t oldest = ringbuf_pos_sub(end, ringbuf_ring_size(g)), pos;
 	int changed = 0, settled = 1;
 
 	map->own = ringbuf_count_stream(s);
 	if (ringbuf_map_is_counted(map, end))
 		return;
 	map->counted_end = end;
-	if (ringbuf_pos_diff(oldest, pos) > 0)
-		pos = oldest;
+	if (ringbuf_pos_sub(map->counted_pos, oldest) > ringbuf_ring_size(g)) { /* lapped since, however long ago */
+		map->counted_pos = oldest;
+		changed = 1; /* which slot it was is not known any more */
+	}
+	pos = map->counted_pos;
 	for (; ringbuf_pos_diff(end, pos) > 0; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g))) {
 		struct ringbuf_map_count *last = &map->slots[ringbuf_slot_idx(g, pos)];
 

@@ -680,6 +680,38 @@ TEST(a_mapper_sees_what_was_overrun_before_anything_new_is_counted)
 	ringbuf_map_close(&second);
 }
 
+/* A sub-buffer that was late and is lapped: those after it are settled again, and not looked at any more. */
+TEST(what_was_settled_is_left_out_also_after_one_that_was_late)
+{
+	struct ringbuf_reservation late;
+
+	setup(CONFIG(.mode = RINGBUF_OVERWRITE));
+	EQ(reserve(ch, &late, 100, n_recorded++), 0);
+	fill(3);
+	GE(ringbuf_map_get_reader(&map), 0);
+	EQ(map.counted_pos, 0);
+	ringbuf_commit(ch, &late);
+	for (unsigned int n = 0; n < 20; n++) {
+		fill(1);
+		GE(ringbuf_map_get_reader(&map), 0);
+		check_counters();
+		if (n > 1)
+			EQ(map.counted_pos, ringbuf_subbuf_begin(&ch->geometry, pos_of(ch, 0)));
+	}
+}
+
+TEST(a_mapper_that_comes_back_after_any_number_of_bytes_counts_all)
+{
+	setup(CONFIG(.mode = RINGBUF_OVERWRITE));
+	fill(9);
+	for (unsigned int order = 14; order < 48; order++) {
+		fill(5); /* so that every slot has changed */
+		map.counted_pos = ringbuf_pos_sub(pos_of(ch, 0) & ~UINT64_C(4095), UINT64_C(3) << order >> 1);
+		GE(ringbuf_map_get_reader(&map), 0);
+		check_counters();
+	}
+}
+
 /* ---- waiting ---- */
 
 static uint64_t
