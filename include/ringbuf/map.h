@@ -586,6 +586,7 @@ ringbuf_map_wait(struct ringbuf_map *map, unsigned int percent, uint64_t period_
 {
 	ringbuf_atomic_u32 *wakes = &map->reader.s->map_wakes;
 	uint32_t before = ringbuf_load(wakes, RINGBUF_RELAXED); /* own: what was called before me is past */
+	int repaired = 0;
 
 	for (;;) {
 		uint32_t seq = ringbuf_data_wanted(map->ch);
@@ -594,7 +595,9 @@ ringbuf_map_wait(struct ringbuf_map *map, unsigned int percent, uint64_t period_
 
 		if (ret)
 			return ret < 0 ? ret : 0;
-		if (ringbuf_map_repair(map))
+		/* once between two sleeps: if that does not help, somebody scribbled on the position */
+		repaired = !repaired && ringbuf_map_repair(map);
+		if (repaired)
 			continue;
 		if (ringbuf_is_finalized(map->ch))
 			return 0;

@@ -793,6 +793,25 @@ TEST(the_end_is_when_all_is_handed_out_of_a_finalized_channel)
 	EQ(n_seen, 1);
 }
 
+/* A position more than a ring ahead: by it the held sub-buffer was delivered long ago; by its own slot it was not. */
+TEST(a_wait_over_a_scribbled_position_ends_by_its_deadline)
+{
+	struct ringbuf_reservation r;
+	pid_t pid;
+
+	setup(CONFIG(.mode = RINGBUF_OVERWRITE));
+	write_record(100);
+	EQ(ringbuf_map_get_reader(&map), 1);
+	EQ(reserve(ch, &r, 100, n_recorded++), 0);
+	atomic_store(&s->produced, ringbuf_pos_add(pos_of(ch, 0), 100 * ringbuf_ring_size(&ch->geometry)));
+	pid = spawn();
+	if (!pid) {
+		map.right.fd = 0; /* as though it had one */
+		_exit(wait_for(0) == -ETIMEDOUT ? 0 : 1);
+	}
+	EQ(reap_within(pid, UINT64_C(10000000000)), 0);
+}
+
 /* ---- all schedules ---- */
 
 static const struct ringbuf_config *world_config;
