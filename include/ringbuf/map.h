@@ -243,6 +243,16 @@ ringbuf_meta_put_reader(const struct ringbuf_stream_reader *r)
 	ringbuf_meta_put_u32(&meta->reader.id, ringbuf_map_id(r));
 }
 
+/* Has another sub-buffer become the reader's though nothing was handed out: an empty one that was passed over,
+ * a cleared one, or one that a mapper died over? */
+RINGBUF_FUNC int
+ringbuf_meta_is_astray(const struct ringbuf_stream_reader *r)
+{
+	ringbuf_atomic_u32 *id = (ringbuf_atomic_u32 *)(void *)&ringbuf_meta_of(r)->reader.id;
+
+	return ringbuf_load(id, RINGBUF_RELAXED) != ringbuf_map_id(r); /* relaxed: locked */
+}
+
 /* Records overrun since the sub-buffer before was taken. */
 RINGBUF_FUNC void
 ringbuf_meta_put_lost(const struct ringbuf_map *map)
@@ -481,7 +491,7 @@ ringbuf_map_get_reader(struct ringbuf_map *map)
 	ringbuf_map_count(map);
 	if (step == RINGBUF_MAP_SWAPPED)
 		ringbuf_meta_put_lost(map);
-	if (step != RINGBUF_MAP_UNCHANGED)
+	if (step != RINGBUF_MAP_UNCHANGED || ringbuf_meta_is_astray(r))
 		ringbuf_meta_put_reader(r);
 	ringbuf_meta_put_counters(map);
 	ret = (int)ringbuf_map_id(r);
@@ -717,7 +727,7 @@ ringbuf_map_open(struct ringbuf_channel *ch, uint32_t stream_idx, struct ringbuf
 
 /*
  * ringbuf_map_clear - throw away all that is recorded and not yet handed out; it counts
- * as overrun. The reader's id stays, and the counters go on.
+ * as overrun. The counters go on; the reader's sub-buffer may be another one, of which nothing is handed out.
  * Callers: as get_reader, with a producer slot. Returns 0 or -errno.
  */
 RINGBUF_FUNC int
@@ -739,6 +749,8 @@ ringbuf_map_clear(struct ringbuf_map *map, struct ringbuf_producer_slot *produce
 	}
 	if (!r->holding)
 		ringbuf_clear_stream(r, producer);
+	if (ringbuf_meta_is_astray(r))
+		ringbuf_meta_put_reader(r);
 	ringbuf_map_leave(map);
 	return 0;
 }

@@ -219,7 +219,7 @@ class Mapping(Mapped):
         self._map.flush()
 
     def clear(self) -> None:
-        """Throw away all that was not handed out; it counts as overrun. The reader's id stays."""
+        """Throw away all that was not handed out; it counts as overrun. The reader's sub-buffer may be another."""
         self._map.clear()
 
     def fileno(self) -> int:

@@ -317,6 +317,35 @@ TEST(packets_without_records_are_passed_over)
 	check_counters();
 }
 
+/* What the page names is out of the producers' reach, also if nothing is handed out of it. */
+TEST(the_page_names_the_sub_buffer_that_is_the_readers)
+{
+	for (int cleared = 0; cleared <= 1; cleared++) {
+		uint8_t saved[4096];
+		int id;
+
+		setup(CONFIG(.mode = RINGBUF_OVERWRITE));
+		fill(1);
+		EQ(ringbuf_map_get_reader(&map), 1);
+		check_new(&map);
+		EQ(ringbuf_flush(ch, my_slot(ch), 0, RINGBUF_FLUSH_EMPTY), 0);
+		EQ(ringbuf_flush(ch, my_slot(ch), 0, RINGBUF_FLUSH_EMPTY), 0);
+		if (cleared)
+			EQ(ringbuf_map_clear(&map, my_slot(ch)), 0);
+		else
+			EQ(ringbuf_map_get_reader(&map), 3);
+		id = (int)meta()->reader.id;
+		EQ(id, 3);
+		EQ(meta()->reader.read, 0);
+		memcpy(saved, ringbuf_map_subbuf(&map, 3), 4096);
+		fill(9);
+		EQ(memcmp(saved, ringbuf_map_subbuf(&map, 3), 4096), 0);
+		NE(ringbuf_map_get_reader(&map), id);
+		EQ(check_new(&map), 2);
+		EQ(ringbuf_map_get_reader(&map), meta()->reader.id);
+	}
+}
+
 /* ---- read-only ---- */
 
 TEST(the_mapping_cannot_be_written_to_or_made_writable)
