@@ -742,10 +742,9 @@ ringbuf_map_clear(struct ringbuf_map *map, struct ringbuf_producer_slot *produce
 	ringbuf_flush(r->ch, producer, r->stream_idx, 0);
 	/* one that a producer is still in stays, as in ringbuf_clear_stream */
 	if (r->holding && ringbuf_held_is_complete(r)) {
-		int read = ringbuf_map_handed_out(r).bytes > 0;
-
+		r->packet.records_read = ringbuf_map_handed_out(r).records;
 		ringbuf_map_hand_out(r->s, none);
-		ringbuf_put_subbuf(r, read ? RINGBUF_PUT_READ : RINGBUF_PUT_DROP);
+		ringbuf_put_subbuf(r, RINGBUF_PUT_DROP);
 	}
 	if (!r->holding)
 		ringbuf_clear_stream(r, producer);
@@ -796,6 +795,7 @@ ringbuf_map_release(struct ringbuf_map *map)
 		int all = ringbuf_held_is_complete(r) &&
 			  r->packet.content_size <= ringbuf_map_handed_out(r).bytes;
 
+		r->packet.records_read = ringbuf_map_handed_out(r).records; /* if it was lapped */
 		ringbuf_put_subbuf(r, all ? RINGBUF_PUT_READ : RINGBUF_PUT_BACK);
 	}
 	ringbuf_close_reader(&map->right);

@@ -36,6 +36,7 @@ struct ringbuf_packet {
 	uint64_t events_discarded; /* records lost since the channel's start, before this packet's end */
 	uint64_t sequence_number;
 	uint64_t records;
+	uint64_t records_read; /* of them, by a mapper that gives the packet up unread (map.h) */
 };
 
 /* One stream as its reader sees it; private to the process. */
@@ -86,19 +87,17 @@ ringbuf_describe_packet(struct ringbuf_stream_reader *r)
 	r->is_described = 1;
 }
 
-/* Count a packet as read or dropped, once. Ordering: O11. */
+/* Count a packet of which so many records were read, and the others dropped, once. Ordering: O11. */
 RINGBUF_FUNC void
-ringbuf_account_packet(struct ringbuf_stream *s, uint64_t records, int read)
+ringbuf_account_packet(struct ringbuf_stream *s, uint64_t records, uint64_t read)
 {
 	uint64_t seq = ringbuf_load(&s->read_seq, RINGBUF_RELAXED); /* the reader's own */
 	unsigned int now = seq & 1, next = !now;
 
 	ringbuf_store(&s->read_total[next],
-		      ringbuf_load(&s->read_total[now], RINGBUF_RELAXED) + (read ? records : 0),
-		      RINGBUF_RELAXED);
+		      ringbuf_load(&s->read_total[now], RINGBUF_RELAXED) + read, RINGBUF_RELAXED);
 	ringbuf_store(&s->dropped_total[next],
-		      ringbuf_load(&s->dropped_total[now], RINGBUF_RELAXED) + (read ? 0 : records),
-		      RINGBUF_RELAXED);
+		      ringbuf_load(&s->dropped_total[now], RINGBUF_RELAXED) + records - read, RINGBUF_RELAXED);
 	RINGBUF_TESTPOINT(reader_before_account);
 	/* O11 release: the totals of the new parity. Pairs with ringbuf_count_stream. */
 	ringbuf_store(&s->read_seq, seq + 1, RINGBUF_RELEASE);
@@ -298,6 +297,12 @@ ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
 /* What ringbuf_put_subbuf does with the packet. */
 enum ringbuf_put { RINGBUF_PUT_READ, RINGBUF_PUT_BACK, RINGBUF_PUT_DROP };
 
+RINGBUF_INLINE uint64_t
+ringbuf_records_read(const struct ringbuf_packet *p, enum ringbuf_put how)
+{
+	return how == RINGBUF_PUT_READ ? p->records : ringbuf_bounded(p->records_read, p->records);
+}
+
 /*
  * ringbuf_put_subbuf - give the held packet back.
  * READ: it counts as read, and its space is free. BACK: it stays unread in the
@@ -334,7 +339,7 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 		/* relaxed: the next reader has it by O11. What it finds beyond this number
 		 * was lost since, and no reader has been told. */
 		ringbuf_store(&s->read_discarded, p->events_discarded, RINGBUF_RELAXED);
-	ringbuf_account_packet(s, p->records, how == RINGBUF_PUT_READ);
+	ringbuf_account_packet(s, p->records, ringbuf_records_read(p, how));
 	ringbuf_exchange_held(r->ch, s, p->pos, p->subbuf_idx);
 	RINGBUF_TESTPOINT(reader_unheld);
 	if (how != RINGBUF_PUT_BACK)

@@ -493,6 +493,28 @@ TEST(clear_throws_away_what_was_not_handed_out)
 		}
 }
 
+TEST(of_a_sub_buffer_partly_handed_out_clear_and_close_throw_the_rest_away)
+{
+	for (int closed = 0; closed <= 1; closed++) {
+		setup(CONFIG(.mode = RINGBUF_OVERWRITE));
+		for (int i = 0; i < 3; i++)
+			write_record(100);
+		EQ(ringbuf_map_get_reader(&map), 1);
+		EQ(check_new(&map), 3);
+		write_record(100);
+		if (closed) {
+			fill(5); /* it is lapped */
+			ringbuf_map_close(&map);
+			EQ(ringbuf_map_open(ch, 0, &map), 0);
+		}
+		EQ(ringbuf_map_clear(&map, my_slot(ch)), 0);
+		GE(ringbuf_map_get_reader(&map), 0);
+		EQ(meta()->read, n_seen);
+		EQ(meta()->overrun, n_recorded - n_seen);
+		check_counters();
+	}
+}
+
 TEST(a_forked_child_cannot_swap_and_disturbs_nothing)
 {
 	pid_t pid;

@@ -139,8 +139,8 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     ),
     "the hold is given up before the packet is counted": (
         "reader.h",
-        "\tringbuf_account_packet(s, p->records, how == RINGBUF_PUT_READ);\n",
-        "\tringbuf_release_hold(s);\n\tringbuf_account_packet(s, p->records, how == RINGBUF_PUT_READ);\n",
+        "\tringbuf_account_packet(s, p->records, ringbuf_records_read(p, how));\n",
+        "\tringbuf_release_hold(s);\n\tringbuf_account_packet(s, p->records, ringbuf_records_read(p, how));\n",
     ),
     "a delivered packet's time for short timestamps is stored before its count": (
         "commit.h",
