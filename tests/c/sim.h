@@ -601,7 +601,7 @@ sim_check(void)
 
 static const struct world sim_world = {sim_reset, sim_check};
 
-static void
+static UNUSED void
 program(uint32_t producer, struct op a, struct op b, struct op c)
 {
 	memset(sim.producers[producer].ops, 0, sizeof(sim.producers[producer].ops));
@@ -623,7 +623,7 @@ program(uint32_t producer, struct op a, struct op b, struct op c)
 #define REPAIR ((struct op){OP_REPAIR, 0, 0})
 
 /* All schedules of `bound` preemptions; with RINGBUF_SOAK, as many as that many seconds allow. */
-static void
+static UNUSED void
 sim_explore(unsigned int bound)
 {
 	unsigned long long runs;
