@@ -57,8 +57,8 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     ),
     "enter without the check of the pass": (
         "switch.h",
-        "if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos)))",
-        "if (1)",
+        "if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) &&\n\t\t\t   idx",
+        "if (RINGBUF_LIKELY(idx",
     ),
     "roll back without a new tag": (
         "discard.h",
@@ -145,10 +145,10 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     "a delivered packet's time for short timestamps is stored before its count": (
         "commit.h",
         "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),\n"
-        "\t\t      RINGBUF_ONE_RECORD + r->size);\n",
+        "\t\t      (1 + (uint64_t)r->n_more) * RINGBUF_ONE_RECORD + r->size);\n",
         "\tringbuf_store(&r->stream->base_timestamp, r->timestamp, RINGBUF_RELAXED);\n"
         "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),\n"
-        "\t\t      RINGBUF_ONE_RECORD + r->size);\n",
+        "\t\t      (1 + (uint64_t)r->n_more) * RINGBUF_ONE_RECORD + r->size);\n",
     ),
     "fillers are not settled": (
         "commit.h",
@@ -163,7 +163,7 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     "the wish to be woken is cleared after the waking": (
         "wait.h",
         "\tringbuf_store(wanted, 0, RINGBUF_RELAXED); /* by O14 */\n"
-        "\t/* O14 release: that clearing. Pairs with the load in wait_prepare. */\n"
+        "\t/* O14 release: that clearing. Pairs with the load in ringbuf_wait_prepare. */\n"
         "\tringbuf_add(seq, 1, RINGBUF_RELEASE);\n"
         "\tringbuf_futex_wake_all(seq);\n",
         "\tringbuf_add(seq, 1, RINGBUF_RELEASE);\n"
