@@ -453,9 +453,14 @@ ringbuf_map_enter(struct ringbuf_map *map)
 {
 	int ret = map->right.fd < 0 ? -ECHILD : ringbuf_robust_lock(&map->reader.s->map_lock, 1);
 
-	if (!ret)
-		ringbuf_catch_up(&map->reader);
-	return ret;
+	if (ret)
+		return ret;
+	if (map->right.fd < 0) { /* released by another thread, which had the lock */
+		ringbuf_robust_unlock(&map->reader.s->map_lock);
+		return -ECHILD;
+	}
+	ringbuf_catch_up(&map->reader);
+	return 0;
 }
 
 RINGBUF_FUNC void
@@ -470,7 +475,7 @@ ringbuf_map_leave(struct ringbuf_map *map)
  * next call of any mapper of the stream.
  * Callers:  any thread. Progress: blocking, for other mappers inside this call;
  *           it looks at each slot that was written since the last call.
- * Returns:  the reader's sub-buffer, >= 0; -ECHILD in a forked child; -errno.
+ * Returns:  the reader's sub-buffer, >= 0; -ECHILD in a forked child, or released; -errno.
  */
 RINGBUF_FUNC int
 ringbuf_map_get_reader(struct ringbuf_map *map)

@@ -58,3 +58,27 @@ TEST(a_wait_repairs_what_a_killed_producer_left)
 	EQ(ringbuf_map_meta(&map)->torn, 1);
 	EQ(ringbuf_map_meta(&map)->entries, 2);
 }
+
+static void *
+get_reader(void *arg)
+{
+	return (void *)(intptr_t)ringbuf_map_get_reader(arg);
+}
+
+/* It has found the right to be there, and waits for the lock of whoever gives it up. */
+TEST(a_call_that_waited_while_its_mapping_was_released_swaps_nothing)
+{
+	struct ringbuf_right reader;
+	pthread_t t;
+
+	setup();
+	EQ(record(ch, 1000, 0), 0);
+	EQ(ringbuf_robust_lock(&s->map_lock, 1), 0);
+	t = start(get_reader, &map);
+	sleep_ms(20);
+	ringbuf_close_reader(&map.right); /* as ringbuf_map_release does it */
+	EQ(ringbuf_open_reader(ch, 0, 1, &reader), 0);
+	ringbuf_robust_unlock(&s->map_lock);
+	EQ((intptr_t)join(t), -ECHILD);
+	EQ(atomic_load(&s->hold), 0);
+}

@@ -62,8 +62,8 @@ saw(const struct record *rec)
 	check_stamp(rec);
 	LT(rec->stamp.producer, PRODUCERS_MAX);
 	LT(seq, p->seq);
-	CHECK(p->fate[seq] == FATE_COMMITTED || p->fate[seq] == FATE_PERHAPS, "producer %u record %llu was handed out, but its fate is %d",
-	      p->id, (unsigned long long)seq, p->fate[seq]);
+	CHECK(p->fate[seq] == FATE_COMMITTED || p->fate[seq] == FATE_PERHAPS,
+	      "producer %u record %llu was handed out, but its fate is %d", p->id, (unsigned long long)seq, p->fate[seq]);
 	CHECK(!p->seen[seq], "producer %u record %llu was handed out twice", p->id, (unsigned long long)seq);
 	EQ(rec->time, p->time[seq]);
 	p->seen[seq] = 1;
