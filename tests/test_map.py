@@ -380,3 +380,59 @@ def test_threads_share_a_stream_and_every_record_is_handed_out_once():
         for m in maps:
             m.close()
         rings.assert_exact(ch.stats(), n_records)
+
+
+WAITS = {
+    "wait": lambda m: m.wait(),
+    "records": lambda m: list(m.records()),
+    "get_reader": lambda m: [m.get_reader(block=True) for _ in iter(int, 1)],
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+@pytest.mark.parametrize("closed", ["mapping", "channel", "both"])
+def test_a_wait_ends_when_another_thread_closes_the_mapping_or_the_channel(wait, closed):
+    def child():
+        ch = channel(read_timer=0.0001)
+        m, ended = ch.map(), []
+
+        def work():
+            with pytest.raises(ValueError, match="closed|released"):
+                WAITS[wait](m)
+            ended.append(True)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        time.sleep(0.05)
+        if closed != "mapping":
+            ch.close()
+        if closed != "channel":
+            m.close()
+        thread.join(60)
+        assert ended == [True]
+        m.close()
+        ch.close()
+
+    rings.in_fork(child)
+
+
+def test_closing_while_another_thread_is_in_the_mapping_gives_the_right_up_once_it_is_out():
+    def child():
+        with channel() as ch:
+            for _ in range(200):
+                m, begun = ch.map(), threading.Event()
+
+                def work(m=m, begun=begun):
+                    with pytest.raises(ValueError):
+                        while True:
+                            m.get_reader()
+                            begun.set()
+
+                thread = threading.Thread(target=work)
+                thread.start()
+                begun.wait(60)
+                m.close()
+                thread.join(60)
+                ch.reader().close()
+
+    rings.in_fork(child)

@@ -18,6 +18,7 @@ cdef class StreamMap:
     cdef ringbuf_map map
     cdef uint64_t period_ns
     cdef Py_ssize_t exports
+    cdef int callers                 # that are in the map without the GIL
     cdef bint is_open, is_mapped
 
     def __cinit__(self, Channel channel not None, stream):
@@ -38,12 +39,11 @@ cdef class StreamMap:
         self.period_ns = ch.super.read_timer_ns or _DEFAULT_READ_PERIOD_NS
 
     def __dealloc__(self):
-        if self.is_open:
-            self.close()
+        self.close()
         self.unmap()
 
     cdef unmap(self):
-        if self.is_mapped:
+        if self.is_mapped and not self.callers:
             self.is_mapped = False
             ringbuf_map_unmap(&self.map)
 
@@ -61,18 +61,31 @@ cdef class StreamMap:
     cdef ringbuf_map *checked(self) except NULL:
         if not self.is_open:
             raise ValueError("the mapping is closed")
+        self.channel.open_ch()
         if self.map.right.fd < 0:
             raise RuntimeError("the mapping belongs to the parent of this process")
         if not ringbuf_is_whole(self.channel.ch):
             raise RegionError(f"{self.channel.path}: the file has been truncated")
         return &self.map
 
+    cdef ringbuf_map *enter(self) except NULL:
+        """As `checked`, for a call without the GIL: who closes meanwhile leaves the end to it."""
+        cdef ringbuf_map *map = self.checked()
+        self.callers += 1
+        return map
+
+    cdef leave(self):
+        self.callers -= 1
+        if not self.callers and not self.is_open:
+            self.release()
+
     def get_reader(self):
         """The reader's sub-buffer, as of now (int); see `ringbuf.mapping.Mapping.get_reader`."""
-        cdef ringbuf_map *map = self.checked()
+        cdef ringbuf_map *map = self.enter()
         cdef int ret
         with nogil:
             ret = ringbuf_map_get_reader(map)
+        self.leave()
         return self.result(ret)
 
     cdef object result(self, int ret):
@@ -92,22 +105,22 @@ cdef class StreamMap:
     def wait(self, timeout, unsigned int percent):
         """bool: as `is_ready`, after waiting for it; True too if woken, or finalized."""
         cdef uint64_t deadline = ringbuf_deadline(_nanoseconds("timeout", timeout)), until
-        cdef ringbuf_map *map = self.checked()
+        cdef ringbuf_map *map
         cdef int ret
         while True:
+            map = self.enter()
             until = min(deadline, _now_ns() + _WAIT_STEP_NS)
-            self.channel.enter()
             with nogil:
                 ret = ringbuf_map_wait(map, percent, self.period_ns, until)
-            self.channel.leave()
+            self.leave()
             if ret == 0 or ret == -ECANCELED:
                 return True
             if ret != -ETIMEDOUT and ret != -EINTR:
                 return self.result(ret)
             PyErr_CheckSignals()
             if _now_ns() >= deadline:
+                self.checked()
                 return False
-            self.checked()
 
     def wake(self):
         """End every wait on the stream, in every process."""
@@ -133,10 +146,14 @@ cdef class StreamMap:
         return not self.is_open
 
     def close(self):
-        """Give up the right to read. Twice is harmless."""
+        """Give up the right to read, once calls in other threads have ended. Twice is harmless."""
         if not self.is_open:
             return
         self.is_open = False
+        if not self.callers:
+            self.release()
+
+    cdef release(self):
         if self.map.right.fd >= 0 and ringbuf_is_whole(self.channel.ch):
             ringbuf_map_release(&self.map)
         ringbuf_close_reader(&self.map.right)

@@ -261,8 +261,10 @@ cdef class Reader:
         until = min(deadline, now + (_WAIT_STEP_NS if ch.wakeup == RINGBUF_WAKEUP_WRITER else self.period_ns))
         if self.switch_ns:
             until = min(until, max(self.next_switch_ns, now))
+        self.channel.enter()  # another thread may close all there is
         with nogil:
             ringbuf_wait_for_data(ch, seq, until)
+        self.channel.leave()
         PyErr_CheckSignals()
 
     def next(self, timeout=None):
