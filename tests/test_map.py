@@ -436,3 +436,10 @@ def test_closing_while_another_thread_is_in_the_mapping_gives_the_right_up_once_
                 ch.reader().close()
 
     rings.in_fork(child)
+
+
+def test_an_endless_read_timer_does_not_keep_it_awake():
+    with channel(read_timer=1e300) as ch, ch.map() as m:
+        begin = time.thread_time()
+        assert not m.wait(1)
+        assert time.thread_time() - begin < 0.05

@@ -125,6 +125,16 @@ def test_next_gives_up_at_its_timeout():
             assert reader.wait(timeout=timeout) is False
 
 
+@pytest.mark.parametrize("timers", [{"read_timer": 1e300}, {"switch_timer": 1e300}])
+def test_an_endless_timer_is_never_due(timers):
+    with small(**timers) as channel, channel.reader() as reader:
+        channel.write(b"not flushed")
+        begin = time.thread_time()
+        assert reader.next(timeout=1) is None
+        assert time.thread_time() - begin < 0.05  # it slept
+        assert channel.stats().records_unread == 1
+
+
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon"])
 def test_an_impossible_timeout_is_refused(timeout):
     with small() as channel, channel.reader() as reader:

@@ -36,7 +36,7 @@ cdef class StreamMap:
         channel.enter()
         self.channel = channel
         self.is_open = self.is_mapped = True
-        self.period_ns = ch.super.read_timer_ns or _DEFAULT_READ_PERIOD_NS
+        self.period_ns = ringbuf_consumer_period(ch.super.read_timer_ns, _DEFAULT_READ_PERIOD_NS)
 
     def __dealloc__(self):
         self.close()

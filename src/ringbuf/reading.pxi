@@ -149,8 +149,8 @@ cdef class Reader:
         channel.enter()
         self.channel = channel
         self.is_open = True
-        self.period_ns = ch.super.read_timer_ns or _DEFAULT_READ_PERIOD_NS
-        self.switch_ns = ch.super.switch_timer_ns
+        self.period_ns = ringbuf_consumer_period(ch.super.read_timer_ns, _DEFAULT_READ_PERIOD_NS)
+        self.switch_ns = ringbuf_consumer_period(ch.super.switch_timer_ns, 0)
         self.next_switch_ns = _now_ns() + self.switch_ns
         for i in range(self.n_streams):
             self.open_stream(&self.streams[i], first + i)

@@ -29,6 +29,7 @@ cdef extern from "ringbuf/consumer.h" nogil:
     cdef struct ringbuf_consumer:
         pass
 
+    uint64_t ringbuf_consumer_period(uint64_t period_ns, uint64_t by_default)
     int ringbuf_consumer_start(ringbuf_channel *ch, const ringbuf_consumer_options *options, ringbuf_consumer **out)
     void ringbuf_consumer_poke(ringbuf_consumer *c)
     bint ringbuf_consumer_is_done(const ringbuf_consumer *c, int *result)
