@@ -699,6 +699,21 @@ def test_rows_of_another_type_are_refused(tracer, rows):
     assert_exact(tracer.stats(), 0)
 
 
+class Liar(numpy.ndarray):
+    """Says that its rows are larger than they are, and that it has some."""
+
+    dtype = property(lambda self: numpy.dtype([("x", "u8")]))
+    ndim = 1
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 8)])
+def test_rows_are_what_they_are_and_not_what_they_say(tracer, shape):
+    event = tracer.event("event", x="u64")
+    with pytest.raises(TypeError, match="Liar"):
+        event.many(numpy.zeros(shape, "u1").view(Liar))
+    assert_exact(tracer.stats(), 0)
+
+
 @pytest.mark.parametrize("field", ["str", "bytes", "u32[]"])
 def test_rows_cannot_have_fields_that_vary_in_size(tracer, field):
     with pytest.raises(TypeError, match="calling it"):

@@ -361,6 +361,8 @@ cdef class Event:
         self.channel.open_ch()
         PyObject_GetBuffer(rows, &view, PyBUF_STRIDED_RO)
         try:
+            if view.ndim != 1 or view.itemsize != dtype.itemsize:  # what it says of itself need not be so
+                raise TypeError(f"many() takes a one-dimensional structured NumPy array, not {type(rows).__name__}")
             self.channel.enter()
             try:
                 return _record_rows(self, self.channel, self.rows, &view)
