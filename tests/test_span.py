@@ -2,11 +2,13 @@
 
 import asyncio
 import contextvars
+import copy
 import enum
 import functools
 import inspect
 import math
 import os
+import pickle
 import sys
 import threading
 
@@ -14,6 +16,8 @@ import judge
 import numpy
 import pytest
 import rings
+
+import ringbuf
 
 
 class Color(enum.Enum):
@@ -536,3 +540,17 @@ def test_a_traced_asynchronous_generator_behaves_likewise(tracer):
     assert parents_of(tracer) == {
         "main": [None], "ticks": ["main"] * 2, "inside": ["ticks"] * 5, "body": ["main"] * 2
     }  # fmt: skip
+
+
+def test_a_span_is_not_copied(tracer):
+    with tracer.span("one") as span:
+        for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="Span"):
+                duplicate(span)
+
+
+def test_a_span_of_no_kind_does_nothing():
+    span = ringbuf.Span.__new__(ringbuf.Span)
+    for use in (span.__enter__, lambda: span.name, lambda: repr(span)):
+        with pytest.raises(AttributeError):
+            use()

@@ -128,6 +128,7 @@ cdef Span _new_span(SpanType kind, tuple values):
 
 @cython.final
 @cython.freelist(16)
+@cython.nonecheck(True)  # of Span.__new__, which has no kind
 cdef class Span:
     """What `Tracer.span` gives: a context manager that records a begin, and an end.
 
@@ -212,3 +213,6 @@ cdef class Span:
 
     def __repr__(self):
         return f"<ringbuf.Span {self.kind.name!r}{', open' if self.is_open else ''}>"
+
+    def __reduce__(self):
+        raise TypeError("a Span is one: a copy would end it twice")
