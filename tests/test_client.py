@@ -508,7 +508,8 @@ if name == "record_header_size":
 for use in ("write", "reserve", "flush", "finalize"):
     client = Closes()
     channel = small(client=client)
-    other = ringbuf.attach(channel.fileno(), client=Plain())
+    clock = (lambda: 5) if name == "clock_read" else None
+    other = ringbuf.attach(channel.fileno(), client=Plain(), clock=clock)
     if use in ("flush", "finalize"):
         channel.write(b"x" * 24)
     client.channel = channel
@@ -716,6 +717,33 @@ def test_attaching_without_the_clock_is_refused():
         with ringbuf.attach(channel.fileno(), clock=lambda: 9) as other:
             other.write(b"y")
             assert [record.timestamp for record in rings.records(channel)] == [9]
+
+
+class Bytes(ringbuf.Client):
+    def record_header_size(self, offset, event_id, flags):
+        return 8, 0
+
+    def write_record_header(self, buffer, event_id, timestamp, flags):
+        buffer[:] = bytes(8)
+
+
+@pytest.mark.parametrize(
+    ("made", "passed"),
+    [
+        ({}, {"clock": lambda: 5}), ({}, {"client": Ticker(5)}), ({}, {"client": Bytes()}),
+        ({"clock": lambda: 5}, {"client": Bytes()}), ({"clock": lambda: 5}, {"client": Bytes(), "clock": lambda: 5}),
+        ({"client": Bytes()}, {"clock": lambda: 5}), ({"client": Bytes()}, {"client": Bytes(), "clock": lambda: 5}),
+    ],
+)  # fmt: skip
+def test_attaching_with_another_client_or_clock_is_refused(made, passed):
+    with small(**made) as channel, pytest.raises(ringbuf.RegionError, match="another client or clock"):
+        ringbuf.attach(channel, **passed)
+
+
+@pytest.mark.parametrize("clock", ["tsc", 5, float("nan")])
+def test_attaching_with_a_clock_that_is_none_is_refused(clock):
+    with small() as channel, pytest.raises(TypeError, match="clock"):
+        ringbuf.attach(channel, clock=clock)
 
 
 def test_a_forked_child_makes_the_same_calls():

@@ -14,7 +14,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport EAGAIN, EBUSY, EINTR, EIO, ENOBUFS, ENOSPC, EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from ringbuf.cringbuf cimport *
@@ -460,7 +460,11 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         """A Channel over an open descriptor, which it takes over if that succeeds."""
         cdef Channel self = Channel.__new__(Channel)
         cdef int ret
+        if clock is not None and not callable(clock):
+            raise TypeError(f"clock must be the callable that the channel was made with, not {clock!r}")
         self._set_client(client, clock)
+        if self._has_callbacks():
+            self._check_likeness(fd)
         self.path = path
         ret = ringbuf_attach_fd(fd, &self.callbacks if self._has_callbacks() else NULL, <void *>self, &self.ch)
         if ret:
@@ -469,6 +473,17 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         if client is None:
             self.client = _client.CtfClient(header="large" if self.ch.header == RINGBUF_LARGE else "compact")
         return self
+
+    cdef _check_likeness(self, int fd):
+        """Whoever records with other callbacks than the channel's spoils its packets, and its times."""
+        cdef ringbuf_superblock sb
+        cdef uint64_t size
+        if ringbuf_check_superblock(fd, &sb, &size):
+            return  # who attaches says why
+        if (sb.custom_client != ringbuf_client_flags(&self.callbacks) or
+                (sb.clock == RINGBUF_CLOCK_CUSTOM) != (self.clock is not None)):
+            raise RegionError(f"channel {_text(sb.name, strlen(sb.name))!r} was made with another client or clock: "
+                              "pass those, or none if it has none")
 
     cdef _set_client(self, client, clock):
         self.client = _client.CtfClient() if client is None else client

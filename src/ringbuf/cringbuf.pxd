@@ -36,6 +36,7 @@ cdef extern from "ringbuf/layout.h" nogil:
 
     cdef struct ringbuf_superblock:
         uint32_t mode
+        uint32_t clock
         uint64_t region_size
         uint64_t clock_freq
         int64_t clock_offset_s
@@ -253,6 +254,7 @@ cdef extern from "ringbuf/channel.h" nogil:
         void *client_data
 
     const char *ringbuf_strerror(int error)
+    uint32_t ringbuf_client_flags(const ringbuf_client *client)
     bint ringbuf_is_used(int fd)
     int ringbuf_check_superblock(int fd, ringbuf_superblock *sb, uint64_t *size)
     int ringbuf_create(const ringbuf_config *cfg, ringbuf_channel **out)
