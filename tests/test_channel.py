@@ -78,6 +78,18 @@ def test_a_parameter_of_the_wrong_kind_is_refused(options, error):
         small(**options)
 
 
+def test_a_path_with_a_nul_is_refused_and_makes_no_file(tmp_path):
+    for path in (f"{tmp_path}/ri\0ng", os.fsencode(f"{tmp_path}/ri\0ng")):
+        with pytest.raises(ValueError, match="NUL"):
+            small(path=path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_path_of_bytes_is_one(tmp_path):
+    with small(path=os.fsencode(tmp_path / "ring")) as channel:
+        assert channel.path == str(tmp_path / "ring") and os.path.exists(channel.path)
+
+
 def test_largest_and_smallest_geometries_work():
     for subbuf_size, n_subbufs in ((4096, 2), (1 << 25, 2), (4096, 1 << 14)):
         with small(subbuf_size=subbuf_size, n_subbufs=n_subbufs) as channel:

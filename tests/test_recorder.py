@@ -548,6 +548,10 @@ def test_a_directory_that_cannot_be_had_is_an_error_and_stays_as_it_was(use, tmp
         for target in (None, 3):
             with pytest.raises(TypeError):
                 USES[use](tracer, target)
+        with pytest.raises(ValueError, match="NUL"):
+            USES[use](tracer, f"{tmp_path}/tra\0ce")
+        assert sorted(tmp_path.rglob("*")) == before
+
 
 
 @pytest.mark.parametrize("use", USES)

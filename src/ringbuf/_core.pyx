@@ -68,6 +68,14 @@ cdef uint64_t _nanoseconds(str what, object seconds) except? 0xffffffffffffffff:
     return <uint64_t>(value * 1e9) if value < 9e9 else UINT64_MAX
 
 
+cdef bytes _path_bytes(object path):
+    """A path as C takes it, which would end at a NUL."""
+    cdef bytes data = os.fsencode(path)
+    if b"\0" in data:
+        raise ValueError(f"there is a NUL in the path {path!r}")
+    return data
+
+
 cdef object _ONE = 1  # the default, told by identity
 
 
@@ -423,9 +431,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         if ringbuf_encode_contexts(cfg.contexts, NULL, 0) > RINGBUF_CONTEXT_BLOCK_MAX:
             raise ValueError(f"contexts take more than {RINGBUF_CONTEXT_BLOCK_MAX} bytes of every record")
         if path is not None:
-            path_bytes = os.fsencode(path)
+            path_bytes = _path_bytes(path)
             cfg.path = path_bytes
-            self.path = os.fspath(path)
+            self.path = os.fsdecode(path_bytes)
         cfg.subbuf_size = _client.checked_size("subbuf_size", subbuf_size, os.sysconf("SC_PAGESIZE"), 1 << 25)
         cfg.n_subbufs = _client.checked_size("n_subbufs", n_subbufs, 2, 1 << 14)
         cfg.mode = _choice("mode", mode, _MODES)

@@ -69,7 +69,7 @@ cdef class Consumer:
 
     def __cinit__(self, Channel channel not None, directory, str name not None, read_period, switch_period):
         cdef ringbuf_consumer_options options
-        cdef bytes directory_bytes = os.fsencode(directory), name_bytes = name.encode()
+        cdef bytes directory_bytes = _path_bytes(directory), name_bytes = name.encode()
         cdef ringbuf_channel *ch = channel.open_ch()
         cdef int ret
         memset(&options, 0, sizeof(options))
@@ -140,7 +140,7 @@ def snapshot_files(Channel channel not None, directory, str name not None, uint6
     """Write all unread packets to stream files, consuming none; returns a dict of counters."""
     cdef ringbuf_consumer_options options
     cdef ringbuf_consumer_stats_t st
-    cdef bytes directory_bytes = os.fsencode(directory), name_bytes = name.encode()
+    cdef bytes directory_bytes = _path_bytes(directory), name_bytes = name.encode()
     cdef ringbuf_channel *ch = channel.open_ch()
     cdef int ret
     memset(&options, 0, sizeof(options))

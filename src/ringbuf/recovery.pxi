@@ -83,7 +83,7 @@ def recover_files(Channel channel not None, directory, str name, check, include_
     or -1 if it is damaged. Returns the time of the end, and a dict for each stream.
     """
     cdef ringbuf_recovery how
-    cdef bytes directory_bytes = os.fsencode(directory), name_bytes = name.encode()
+    cdef bytes directory_bytes = _path_bytes(directory), name_bytes = name.encode()
     cdef ringbuf_channel *ch = channel.open_ch()
     cdef _Judge judge = _Judge.__new__(_Judge)
     cdef ringbuf_recovered_stream *streams

@@ -51,7 +51,7 @@ def attach(target, *, client=None, clock=None) -> Channel:
         return _attach_descriptor(target.fileno(), client, clock)
     if isinstance(target, int):
         return _attach_number(target, client, clock)
-    path = os.fspath(target)
+    path = os.fsdecode(target)
     return _attach_opened(path, client, clock, path)
 
 
