@@ -90,6 +90,14 @@ def test_a_path_of_bytes_is_one(tmp_path):
         assert channel.path == str(tmp_path / "ring") and os.path.exists(channel.path)
 
 
+def test_errors_name_what_is_wrong():
+    for options in ({"schema_size": 1}, {"switch_timer": "often"}, {"read_timer": -1}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            small(**options)
+    with small() as channel, pytest.raises(ValueError, match="65535"):
+        channel.declare_event("x" * 65536, "", "")
+
+
 def test_largest_and_smallest_geometries_work():
     for subbuf_size, n_subbufs in ((4096, 2), (1 << 25, 2), (4096, 1 << 14)):
         with small(subbuf_size=subbuf_size, n_subbufs=n_subbufs) as channel:

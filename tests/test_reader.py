@@ -135,6 +135,14 @@ def test_an_endless_timer_is_never_due(timers):
         assert channel.stats().records_unread == 1
 
 
+@pytest.mark.parametrize("stream", [0.0, "0", [], object()])
+def test_the_index_of_a_stream_is_an_int(stream):
+    with small() as channel:
+        for use in (channel.reader, channel.has_reader):
+            with pytest.raises(TypeError):
+                use(stream)
+
+
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon"])
 def test_an_impossible_timeout_is_refused(timeout):
     with small() as channel, channel.reader() as reader:

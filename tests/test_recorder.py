@@ -553,6 +553,14 @@ def test_a_directory_that_cannot_be_had_is_an_error_and_stays_as_it_was(use, tmp
         assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("use", [ringbuf.Recorder, ringbuf.snapshot])
+def test_what_is_no_channel_is_not_recorded(use, tmp_path):
+    with rings.tracer() as tracer:
+        for other in (tracer, None, "small"):
+            with pytest.raises(TypeError, match="Channel"):
+                use(other, tmp_path / "trace")
+    assert not (tmp_path / "trace").exists()
+
 
 @pytest.mark.parametrize("use", USES)
 def test_a_directory_that_cannot_be_written_to_is_an_error_at_once(use, tmp_path):
@@ -854,7 +862,11 @@ def test_the_last_while_can_be_asked_for(tmp_path):
             now[0] = n * 10**9
             event(n)
             tracer.channel.flush()
-        for last, found in ((None, 5), (100, 5), (2.5, 3), (0, 1)):
+        for last in (-1, float("nan")):
+            with pytest.raises(ValueError, match="last"):
+                ringbuf.snapshot(tracer.channel, tmp_path / "refused", last=last)
+        assert not (tmp_path / "refused").exists()
+        for last, found in ((None, 5), (100, 5), (float("inf"), 5), (1e300, 5), (2.5, 3), (0, 1)):
             written = ringbuf.snapshot(tracer.channel, tmp_path / f"last{last}", last=last)
             assert numbers(tmp_path / f"last{last}") == list(range(5))[-found:]
             assert (written["records"], written["before"]) == (found, 5 - found)

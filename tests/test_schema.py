@@ -166,3 +166,11 @@ def test_an_event_has_no_sequences_of_its_own_as_contexts(kind):
     EventSchema(0, "x", fields=f"a:{kind}")
     with pytest.raises(ValueError, match="'x': a context cannot be"):
         EventSchema(0, "x", contexts=f"n:u8,a:{kind}")
+
+
+@pytest.mark.parametrize("name", [None, 1, b"order"])
+def test_names_are_str(name):
+    with pytest.raises(TypeError, match="name"):
+        schema.EventSchema(0, name)
+    with pytest.raises(ValueError, match="name"):
+        schema.from_mapping({name: "u8"})

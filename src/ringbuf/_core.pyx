@@ -11,7 +11,7 @@ from cpython.exc cimport PyErr_CheckSignals, PyErr_WriteUnraisable
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.errno cimport EAGAIN, EBUSY, EINTR, EIO, ENOBUFS, ENOSPC, EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
+from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, ENOBUFS, ENOSPC, EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
@@ -62,7 +62,10 @@ cdef uint64_t _nanoseconds(str what, object seconds) except? 0xffffffffffffffff:
     """Seconds as a number, None for ever."""
     if seconds is None:
         return UINT64_MAX
-    value = float(seconds)
+    try:
+        value = float(seconds)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what} must be a number of seconds >= 0 or None, not {seconds!r}") from None
     if not value >= 0:
         raise ValueError(f"{what} must be a number of seconds >= 0 or None, not {seconds!r}")
     return <uint64_t>(value * 1e9) if value < 9e9 else UINT64_MAX
@@ -442,7 +445,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cfg.n_streams = _client.checked_count("n_streams", n_streams, 4096)
         cfg.n_producers = _client.checked_count("n_producers", n_producers, 1 << 20)
         cfg.preallocate = bool(preallocate)
-        cfg.schema_size = _client.checked_count("schema_size", schema_size, 1 << 30)
+        cfg.schema_size = _client.checked_count("schema_size", schema_size, 1 << 30, low=4096)
         cfg.start_pos = start_position
         cfg.switch_timer_ns = 0 if switch_timer is None else _nanoseconds("switch_timer", switch_timer)
         cfg.read_timer_ns = 0 if read_timer is None else _nanoseconds("read_timer", read_timer)
@@ -775,11 +778,11 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         """Declared events: list of (id, name, contexts text, fields text), in order of id."""
         return _schemas(self.open_ch())
 
-    def declare_event(self, str name, str contexts, str fields):
+    def declare_event(self, str name not None, str contexts not None, str fields not None):
         """The id of an event (int), declared now if no process has declared it.
 
-        Texts as in `ringbuf.schema`, canonical. OSError (ENOSPC): the schema area is full. OSError (EBUSY): another
-        process has been declaring for five seconds (stopped, perhaps).
+        Texts as in `ringbuf.schema`, canonical, up to 65535 bytes each. OSError (ENOSPC): the schema
+        area is full. OSError (EBUSY): another process has been declaring for five seconds (stopped, perhaps).
         """
         cdef int64_t ret
         cdef bytes n = name.encode(), c = contexts.encode(), f = fields.encode()
@@ -793,6 +796,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         self.leave()
         if ret == -ENOSPC:
             raise OSError(ENOSPC, f"no room for event {name!r}: make the channel's schema_size larger")
+        if ret == -EINVAL:
+            raise ValueError(f"event {name[:40]!r}: it needs a name, and no text may be longer than 65535 bytes")
         if ret < 0:
             raise OSError(-ret, os.strerror(-ret))
         return ret
@@ -1076,9 +1081,10 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         return not ringbuf_has_no_reader(self.open_ch(), self._checked_stream(stream))
 
     def _checked_stream(self, stream):
-        if not 0 <= stream < self.open_ch().n_streams:
-            raise IndexError(f"stream {stream} of {self.ch.n_streams}")
-        return stream
+        number = index(stream)
+        if not 0 <= number < self.open_ch().n_streams:
+            raise IndexError(f"stream {number} of {self.ch.n_streams}")
+        return number
 
     # -- what a client's default callbacks do --
 

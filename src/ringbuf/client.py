@@ -124,11 +124,11 @@ def checked_size(what: str, value: object, low: int, high: int) -> int:
     return value
 
 
-def checked_count(what: str, value: object, high: int) -> int:
-    """A count within [1, high]; None is 0, the default."""
+def checked_count(what: str, value: object, high: int, low: int = 1) -> int:
+    """A count within [low, high]; None is 0, the default."""
     if value is None:
         return 0
-    if not isinstance(value, int) or not 1 <= value <= high:
-        raise ValueError(f"{what} must be an int, 1 to {high}, not {value!r}")
+    if not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{what} must be an int, {low} to {high}, not {value!r}")
     return value
 

@@ -11,7 +11,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 
 from . import ctf
-from ._core import Consumer, snapshot_files
+from ._core import Channel, Consumer, snapshot_files
 from .errors import RegionError
 from .layout import channel_layout
 from .schema import EventSchema
@@ -210,14 +210,19 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
     Thread safety: any thread; one at a time for a channel, in all processes.
     """
     _check_format(channel)
+    since = 0 if last is None else _ticks_before(channel, last)
     check_directory(directory)
-    since = 0
-    if last is not None:
-        freq = channel.clock_parameters[1]
-        since = max(0, channel.current_timestamp() - round(last * freq))
     written = snapshot_files(channel, directory, channel.name, since, timeout)
     write_metadata(channel, directory)
     return written
+
+
+def _ticks_before(channel, seconds: float) -> int:
+    """The time that was so many seconds ago."""
+    if not seconds >= 0:
+        raise ValueError(f"last must be a number of seconds >= 0 or None, not {seconds!r}")
+    now = channel.current_timestamp()
+    return now - round(min(seconds * channel.clock_parameters[1], now))
 
 
 def write_metadata(channel, directory) -> None:
@@ -245,6 +250,8 @@ def _draft(directory) -> Path:
 
 
 def _check_format(channel) -> None:
+    if not isinstance(channel, Channel):
+        raise TypeError(f"channel must be a ringbuf.Channel, not {type(channel).__name__}")
     if not channel.is_ctf:
         raise TypeError("the channel's client writes headers of its own: read its packets with Channel.reader()")
 

@@ -95,7 +95,7 @@ class Field:
     align: int = 1
 
     def __post_init__(self) -> None:
-        if not _NAME.match(self.name):
+        if not isinstance(self.name, str) or not _NAME.match(self.name):
             raise ValueError(f"field name {self.name!r} is not an ASCII identifier")
         _check_base(self)
         _check_length(self)
@@ -359,6 +359,8 @@ def _check_labels(field: Field) -> None:
 
 
 def _check_event_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"an event's name is a str, not {name!r}")
     if not name or "\0" in name:
         raise ValueError(f"event name {name!r} is empty or contains U+0000")
     try:
