@@ -188,6 +188,21 @@ def test_clean_leaves_what_lives_or_is_not_ours(folder, monkeypatch):
     assert there(folder) == ["text.ringbuf"]
 
 
+@pytest.mark.parametrize("limit", [{"keep": -1}, {"max_size": -1}, {"age": -1}, {"age": float("nan")}])
+def test_a_limit_below_zero_removes_nothing(folder, limit):
+    path = aged(killed(folder), 100)
+    with pytest.raises(ValueError, match="limit"):
+        files.clean(folder, **limit)
+    assert os.path.exists(path)
+
+
+def test_a_retention_below_zero_is_warned_of_and_removes_nothing(folder):
+    path = killed(folder)
+    code, _, error = run(folder, RINGBUF_MAX_FILES="-1")
+    assert code == 0 and "RINGBUF_MAX_FILES" in error
+    assert os.path.exists(path)
+
+
 def test_retention_when_a_file_is_made(folder):
     first, second = aged(killed(folder), 200), aged(killed(folder), 100)
     third = killed(folder, RINGBUF_MAX_FILES="1")

@@ -203,8 +203,16 @@ def clean(
     -------
     list of Removed
 
+    Raises
+    ------
+    ValueError
+        A limit is negative: nothing was removed.
+
     A file that a living process uses stays, and so does what is no channel of this version.
     """
+    for limit in (age, keep, max_size):
+        if limit is not None and not limit >= 0:
+            raise ValueError(f"a limit must be 0 or more, not {limit!r}")
     regions = [region for region in find(directory) if not (region.problem or region.used or region.users)]
     why = {region.path: reason for region in regions if (reason := _reason(region, age))}
     rest = [region for region in regions if region.path not in why]
