@@ -422,6 +422,14 @@ def test_a_file_that_is_hardly_there_is_refused(tmp_path, size):
         ringbuf.recover(tmp_path / "ring", tmp_path / "trace")
 
 
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "ring")
+    code = "import ringbuf, sys; ringbuf.recover(*sys.argv[1:])"
+    done = rings.script(code, tmp_path / "ring", tmp_path / "trace")
+    assert "RegionError" in done.stderr and "magic" in done.stderr
+    assert not (tmp_path / "trace").exists()
+
+
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         ringbuf.recover(tmp_path / "ring", tmp_path / "trace")

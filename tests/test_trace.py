@@ -7,6 +7,7 @@ import ctf_writer
 import judge
 import numpy
 import pytest
+import rings
 from agreement import assert_agrees
 from hypothesis import HealthCheck, Phase, given, settings
 from test_decode import channels
@@ -389,6 +390,12 @@ def test_what_is_no_trace_is_refused_with_the_reason(tmp_path):
     line = ctf.metadata(CHANNEL).count("\n") + 2
     with pytest.raises(TraceError, match=f"metadata line {line}: 'union' is not supported"):
         open_trace(directory)
+
+
+def test_metadata_that_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "metadata")
+    code = "import ringbuf, sys; ringbuf.open_trace(sys.argv[1])"
+    assert "metadata: not a file" in rings.script(code, tmp_path).stderr
 
 
 def test_other_things_in_the_directory_are_left_alone(tmp_path):

@@ -235,7 +235,7 @@ def _reason(region: Region, age: float | None) -> str | None:
 def _remove(path: str) -> bool:
     """Unless somebody uses it since."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return False
     try:

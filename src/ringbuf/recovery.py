@@ -203,7 +203,7 @@ def _check_unused(path: str, fd: int) -> None:
 
 def _copy(path: str, force: bool) -> tuple[Channel, int]:
     """A channel over a copy of the file's region."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a fifo is none, and not waited for
     try:
         if not force:
             _check_unused(path, fd)

@@ -32,6 +32,7 @@ _CHUNK = 256 * 1024
 _HEADER = 4096
 _ROWS = 1 << 18  # read at a time: more does not fit a processor's own cache
 _NEVER = 2**63
+_HINTS = 1000  # directories looked into for a trace: not the whole machine's
 
 
 def open_trace(path, *, errors: str = "raise") -> Trace:
@@ -662,8 +663,11 @@ def _count_before(rows, time: int) -> int:
 def _metadata(path: str) -> bytes:
     if not os.path.isdir(path):
         raise TraceError(f"{path}: not a directory")
+    name = os.path.join(path, "metadata")
+    if os.path.lexists(name) and not os.path.isfile(name):
+        raise TraceError(f"{name}: not a file")  # to open a fifo is to wait for who writes
     try:
-        with open(os.path.join(path, "metadata"), "rb") as file:
+        with open(name, "rb") as file:
             return file.read()
     except FileNotFoundError:
         raise TraceError(f"{path}: there is no file called metadata{_hint(path)}") from None
@@ -671,7 +675,7 @@ def _metadata(path: str) -> bytes:
 
 def _hint(path: str) -> str:
     """LTTng writes its traces some directories below the one it is given."""
-    for directory, _, files in os.walk(path):
+    for directory, _, files in itertools.islice(os.walk(path), _HINTS):
         if "metadata" in files:
             return f"; but there is one in {directory}"
     return ""
