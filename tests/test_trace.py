@@ -398,6 +398,14 @@ def test_metadata_that_is_no_file_is_not_waited_for(tmp_path):
     assert "metadata: not a file" in rings.script(code, tmp_path).stderr
 
 
+def test_times_beyond_64_bits_are_no_times(tmp_path):
+    with open_trace(write(tmp_path, chan_0=[packet([1, 2])])) as trace:
+        always = {"begin": -(10**30), "end": 10**30}
+        assert len(list(trace.records(**always))) == len(trace) > 0
+        assert "".join(trace.iter_text(**always)) == "".join(trace.iter_text())
+        assert "".join(trace.iter_text(begin=10**30)) == "".join(trace.iter_text(end=-(10**30))) == ""
+
+
 def test_other_things_in_the_directory_are_left_alone(tmp_path):
     directory = write(tmp_path, chan_0=[packet([1])], empty=[])
     (directory / ".hidden").write_bytes(b"not a packet")

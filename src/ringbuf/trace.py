@@ -707,7 +707,9 @@ def _begin_of(packet: Packet | None) -> int:
 
 
 def _bounds(begin: int | None, end: int | None) -> tuple[int, int]:
-    return -_NEVER if begin is None else begin, _NEVER - 1 if end is None else end
+    """Times that 64 bits hold: none is beyond them."""
+    first = -_NEVER if begin is None else min(max(begin, -_NEVER), _NEVER - 1)
+    return first, _NEVER - 1 if end is None else min(max(end, -_NEVER), _NEVER - 1)
 
 
 def _overlaps(packet: Packet, begin: int, end: int) -> bool:
