@@ -459,7 +459,7 @@ class Trace:
         Raises
         ------
         ValueError
-            No such format.
+            No such format; or the file would be in the trace's own directory, and spoil it.
         ImportError
             For Parquet: pyarrow is not installed.
         TraceError

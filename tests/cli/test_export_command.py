@@ -1,6 +1,7 @@
 """ringbuf export"""
 
 import json
+import os
 
 import timelines
 from timelines import TICK
@@ -32,6 +33,16 @@ def test_errors_are_one_line(tmp_path, capsys):
         assert error.startswith("ringbuf export: ") and error.count("\n") == 1 and why in error
     assert main(["export", str(tmp_path), "-o", str(tmp_path / "x.json")]) == 1
     assert not (tmp_path / "x.json").exists()
+
+
+def test_a_trace_is_not_spoiled_by_an_export_into_it(tmp_path, capsys, monkeypatch):
+    trace = timelines.written(tmp_path, (1, "tick", TICK))
+    before = sorted(os.listdir(trace.path))
+    monkeypatch.chdir(trace.path)
+    for output in ("x.json", f"{trace.path}/x.pftrace", "../trace/x.parquet"):
+        assert main(["export", trace.path, "-o", output]) == 1
+        assert "export to another" in capsys.readouterr().err
+    assert sorted(os.listdir(trace.path)) == before
 
 
 def test_a_missing_library_is_one_line(tmp_path, capsys, monkeypatch):

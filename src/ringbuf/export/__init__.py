@@ -29,7 +29,11 @@ _BUFFER = 1 << 20
 def export(trace, path, *, events=None, begin=None, end=None) -> None:
     """See `Trace.export`."""
     path = os.fspath(path)
-    _format_of(path)(trace, path, {"events": events, "begin": begin, "end": end})
+    write = _format_of(path)
+    folder = os.path.dirname(path) or os.curdir
+    if os.path.exists(folder) and os.path.samefile(folder, trace.path):
+        raise ValueError(f"{path}: every file in the directory of a trace is a stream of it: export to another")
+    write(trace, path, {"events": events, "begin": begin, "end": end})
 
 
 def _format_of(path: str) -> Callable:
