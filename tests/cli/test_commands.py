@@ -79,7 +79,16 @@ def test_errors_are_one_line(tmp_path):
         assert done.returncode == 1, args
         assert done.stderr.startswith("ringbuf record: ") and done.stderr.count("\n") == 1, done.stderr
         assert done.stdout == ""
+    assert not (tmp_path / "new").exists()  # so it can be recorded there, once the name is right
     assert run("no-such-command").returncode == 2
+
+
+@pytest.mark.parametrize("name", [b"\xc3\xa9" * 40, b"a\xff b\nc", b"\xff"])
+def test_a_program_may_have_any_name(tmp_path, name):
+    os.symlink("/bin/true", os.path.join(os.fsencode(tmp_path), name))
+    done = run("record", "-o", tmp_path / "trace", "--", os.path.join(str(tmp_path), os.fsdecode(name)))
+    assert done.returncode == 0, done.stderr
+    assert ringbuf.open_trace(tmp_path / "trace").count() == {}
 
 
 def test_kernel_and_program_are_one_time_line(tmp_path, tracefs_root):  # noqa: F811

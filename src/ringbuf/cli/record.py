@@ -8,8 +8,10 @@ Python program need not know of it, nor need its child processes. The exit statu
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,14 +51,15 @@ def configure(parser) -> None:
 def run(args) -> int:
     if args.kernel is not None and args.mode == "overwrite":
         raise RingbufError("--kernel streams: it goes with --mode discard")
+    command = _command(args.program)
     with contextlib.ExitStack() as stack:
         kernel, clock = _kernel(args, stack)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-", dir=_memory()))
         sizes = {"subbuf_size": args.subbuf_size, "n_subbufs": args.n_subbufs}
-        name = Path(args.program[0]).name.replace("/", "_")[:48] or "program"
+        name = _name(args.program[0])
         tracer = stack.enter_context(Tracer(name, mode=args.mode, path=f"{folder}/channel", clock=clock, **sizes))
         with _writing(args, tracer.channel, kernel):
-            status = _run(_command(args.program), inject.environment(tracer.channel.path, _what(args)))
+            status = _run(command, inject.environment(tracer.channel.path, _what(args)))
         result = {"directory": args.output, "exit_status": status, **_counts(tracer.stats(), kernel)}
         is_unknown = _is_asked(args) and not tracer.channel.schemas()
     _report(result, args.json)
@@ -75,8 +78,18 @@ def _what(args) -> dict:
 
 
 def _command(program: list[str]) -> list[str]:
-    """A .py file is run by this Python."""
-    return [sys.executable, *program] if program[0].endswith(".py") and os.path.isfile(program[0]) else program
+    """A .py file is run by this Python. What is no program is told before there is a trace of it."""
+    if program[0].endswith(".py") and os.path.isfile(program[0]):
+        return [sys.executable, *program]
+    if shutil.which(program[0]) is None:
+        raise FileNotFoundError(errno.ENOENT, "no such program", program[0])
+    return program
+
+
+def _name(program: str) -> str:
+    """Of the channel."""
+    name = os.fsencode(Path(program).name)[:48].decode("utf-8", "ignore")
+    return name if name not in ("", "..") else "program"
 
 
 @contextlib.contextmanager
