@@ -203,6 +203,26 @@ def test_a_retention_below_zero_is_warned_of_and_removes_nothing(folder):
     assert os.path.exists(path)
 
 
+def test_clean_takes_no_number_below_zero(folder, capsys):
+    path = killed(folder)
+    with pytest.raises(SystemExit):
+        main(["clean", str(folder), "--keep", "-1"])
+    assert "--keep" in capsys.readouterr().err and os.path.exists(path)
+
+
+def test_a_file_whose_name_is_no_text_is_listed_and_removed(folder):
+    path = killed(folder)
+    strange = os.path.join(os.fsencode(folder), b"\xff.ringbuf")
+    os.rename(path, strange)
+    for command in (["list"], ["clean", "--age", "0"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ringbuf", *command, folder], capture_output=True, timeout=60, check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONIOENCODING": "utf-8:strict"},
+        )  # fmt: skip
+        assert done.returncode == 0 and rb"\udcff.ringbuf" in done.stdout, done.stderr
+    assert not os.path.exists(strange)
+
+
 def test_retention_when_a_file_is_made(folder):
     first, second = aged(killed(folder), 200), aged(killed(folder), 100)
     third = killed(folder, RINGBUF_MAX_FILES="1")

@@ -102,6 +102,26 @@ def test_errors_are_one_line(trace, tmp_path, capsys):
         assert done.out == "" and done.err.count("\n") == 1 and why in done.err
 
 
+@pytest.mark.parametrize("option", ["--head", "--tail"])
+def test_there_is_no_number_below_zero(trace, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["view", trace.path, option, "-1"])
+    assert option in capsys.readouterr().err
+
+
+def test_a_terminal_of_another_encoding_shows_what_it_can(tmp_path):
+    trace = timelines.written(tmp_path, (1, "db", [2, 1, "t\xe9"]))
+    running = command("view", trace.path, PYTHONIOENCODING="ascii")
+    printed, errors = running.communicate(timeout=60)
+    assert rb"t\xe9" in printed and errors == b"" and running.returncode == 0
+
+
+def test_without_an_output_it_prints_nowhere(tmp_path):
+    trace = timelines.written(tmp_path, (1, "tick", TICK))
+    view = f'"$0" -m ringbuf view {trace.path} >&-'
+    assert subprocess.run(["sh", "-c", view, sys.executable], env=environment(), timeout=60, check=False).returncode == 0
+
+
 def test_damaged_packets_can_be_left_out(trace, tmp_path, capsys):
     path = tmp_path / "trace" / "s0"
     path.write_bytes(path.read_bytes()[:-4096] + b"\xff" * 4096)
@@ -117,10 +137,13 @@ def test_losses_are_said(tmp_path, capsys):
     assert capsys.readouterr().err == "ringbuf view: 7 records lost when it was recorded\n"
 
 
-def command(*args):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+def environment(**more):
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
+
+
+def command(*args, **more):
     command = [sys.executable, "-m", "ringbuf", *args]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--head", "100000"]])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ COMMANDS = ("clean", "doctor", "export", "list", "record", "recover", "snapshot"
 def main(argv: list[str] | None = None) -> int:
     """Run a command; its exit status."""
     args = _parser().parse_args(argv)
+    _prepare_output()
     try:
         status = args.run(args)
         sys.stdout.flush()
@@ -36,6 +38,14 @@ def main(argv: list[str] | None = None) -> int:
     except (RingbufError, OSError, ValueError, ImportError) as error:
         print(f"ringbuf {args.command}: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+def _prepare_output() -> None:
+    """Names and texts need not be of the terminal's encoding, and there may be nobody to print to."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _one_line(error: Exception) -> str:

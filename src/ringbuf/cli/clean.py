@@ -8,6 +8,7 @@ import re
 
 from ..errors import RegionError
 from ..files import clean, size_of
+from ._numbers import count
 
 __all__ = ["configure", "run"]
 
@@ -17,7 +18,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 def configure(parser) -> None:
     parser.add_argument("directory", metavar="DIR", nargs="?", help="of the files (default: the variable RINGBUF_DIR)")
     parser.add_argument("--age", metavar="AGE", type=_seconds, help="also what is older: 90s, 15m, 12h, 7d")
-    parser.add_argument("--keep", metavar="N", type=int, help="also all but the newest N")
+    parser.add_argument("--keep", metavar="N", type=count, help="also all but the newest N")
     parser.add_argument("--max-size", metavar="SIZE", type=size_of, help="also the oldest, down to this: 500M, 2G")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 

@@ -6,6 +6,7 @@ import json
 
 from ..recorder import snapshot
 from ..sharing import attach
+from ._numbers import target
 
 __all__ = ["configure", "run"]
 
@@ -17,7 +18,7 @@ def configure(parser) -> None:
 
 
 def run(args) -> int:
-    with attach(int(args.target) if args.target.isdigit() else args.target) as channel:
+    with attach(target(args.target)) as channel:
         written = snapshot(channel, args.output, last=args.last)
     if args.json:
         print(json.dumps({"directory": args.output, **written}))

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 from ..sharing import attach
+from ._numbers import target
 
 __all__ = ["configure", "run"]
 
@@ -15,7 +16,7 @@ def configure(parser) -> None:
 
 
 def run(args) -> int:
-    with attach(int(args.target) if args.target.isdigit() else args.target) as channel:
+    with attach(target(args.target)) as channel:
         stats = asdict(channel.stats())
         about = {"name": channel.name, "mode": channel.mode, "streams": len(channel.streams)}
     if args.json:

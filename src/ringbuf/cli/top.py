@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from ..errors import RingbufError
 from ..files import open_channels
 from ..sharing import attach
+from ._numbers import target
 
 __all__ = ["configure", "run"]
 
@@ -69,10 +70,10 @@ def run(args) -> int:
 # ---- looking ----
 
 
-def _samples(target: str | None) -> dict[str, _Sample]:
+def _samples(wanted: str | None) -> dict[str, _Sample]:
     """By path. Nothing is kept open: it would keep the files of those that end."""
-    if target is not None:
-        return {target: _sample(int(target) if target.isdigit() else target, [])}
+    if wanted is not None:
+        return {wanted: _sample(target(wanted), [])}
     found = {}
     for path, users in open_channels():
         try:
@@ -82,8 +83,8 @@ def _samples(target: str | None) -> dict[str, _Sample]:
     return found
 
 
-def _sample(target: int | str, users: list[int]) -> _Sample:
-    with attach(target) as channel:
+def _sample(where: int | str, users: list[int]) -> _Sample:
+    with attach(where) as channel:
         stats, usage = channel.stats(), [stream.usage() for stream in channel.streams]
         ring = channel.subbuf_size * channel.n_subbufs
         return _Sample(

@@ -10,14 +10,15 @@ from collections.abc import Iterable, Iterator
 
 from ..plain import to_json
 from . import _selection
+from ._numbers import count
 
 __all__ = ["configure", "run"]
 
 
 def configure(parser) -> None:
     _selection.configure(parser)
-    parser.add_argument("--head", metavar="N", type=int, help="only the first N")
-    parser.add_argument("--tail", metavar="N", type=int, help="only the last N")
+    parser.add_argument("--head", metavar="N", type=count, help="only the first N")
+    parser.add_argument("--tail", metavar="N", type=count, help="only the last N")
 
 
 def run(args) -> int:
