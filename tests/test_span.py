@@ -554,3 +554,15 @@ def test_a_span_of_no_kind_does_nothing():
     for use in (span.__enter__, lambda: span.name, lambda: repr(span)):
         with pytest.raises(AttributeError):
             use()
+
+
+def test_a_span_type_is_made_of_a_begin_and_an_end(tracer):
+    begin = tracer.event("begin", span_id="u64", parent_id="u64")
+    end = tracer.event("end", span_id="u64", error="str")
+    longer = tracer.event("longer", span_id="u64", error="str", a="u64", b="str")
+    for events in ((end, end), (begin, begin), (begin, longer), (tracer.event("none"), end)):
+        with pytest.raises(TypeError, match="no span"):
+            ringbuf.SpanType(*events)
+    with ringbuf.SpanType(begin, end)():
+        pass
+    assert tracer.stats().records_written == 2

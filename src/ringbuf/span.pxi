@@ -39,6 +39,8 @@ cdef class SpanType:
 
     def __cinit__(self, Event begin not None, Event end not None):
         """`begin`: of span_id, parent_id and the span's own fields; `end`: of span_id and error."""
+        if begin.fields.names[:2] != ("span_id", "parent_id") or end.fields.names != ("span_id", "error"):
+            raise TypeError(f"no span: {begin!r} to {end!r}")
         self.vectorcall = <vectorcallfunc>_call_span_type
         self.begin = begin
         self.end = end
