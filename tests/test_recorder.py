@@ -946,3 +946,18 @@ def test_snapshots_from_many_threads_take_turns_or_are_refused(tmp_path):
         assert done
         assert all(ringbuf.open_trace(name).count() == {"number": 1} for name in done)
         assert sorted(map(str, done)) == sorted(map(str, tmp_path.iterdir()))
+
+
+def test_directories_and_files_may_be_bytes(tmp_path):
+    folder = os.fsencode(tmp_path)
+    with rings.tracer(path=folder + b"/ring") as tracer:
+        tracer.event("number", n="u32")(1)
+        tracer.snapshot(folder + b"/snapshot")
+        with tracer.record(folder + b"/recorded"):
+            pass
+    assert ringbuf.recover(folder + b"/ring", folder + b"/recovered", all=True).records == 1
+    for name in (b"snapshot", b"recorded", b"recovered"):
+        with ringbuf.open_trace(folder + b"/" + name) as trace:
+            assert [record.fields for record in trace] == [{"n": 1}]
+            trace.export(folder + b"/" + name + b".json")
+            assert os.path.exists(folder + b"/" + name + b".json")

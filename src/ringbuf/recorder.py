@@ -57,6 +57,7 @@ class Recorder:
 
     def __init__(self, channel, directory, *, read_timer=None, switch_timer=None, more_metadata="") -> None:
         _check_format(channel)
+        directory = os.fsdecode(directory)
         check_directory(directory)
         switch, read = channel.timers
         self.directory = Path(directory)
@@ -210,6 +211,7 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
     Thread safety: any thread; one at a time for a channel, in all processes.
     """
     _check_format(channel)
+    directory = os.fsdecode(directory)
     since = 0 if last is None else _ticks_before(channel, last)
     check_directory(directory)
     written = snapshot_files(channel, directory, channel.name, since, timeout)

@@ -183,7 +183,7 @@ def recover(path, directory, *, all: bool = False, force: bool = False) -> Recov
     It takes as much memory as the file has data. Thread safety: any thread.
     Source: include/ringbuf/recover.h.
     """
-    path, directory = os.fspath(path), os.fspath(directory)
+    path, directory = os.fsdecode(path), os.fsdecode(directory)
     check_directory(directory)
     channel, missing = _copy(path, force)
     with channel:

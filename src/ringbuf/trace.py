@@ -159,7 +159,7 @@ class Trace:
     def __init__(self, path, *, errors: str = "raise") -> None:
         if errors not in ("raise", "skip"):
             raise ValueError(f"errors is 'raise' or 'skip', not {errors!r}")
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
         self._skips = errors == "skip"
         self._skipped: set[tuple[str, int]] = set()
         self._is_closed = False

@@ -28,7 +28,7 @@ _BUFFER = 1 << 20
 
 def export(trace, path, *, events=None, begin=None, end=None) -> None:
     """See `Trace.export`."""
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     write = _format_of(path)
     folder = os.path.dirname(path) or os.curdir
     if os.path.exists(folder) and os.path.samefile(folder, trace.path):
