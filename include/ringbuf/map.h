@@ -126,7 +126,8 @@ ringbuf_open_part(const struct ringbuf_channel *ch, struct ringbuf_stream *s, ui
 	part.records = ringbuf_records_between(delivered, committed);
 	/* relaxed: by O2, whatever was counted is seen reserved. If the position stood
 	 * still, what was counted is a part of what lies below it. */
-	if (ringbuf_load(&s->produced, RINGBUF_RELAXED) != word || ringbuf_subbuf_begin(g, word) != pos ||
+	if (!part.bytes || ringbuf_load(&s->produced, RINGBUF_RELAXED) != word ||
+	    ringbuf_subbuf_begin(g, word) != pos ||
 	    (uint32_t)committed - ringbuf_commit_base(g, pos) != part.bytes || fillers)
 		return none;
 	return part;
@@ -271,9 +272,17 @@ ringbuf_meta_put_geometry(const struct ringbuf_stream_reader *r)
 	struct ringbuf_meta *meta = ringbuf_meta_of(r);
 
 	ringbuf_meta_put_u32(&meta->meta_page_size, r->ch->page_size);
-	ringbuf_meta_put_u32(&meta->meta_struct_len, sizeof(*meta));
 	ringbuf_meta_put_u32(&meta->subbuf_size, ringbuf_subbuf_size(&r->ch->geometry));
 	ringbuf_meta_put_u32(&meta->nr_subbufs, ringbuf_n_subbufs(&r->ch->geometry) + 1);
+	ringbuf_meta_put_u32(&meta->meta_struct_len, sizeof(*meta));
+}
+
+RINGBUF_FUNC int
+ringbuf_meta_is_filled(const struct ringbuf_stream_reader *r)
+{
+	ringbuf_atomic_u32 *length = (ringbuf_atomic_u32 *)(void *)&ringbuf_meta_of(r)->meta_struct_len;
+
+	return ringbuf_load(length, RINGBUF_RELAXED) != 0; /* relaxed: locked */
 }
 
 /* Count a slot from all its words. If they stand still meanwhile, the next time can go on from there. */
@@ -679,14 +688,15 @@ ringbuf_map_begin(struct ringbuf_map *map)
 	struct ringbuf_stream_reader *r = &map->reader;
 	struct ringbuf_part none = {0, 0};
 
-	if (!ringbuf_map_is_alone(map))
+	/* one that has died in here may still have its descriptor */
+	if (ringbuf_meta_is_filled(r) && !ringbuf_map_is_alone(map))
 		return;
 	ringbuf_take_over(r);
 	ringbuf_map_hand_out(r->s, none);
 	ringbuf_map_count(map);
-	ringbuf_meta_put_geometry(r);
 	ringbuf_meta_put_reader(r);
 	ringbuf_meta_put_counters(map);
+	ringbuf_meta_put_geometry(r); /* last: ringbuf_meta_is_filled */
 }
 
 /*

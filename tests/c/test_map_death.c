@@ -34,6 +34,22 @@ TEST(a_mapper_killed_inside_the_call_leaves_the_lock_to_the_others)
 	EQ(ringbuf_has_no_reader(ch, 0), 1);
 }
 
+/* Its descriptor may be there for a moment after its lock is free: the next is not alone. */
+TEST(a_page_that_a_killed_mapper_had_not_filled_is_filled_by_the_next)
+{
+	struct ringbuf_channel *ch = create(CONFIG());
+	struct ringbuf_map killed, next;
+
+	EQ(ringbuf_map_open(ch, 0, &killed), 0);
+	memset(ringbuf_meta_of(&killed.reader), 0, sizeof(struct ringbuf_meta));
+	EQ(ringbuf_map_open(ch, 0, &next), 0);
+	EQ(ringbuf_map_meta(&next)->meta_struct_len, sizeof(struct ringbuf_meta));
+	EQ(ringbuf_map_meta(&next)->nr_subbufs, ringbuf_n_subbufs(&ch->geometry) + 1);
+	EQ(ringbuf_map_meta(&next)->reader.id, (uint64_t)ringbuf_map_get_reader(&next));
+	ringbuf_map_close(&next);
+	ringbuf_map_close(&killed);
+}
+
 TEST(a_wait_repairs_what_a_killed_producer_left)
 {
 	struct ringbuf_reservation r;
