@@ -18,6 +18,7 @@ ringbuf_snapshot_get(struct ringbuf_trace *t, struct ringbuf_stream_file *f, uin
 {
 	const struct ringbuf_geometry *g = &t->ch->geometry;
 	struct timespec pause = {0, (long)RINGBUF_STUCK_NS};
+	uint64_t repaired = UINT64_MAX; /* no position */
 
 	while (ringbuf_pos_diff(*pos, f->limit) < 0) {
 		uint64_t next = ringbuf_pos_add(*pos, ringbuf_subbuf_size(g)), oldest;
@@ -25,8 +26,12 @@ ringbuf_snapshot_get(struct ringbuf_trace *t, struct ringbuf_stream_file *f, uin
 
 		if (!ret)
 			return 0;
-		if (ret == -EAGAIN && ringbuf_repair_subbuf(t->ch, f->reader.stream_idx, *pos) > 0)
+		/* once: if that does not help, somebody scribbled on the position */
+		if (ret == -EAGAIN && repaired != *pos &&
+		    ringbuf_repair_subbuf(t->ch, f->reader.stream_idx, *pos) > 0) {
+			repaired = *pos;
 			continue;
+		}
 		if (ret == -EAGAIN && ringbuf_clock_ns(CLOCK_MONOTONIC) < deadline_ns) {
 			nanosleep(&pause, NULL);
 			continue;

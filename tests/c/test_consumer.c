@@ -1555,6 +1555,29 @@ TEST(snapshots_under_overwriting_producers_are_well_formed)
 	ringbuf_close(ch);
 }
 
+static void
+scribble_on_position(void *stream)
+{
+	atomic_fetch_add(&((struct ringbuf_stream *)stream)->produced, 4 * 4 * 4096);
+}
+
+/* A repairer then takes the packet for one that was lapped, and the slot says that it is being written. */
+TEST(a_snapshot_ends_whatever_the_position_says)
+{
+	struct ringbuf_channel *ch = create(CONFIG());
+	struct ringbuf_consumer_options o = {.directory = in_work_dir("trace"), .timeout_ns = 5 * MS};
+	struct ringbuf_consumer_stats st;
+	struct ringbuf_reservation r;
+
+	EQ(reserve(ch, &r, 16, 0), 0);
+	record_packets(ch, 1, 2);
+	hook_after("reader_sampled", 3, scribble_on_position, ringbuf_stream_at(ch, 0));
+	EQ(ringbuf_snapshot_files(ch, &o, &st), 0);
+	hooks_done();
+	GE(st.incomplete, 1);
+	ringbuf_close(ch);
+}
+
 TEST(a_snapshot_tells_the_losses)
 {
 	struct ringbuf_channel *ch = create(CONFIG());
