@@ -33,6 +33,10 @@ def program(status=0):
     return "--", sys.executable, "-c", PROGRAM, status
 
 
+def test_the_version():
+    assert run("--version").stdout == f"ringbuf {ringbuf.__version__}\n"
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_help_and_json(name):
     done = run(name, "--help")

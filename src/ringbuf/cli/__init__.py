@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 
+from .. import __version__
 from ..errors import RingbufError
 
 __all__ = ["COMMANDS", "main"]
@@ -56,6 +57,7 @@ def _one_line(error: Exception) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ringbuf", description="Records and inspects ring buffers in shared memory.")
+    parser.add_argument("--version", action="version", version=f"ringbuf {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f".{name}", __name__)
