@@ -215,10 +215,10 @@ def test_a_file_whose_name_is_no_text_is_listed_and_removed(folder):
     strange = os.path.join(os.fsencode(folder), b"\xff.ringbuf")
     os.rename(path, strange)
     for command in (["list"], ["clean", "--age", "0"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ringbuf", *command, folder], capture_output=True, timeout=60, check=False,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONIOENCODING": "utf-8:strict"},
-        )  # fmt: skip
+        command = [sys.executable, "-m", "ringbuf", *command, folder]
+        path = os.pathsep.join(filter(None, sys.path))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8:strict"}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)
         assert done.returncode == 0 and rb"\udcff.ringbuf" in done.stdout, done.stderr
     assert not os.path.exists(strange)
 
