@@ -77,3 +77,8 @@ def test_every_order_was_judged(mutants, sites):
     assert not open_, open_
     gone = {name for name in known if name.partition(" -> ")[0] not in sites} - set(mutants.PAIRS)
     assert not {name for name in gone if not re.match(r"\w+\.h: ", name)}
+
+
+def test_every_patch_fits_its_header(mutants):
+    texts = {header: (mutants.INCLUDE / "ringbuf" / header).read_text() for header, *_ in mutants.PATCHES.values()}
+    assert not [name for name, (header, old, _) in mutants.PATCHES.items() if texts[header].count(old) != 1]
