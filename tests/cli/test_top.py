@@ -98,3 +98,10 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert main(["top", str(tmp_path / "none"), "--once"]) == 1
     done = capsys.readouterr()
     assert done.err.startswith("ringbuf top: ") and done.err.count("\n") == 1 and not done.out
+
+
+@pytest.mark.parametrize("interval", ["inf", "nan", "-1", "x"])
+def test_an_interval_is_a_number_of_seconds(tmp_path, capsys, interval):
+    with pytest.raises(SystemExit):
+        main(["top", str(tmp_path / "ring"), f"--interval={interval}"])
+    assert "--interval" in capsys.readouterr().err

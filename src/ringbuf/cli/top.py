@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from ..errors import RingbufError
 from ..files import open_channels
 from ..sharing import attach
-from ._numbers import target
+from ._numbers import seconds, target
 
 __all__ = ["configure", "run"]
 
@@ -51,7 +51,7 @@ class _Row:
 def configure(parser) -> None:
     parser.add_argument("target", metavar="TARGET", nargs="?", help="a path, or a pid (default: all of yours)")
     parser.add_argument("--once", action="store_true", help="one table, of one interval")
-    parser.add_argument("--interval", metavar="SECONDS", type=float, default=1.0, help="between tables (%(default)s)")
+    parser.add_argument("--interval", metavar="SECONDS", type=seconds, default=1.0, help="between tables (%(default)s)")
 
 
 def run(args) -> int:
