@@ -460,11 +460,11 @@ ringbuf_map_step_on(struct ringbuf_stream_reader *r)
 RINGBUF_FUNC int
 ringbuf_map_enter(struct ringbuf_map *map)
 {
-	int ret = map->right.fd < 0 ? -ECHILD : ringbuf_robust_lock(&map->reader.s->map_lock, 1);
+	int ret = ringbuf_robust_lock(&map->reader.s->map_lock, 1);
 
 	if (ret)
 		return ret;
-	if (map->right.fd < 0) { /* released by another thread, which had the lock */
+	if (map->right.fd < 0) { /* a forked child's, or released by another thread, which had the lock */
 		ringbuf_robust_unlock(&map->reader.s->map_lock);
 		return -ECHILD;
 	}
