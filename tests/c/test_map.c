@@ -550,12 +550,9 @@ get_reader(void *arg)
 static void
 die(void)
 {
-	struct ringbuf_map *dead = malloc(sizeof(*dead));
-
 	ringbuf_robust_unlock(&s->map_lock);
 	ringbuf_close_reader(&map.right);
-	memcpy(dead, &map, sizeof(*dead));
-	memset(&mapper, 0, sizeof(mapper));
+	ringbuf_map_unmap(&map);
 }
 
 static const char *const map_points[] = {
@@ -637,6 +634,7 @@ TEST(a_sub_buffer_that_a_dead_mapper_held_open_goes_back_into_the_ring)
 		EQ(ringbuf_map_get_reader(&map), 1);
 		EQ(reserve(ch, &r, 100, n_recorded++), 0);
 		ringbuf_close_reader(&map.right);
+		ringbuf_map_unmap(&map);
 		reading_init(&rd, ch, 0);
 		OK(!rd.reader.holding);
 		EQ(read_all(&rd), 0);
@@ -663,10 +661,9 @@ record_300(void *slot)
 
 /* Dies at the test point, in the middle of its record. */
 static void
-record_and_die(const char *at)
+record_and_die(struct actor *dead, const char *at)
 {
 	struct ringbuf_producer_slot *slot = ringbuf_take_producer_slot(ch);
-	struct actor *dead = calloc(1, sizeof(*dead));
 
 	actor_init(dead, record_300, slot);
 	run_until(dead, at);
@@ -676,6 +673,7 @@ record_and_die(const char *at)
 /* Had the one counted its record, or the other claimed its own? Nobody knows: what was counted is torn. */
 TEST(records_counted_before_their_packet_was_given_up_are_not_counted_after)
 {
+	static struct actor dead[2];
 	struct ringbuf_stats st;
 
 	for (int before = 0; before <= 1; before++) {
@@ -684,8 +682,8 @@ TEST(records_counted_before_their_packet_was_given_up_are_not_counted_after)
 		write_record(100);
 		if (before)
 			EQ(ringbuf_map_get_reader(&map), 1);
-		record_and_die("commit_written");
-		record_and_die("ledger_claimed");
+		record_and_die(&dead[0], "commit_written");
+		record_and_die(&dead[1], "ledger_claimed");
 		write_record(300);
 		if (before)
 			EQ(ringbuf_map_get_reader(&map), 1);
