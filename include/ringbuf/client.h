@@ -47,6 +47,13 @@ struct ringbuf_reservation {
 	struct ringbuf_ledger_entry *entry;
 };
 
+/* Records in it. */
+RINGBUF_INLINE uint64_t
+ringbuf_n_records(const struct ringbuf_reservation *r)
+{
+	return 1 + (uint64_t)r->n_more;
+}
+
 #define RINGBUF_LENGTH_PREFIX 1u /* a 32-bit payload_size stands before the payload */
 #define RINGBUF_NONBLOCK 2u      /* -EAGAIN, uncounted, where a blocking channel would wait */
 #define RINGBUF_NOWAIT 4u        /* lost and counted, where a blocking channel would wait */

@@ -108,7 +108,7 @@ ringbuf_commit(const struct ringbuf_channel *ch, const struct ringbuf_reservatio
 	ringbuf_ledger_set(r->entry, ringbuf_ledger_next(r->owned));
 	RINGBUF_TESTPOINT(commit_written);
 	ringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),
-		      (1 + (uint64_t)r->n_more) * RINGBUF_ONE_RECORD + r->size);
+		      ringbuf_n_records(r) * RINGBUF_ONE_RECORD + r->size);
 	/* relaxed: a hint that may lag. An older value only makes a header longer.
 	 * Stored after the count: short timestamps refer to visible records only. */
 	ringbuf_store(&r->stream->base_timestamp, r->timestamp, RINGBUF_RELAXED);

@@ -205,7 +205,7 @@ ringbuf_discard_with(const struct ringbuf_client *client, const struct ringbuf_c
 		ringbuf_count(ch, r->stream, r->stream_idx, r->slot, r->pos, r->size);
 	}
 	RINGBUF_TESTPOINT(discarded);
-	ringbuf_add(&r->stream->lost[RINGBUF_DISCARDED], 1 + (uint64_t)r->n_more, RINGBUF_RELAXED); /* a statistic */
+	ringbuf_add(&r->stream->lost[RINGBUF_DISCARDED], ringbuf_n_records(r), RINGBUF_RELAXED); /* a statistic */
 	ringbuf_ledger_idle(r->entry);
 }
 

@@ -133,13 +133,6 @@ ringbuf_next_record(const struct ringbuf_channel *ch, struct ringbuf_reservation
 	ringbuf_write_start(NULL, ch, r, header);
 }
 
-/* Records in the reservation. */
-RINGBUF_INLINE uint64_t
-ringbuf_n_records(const struct ringbuf_reservation *r)
-{
-	return 1 + (uint64_t)r->n_more;
-}
-
 RINGBUF_SLOW int
 ringbuf_refuse(struct ringbuf_stream *s, enum ringbuf_cause cause, uint64_t n_records)
 {

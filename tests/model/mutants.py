@@ -145,10 +145,10 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     "a delivered packet's time for short timestamps is stored before its count": (
         "commit.h",
         "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),\n"
-        "\t\t      (1 + (uint64_t)r->n_more) * RINGBUF_ONE_RECORD + r->size);\n",
+        "\t\t      ringbuf_n_records(r) * RINGBUF_ONE_RECORD + r->size);\n",
         "\tringbuf_store(&r->stream->base_timestamp, r->timestamp, RINGBUF_RELAXED);\n"
         "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),\n"
-        "\t\t      (1 + (uint64_t)r->n_more) * RINGBUF_ONE_RECORD + r->size);\n",
+        "\t\t      ringbuf_n_records(r) * RINGBUF_ONE_RECORD + r->size);\n",
     ),
     "fillers are not settled": (
         "commit.h",
