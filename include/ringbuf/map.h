@@ -212,7 +212,7 @@ ringbuf_pages_lost(const struct ringbuf_map *map)
 }
 
 RINGBUF_FUNC void
-ringbuf_meta_put_counters(const struct ringbuf_map *map)
+ringbuf_meta_put_counters(const struct ringbuf_map *map, struct ringbuf_part handed_out)
 {
 	const struct ringbuf_stream_reader *r = &map->reader;
 	const struct ringbuf_stream_count *own = &map->own;
@@ -224,7 +224,7 @@ ringbuf_meta_put_counters(const struct ringbuf_map *map)
 
 	ringbuf_meta_put(&meta->entries, map->sum.written);
 	ringbuf_meta_put(&meta->overrun, map->sum.overrun + own->dropped);
-	ringbuf_meta_put(&meta->read, own->read + (r->holding ? ringbuf_map_handed_out(r).records : 0));
+	ringbuf_meta_put(&meta->read, own->read + (r->holding ? handed_out.records : 0));
 	ringbuf_meta_put(&meta->pages_lost, ringbuf_pages_lost(map));
 	ringbuf_meta_put(&meta->pages_touched, ringbuf_pages_before(r->ch, map->counted_end));
 	ringbuf_meta_put(&meta->dropped, dropped);
@@ -235,10 +235,10 @@ ringbuf_meta_put_counters(const struct ringbuf_map *map)
 /* Whose sub-buffer it is, and how much of it. Left alone where nothing is held: the last one
  * stays readable. */
 RINGBUF_FUNC void
-ringbuf_meta_put_reader(const struct ringbuf_stream_reader *r)
+ringbuf_meta_put_reader(const struct ringbuf_stream_reader *r, struct ringbuf_part handed_out)
 {
 	struct ringbuf_meta *meta = ringbuf_meta_of(r);
-	uint64_t bytes = ringbuf_map_handed_out(r).bytes, header = r->ch->packet_header_size;
+	uint64_t bytes = handed_out.bytes, header = r->ch->packet_header_size;
 
 	ringbuf_meta_put_u32(&meta->reader.read, bytes > header ? bytes - header : 0);
 	ringbuf_meta_put_u32(&meta->reader.id, ringbuf_map_id(r));
@@ -390,14 +390,15 @@ enum ringbuf_map_step { RINGBUF_MAP_UNCHANGED, RINGBUF_MAP_EXTENDED, RINGBUF_MAP
 
 /* Hand out what is new in the held sub-buffer. Returns 1 if that is all that can be done now. */
 RINGBUF_FUNC int
-ringbuf_map_extend(struct ringbuf_stream_reader *r, enum ringbuf_map_step *step)
+ringbuf_map_extend(struct ringbuf_stream_reader *r, struct ringbuf_part *handed_out, enum ringbuf_map_step *step)
 {
 	int complete = ringbuf_held_is_complete(r);
 	struct ringbuf_part part = ringbuf_held_part(r, complete);
 
-	if (part.bytes <= ringbuf_map_handed_out(r).bytes)
+	if (part.bytes <= handed_out->bytes)
 		return !complete;
 	ringbuf_map_hand_out(r->s, part);
+	*handed_out = part;
 	*step = RINGBUF_MAP_EXTENDED;
 	return 1;
 }
@@ -431,20 +432,22 @@ ringbuf_map_get_next(struct ringbuf_stream_reader *r)
 }
 
 /*
- * ringbuf_map_step_on - one decision of get_reader. Under map_lock, r->holding up to date.
+ * ringbuf_map_step_on - one decision of get_reader. Under map_lock, r->holding up to date,
+ * and what was handed out, which changes.
  * The sub-buffer at hand counts as read once all of it was handed out and more is asked for.
  */
 RINGBUF_FUNC enum ringbuf_map_step
-ringbuf_map_step_on(struct ringbuf_stream_reader *r)
+ringbuf_map_step_on(struct ringbuf_stream_reader *r, struct ringbuf_part *handed_out)
 {
 	enum ringbuf_map_step step = RINGBUF_MAP_UNCHANGED;
 	struct ringbuf_part none = {0, 0};
 
 	if (r->holding) {
-		if (ringbuf_map_extend(r, &step))
+		if (ringbuf_map_extend(r, handed_out, &step))
 			return step;
 		/* first: a death here hands the packet out again, whole */
 		ringbuf_map_hand_out(r->s, none);
+		*handed_out = none;
 		RINGBUF_TESTPOINT(map_before_put);
 		ringbuf_put_subbuf(r, RINGBUF_PUT_READ);
 	}
@@ -452,7 +455,7 @@ ringbuf_map_step_on(struct ringbuf_stream_reader *r)
 	if (ringbuf_map_get_next(r))
 		return RINGBUF_MAP_UNCHANGED;
 	RINGBUF_TESTPOINT(map_held);
-	ringbuf_map_extend(r, &step);
+	ringbuf_map_extend(r, handed_out, &step);
 	return RINGBUF_MAP_SWAPPED;
 }
 
@@ -490,14 +493,16 @@ RINGBUF_FUNC int
 ringbuf_map_get_reader(struct ringbuf_map *map)
 {
 	struct ringbuf_stream_reader *r = &map->reader;
+	struct ringbuf_part handed_out;
 	enum ringbuf_map_step step;
 	int ret = ringbuf_map_enter(map);
 
 	if (ret)
 		return ret;
-	map->from = ringbuf_map_handed_out(r).bytes;
-	step = ringbuf_map_step_on(r);
-	map->to = ringbuf_map_handed_out(r).bytes;
+	handed_out = ringbuf_map_handed_out(r);
+	map->from = handed_out.bytes;
+	step = ringbuf_map_step_on(r, &handed_out);
+	map->to = handed_out.bytes;
 	if (step != RINGBUF_MAP_EXTENDED || !map->from)
 		map->from = ringbuf_bounded(r->ch->packet_header_size, map->to);
 	if (step == RINGBUF_MAP_UNCHANGED || map->from > map->to)
@@ -506,8 +511,8 @@ ringbuf_map_get_reader(struct ringbuf_map *map)
 	if (step == RINGBUF_MAP_SWAPPED)
 		ringbuf_meta_put_lost(map);
 	if (step != RINGBUF_MAP_UNCHANGED || ringbuf_meta_is_astray(r))
-		ringbuf_meta_put_reader(r);
-	ringbuf_meta_put_counters(map);
+		ringbuf_meta_put_reader(r, handed_out);
+	ringbuf_meta_put_counters(map, handed_out);
 	ret = (int)ringbuf_map_id(r);
 	ringbuf_map_leave(map);
 	return ret;
@@ -694,8 +699,8 @@ ringbuf_map_begin(struct ringbuf_map *map)
 	ringbuf_take_over(r);
 	ringbuf_map_hand_out(r->s, none);
 	ringbuf_map_count(map);
-	ringbuf_meta_put_reader(r);
-	ringbuf_meta_put_counters(map);
+	ringbuf_meta_put_reader(r, none);
+	ringbuf_meta_put_counters(map, none);
 	ringbuf_meta_put_geometry(r); /* last: ringbuf_meta_is_filled */
 }
 
@@ -764,7 +769,7 @@ ringbuf_map_clear(struct ringbuf_map *map, struct ringbuf_producer_slot *produce
 	if (!r->holding)
 		ringbuf_clear_stream(r, producer);
 	if (ringbuf_meta_is_astray(r))
-		ringbuf_meta_put_reader(r);
+		ringbuf_meta_put_reader(r, ringbuf_map_handed_out(r));
 	ringbuf_map_leave(map);
 	return 0;
 }

@@ -46,6 +46,7 @@ struct ringbuf_stream_reader {
 	uint32_t stream_idx;
 	int holding, is_described;    /* is_described: all of the packet is known; it was complete */
 	struct ringbuf_packet packet; /* while holding */
+	struct ringbuf_slot *slot;    /* of the packet */
 };
 
 RINGBUF_FUNC uint64_t
@@ -65,6 +66,7 @@ ringbuf_locate_packet(struct ringbuf_stream_reader *r, uint64_t pos, uint32_t id
 	p->subbuf_idx = idx;
 	p->pos = pos;
 	p->data = ringbuf_subbuf_data(r->ch, r->s, idx);
+	r->slot = ringbuf_slot_at(r->ch, r->s, pos);
 	r->is_described = 0;
 }
 
@@ -144,9 +146,9 @@ ringbuf_ref_is_held(const struct ringbuf_channel *ch, uint64_t ref, uint64_t pos
  * ring, if no producer has put it there already. Ordering: O5.
  */
 RINGBUF_FUNC void
-ringbuf_exchange_held(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint32_t idx)
+ringbuf_exchange_held(const struct ringbuf_channel *ch, struct ringbuf_stream *s, struct ringbuf_slot *slot,
+		      uint64_t pos, uint32_t idx)
 {
-	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
 	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED); /* the swap checks it */
 
 	RINGBUF_TESTPOINT(reader_unholding);
@@ -258,15 +260,15 @@ ringbuf_hold(struct ringbuf_stream_reader *r, uint64_t pos, uint64_t ref)
 	ringbuf_store(&s->hold, RINGBUF_HOLD_VALID | idx, RINGBUF_RELEASE);
 	RINGBUF_TESTPOINT(reader_holding);
 	spare = ringbuf_load(&s->spare, RINGBUF_RELAXED); /* the reader's own */
+	ringbuf_locate_packet(r, pos, idx);
 	/* O5 release: my loads of the spare precede its use by whoever laps. Pairs with
 	 * ringbuf_enter_slow. */
-	if (!ringbuf_cas(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, &ref, ringbuf_ref_held(ref, spare),
-			 RINGBUF_RELEASE, RINGBUF_RELAXED)) {
+	if (!ringbuf_cas(&r->slot->subbuf_ref, &ref, ringbuf_ref_held(ref, spare), RINGBUF_RELEASE,
+			 RINGBUF_RELAXED)) {
 		ringbuf_release_hold(s);
 		return -ESTALE; /* only a producer lapping it can have changed the word */
 	}
 	RINGBUF_TESTPOINT(reader_held);
-	ringbuf_locate_packet(r, pos, idx);
 	r->holding = 1;
 	return 0;
 }
@@ -320,15 +322,14 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 
 	r->holding = 0;
 	if (how == RINGBUF_PUT_BACK) {
-		struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, s, p->pos);
 		/* O5 acquire: a packet that was lapped meanwhile is complete, which it may not have
 		 * been before. Pairs with ringbuf_enter_slow. */
-		uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+		uint64_t ref = ringbuf_load(&r->slot->subbuf_ref, RINGBUF_ACQUIRE);
 
 		/* O5 release: my loads of the packet precede its reuse. acquire, if it fails: as
 		 * above. Pairs with ringbuf_enter_slow. */
 		if (ringbuf_ref_is_held(r->ch, ref, p->pos) &&
-		    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_ACQ_REL,
+		    ringbuf_cas(&r->slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_ACQ_REL,
 				RINGBUF_ACQUIRE)) {
 			ringbuf_release_hold(s);
 			return;
@@ -340,7 +341,7 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 		 * was lost since, and no reader has been told. */
 		ringbuf_store(&s->read_discarded, p->events_discarded, RINGBUF_RELAXED);
 	ringbuf_account_packet(s, p->records, ringbuf_records_read(p, how));
-	ringbuf_exchange_held(r->ch, s, p->pos, p->subbuf_idx);
+	ringbuf_exchange_held(r->ch, s, r->slot, p->pos, p->subbuf_idx);
 	RINGBUF_TESTPOINT(reader_unheld);
 	if (how != RINGBUF_PUT_BACK)
 		ringbuf_advance(r->ch, s, p->pos);
@@ -357,7 +358,7 @@ ringbuf_first_pos(const struct ringbuf_stream_reader *r, uint64_t produced)
 	uint64_t pos = ringbuf_subbuf_begin(g, ringbuf_load(&r->s->consumed_pos, RINGBUF_RELAXED)); /* own */
 	uint64_t oldest = ringbuf_oldest_begin(g, produced);
 
-	return ringbuf_pos_diff(oldest, pos) > 0 || ringbuf_pos_diff(pos, produced) > 0 ? oldest : pos;
+	return ringbuf_pos_sub(pos, oldest) > ringbuf_pos_sub(produced, oldest) ? oldest : pos;
 }
 
 /* Where reading goes on. */
@@ -450,7 +451,8 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 	uint64_t hold = ringbuf_load(&s->hold, RINGBUF_ACQUIRE); /* O11 */
 	uint64_t pos = ringbuf_subbuf_begin(&ch->geometry, ringbuf_load(&s->hold_pos, RINGBUF_RELAXED));
 	uint32_t idx = ringbuf_checked_idx(ch, hold & ~RINGBUF_HOLD_VALID);
-	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
+	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
+	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
 	int counted, is_known = r->holding && r->packet.pos == pos && r->packet.subbuf_idx == idx;
 
 	r->holding = 0;
@@ -463,7 +465,7 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 	if (!ringbuf_ref_is_held(ch, ref, pos) && (ref & RINGBUF_REF_IDX_MASK) == idx) {
 		ringbuf_release_hold(s);
 	} else if (counted) {
-		ringbuf_exchange_held(ch, s, pos, idx);
+		ringbuf_exchange_held(ch, s, slot, pos, idx);
 		ringbuf_advance(ch, s, pos);
 		ringbuf_release_hold(s);
 	} else {
@@ -479,13 +481,12 @@ ringbuf_catch_up(struct ringbuf_stream_reader *r)
 {
 	const struct ringbuf_packet *p = &r->packet;
 	const struct ringbuf_stream *s = r->s;
-	const struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, r->s, p->pos);
 
 	/* relaxed all: mappers change them under map_lock, and readers have no right to */
 	if (!r->holding || ringbuf_load(&s->hold, RINGBUF_RELAXED) != (RINGBUF_HOLD_VALID | p->subbuf_idx) ||
 	    ringbuf_load(&s->hold_pos, RINGBUF_RELAXED) != p->pos ||
 	    ringbuf_load(&s->hold_seq, RINGBUF_RELAXED) != ringbuf_load(&s->read_seq, RINGBUF_RELAXED) ||
-	    !ringbuf_ref_is_held(r->ch, ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED), p->pos))
+	    !ringbuf_ref_is_held(r->ch, ringbuf_load(&r->slot->subbuf_ref, RINGBUF_RELAXED), p->pos))
 		ringbuf_take_over(r);
 }
 
@@ -497,14 +498,13 @@ RINGBUF_FUNC int
 ringbuf_held_is_complete(struct ringbuf_stream_reader *r)
 {
 	uint64_t pos = r->packet.pos, delivered, ref;
-	struct ringbuf_slot *slot = ringbuf_slot_at(r->ch, r->s, pos);
 
 	if (r->is_described)
 		return 1;
 	/* O3 acquire: the packet. Pairs with ringbuf_deliver. */
-	delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
+	delivered = ringbuf_load(&r->slot->delivered, RINGBUF_ACQUIRE);
 	/* O5 acquire: pairs with ringbuf_enter_slow. Whoever lapped it had seen it delivered. */
-	ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+	ref = ringbuf_load(&r->slot->subbuf_ref, RINGBUF_ACQUIRE);
 	if (!ringbuf_is_delivered(r->ch, delivered, pos) && ringbuf_ref_is_held(r->ch, ref, pos))
 		return 0;
 	ringbuf_describe_packet(r);

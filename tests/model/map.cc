@@ -36,10 +36,11 @@ get_reader(struct ringbuf_stream_reader *r)
 {
 	struct part before = at_hand(r), after;
 	uint64_t from = model_region.ch.packet_header_size;
-	enum ringbuf_map_step step = ringbuf_map_step_on(r);
+	struct ringbuf_part handed_out = ringbuf_map_handed_out(r);
+	enum ringbuf_map_step step = ringbuf_map_step_on(r, &handed_out);
 
 	after = at_hand(r);
-	RL_ASSERT(after.bytes <= MODEL_SUBBUF_SIZE);
+	RL_ASSERT(after.bytes == handed_out.bytes && after.bytes <= MODEL_SUBBUF_SIZE);
 	if (before.held && !(after.held && after.pos == before.pos))
 		model_note_parts();
 	if (step == RINGBUF_MAP_SWAPPED)
