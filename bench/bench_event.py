@@ -2,23 +2,16 @@
 
 import statistics
 import time
-import timeit
 
 import compiled
 import numpy
 import pytest
-from ratios import in_turns, note, note_ratio
+from ratios import calls, in_turns, note, note_ratio
 
 import ringbuf
 
 CALLS = 20_000
 ROUNDS = 50
-
-
-def calls(statement, names, number=CALLS):
-    """A function that makes so many calls and returns nanoseconds for each."""
-    timer = timeit.Timer(statement, globals=names)
-    return lambda: timer.timeit(number) / number * 1e9
 
 
 @pytest.fixture(params=["discard", "overwrite"])
@@ -27,35 +20,28 @@ def tracer(request):
         yield tracer
 
 
-def compare(benchmark, channel, statement, names):
-    """Time `statement` beside time.perf_counter_ns(), in turns."""
-    run = calls(statement, names)
-    clock = calls("clock()", {"clock": time.perf_counter_ns})
-    times, clocks = [], []
-
-    def round_():
-        clocks.append(clock())
-        times.append(run())
-
-    benchmark.pedantic(round_, setup=channel.clear, rounds=ROUNDS, warmup_rounds=3)
-    note_ratio(benchmark, "call", times, "perf_counter_ns", clocks)
+def compare(benchmark, channel, run, name="call"):
+    """Time `run` beside time.perf_counter_ns(), in turns."""
+    clock = calls("clock()", CALLS, clock=time.perf_counter_ns)
+    times, clocks = in_turns(benchmark, run, clock, setup=channel.clear, rounds=ROUNDS, warmup=3)
+    note_ratio(benchmark, name, times, "perf_counter_ns", clocks)
     assert channel.stats().records_lost == 0
 
 
 def bench_event_with_one_integer(benchmark, one_cpu, tracer):
     event = tracer.event("one", n="u64")
-    compare(benchmark, tracer.channel, "event(12345)", {"event": event})
+    compare(benchmark, tracer.channel, calls("event(12345)", CALLS, event=event))
 
 
 def bench_event_with_integer_text_and_float(benchmark, one_cpu, tracer):
     event = tracer.event("three", n="u64", path="str", ms="f64")
-    compare(benchmark, tracer.channel, "event(12345, '/pay', 3.25)", {"event": event})
+    compare(benchmark, tracer.channel, calls("event(12345, '/pay', 3.25)", CALLS, event=event))
 
 
 def bench_disabled_event(benchmark, one_cpu, tracer):
     event = tracer.event("one", n="u64")
     event.enabled = False
-    compare(benchmark, tracer.channel, "event(12345)", {"event": event})
+    compare(benchmark, tracer.channel, calls("event(12345)", CALLS, event=event))
 
 
 @pytest.mark.parametrize("fields", [1, 3])
@@ -64,17 +50,8 @@ def bench_rows_of_an_array(benchmark, one_cpu, tracer, fields):
     names = ["a", "b", "c"][:fields]
     event = tracer.event("row", **dict.fromkeys(names, "u64"))
     rows = numpy.zeros(CALLS, [(name, "u8") for name in names])
-    many = calls("many(rows)", {"many": event.many, "rows": rows}, number=1)
-    clock = calls("clock()", {"clock": time.perf_counter_ns})
-    times, clocks = [], []
-
-    def round_():
-        clocks.append(clock())
-        times.append(many() / CALLS)
-
-    benchmark.pedantic(round_, setup=tracer.channel.clear, rounds=ROUNDS, warmup_rounds=3)
-    note_ratio(benchmark, "row", times, "perf_counter_ns", clocks)
-    assert tracer.channel.stats().records_lost == 0
+    many = calls("many(rows)", 1, many=event.many, rows=rows)
+    compare(benchmark, tracer.channel, lambda: many() / CALLS, "row")
 
 
 @pytest.mark.parametrize("disabled", ["event", "channel"])
@@ -86,8 +63,8 @@ def bench_empty(benchmark, one_cpu, tracer, disabled):
         event.enabled = False
     else:
         tracer.channel.disable()
-    empty = calls("method(12345)", {"method": compiled.extension("empty.pyx").Empty().method})
-    values, floors = in_turns(benchmark, calls("event(12345)", {"event": event}), empty, rounds=ROUNDS)
+    empty = calls("method(12345)", CALLS, method=compiled.extension("empty.pyx").Empty().method)
+    values, floors = in_turns(benchmark, calls("event(12345)", CALLS, event=event), empty, rounds=ROUNDS)
     ratio = statistics.median(value / floor for value, floor in zip(values, floors, strict=True))
     note(
         benchmark,
@@ -100,9 +77,10 @@ def bench_empty(benchmark, one_cpu, tracer, disabled):
 
 
 def bench_channel_write(benchmark, one_cpu, tracer):
-    compare(benchmark, tracer.channel, "write(data)", {"write": tracer.channel.write, "data": b"12345678"})
+    run = calls("write(data)", CALLS, write=tracer.channel.write, data=b"12345678")
+    compare(benchmark, tracer.channel, run)
 
 
 def bench_channel_reserve(benchmark, one_cpu, tracer):
     statement = "slot = reserve(8); slot.payload[:] = data; slot.commit()"
-    compare(benchmark, tracer.channel, statement, {"reserve": tracer.channel.reserve, "data": b"12345678"})
+    compare(benchmark, tracer.channel, calls(statement, CALLS, reserve=tracer.channel.reserve, data=b"12345678"))

@@ -4,7 +4,7 @@ import os
 import struct
 
 import pytest
-from ratios import note_ratio
+from ratios import in_turns, note_ratio
 
 import ringbuf
 from ringbuf import tracefs
@@ -38,7 +38,6 @@ def bench_map(benchmark, loops, one_cpu, kernel_buffer, what):
     channel = ringbuf.Channel("bench", mode="overwrite", streams="global", subbuf_size=4096, n_subbufs=SUBBUFS)
     handle = loops.attach(f"/proc/self/fd/{channel.fileno()}".encode())
     mapping = loops.map_open(handle)
-    ours, theirs = [], []
 
     def fill():
         if what == "swap":
@@ -46,11 +45,14 @@ def bench_map(benchmark, loops, one_cpu, kernel_buffer, what):
                 os.write(writer, struct.pack("<I", number) + PAYLOAD)
                 channel.write(PAYLOAD)
 
-    def round_():
-        theirs.append(loops.loop_kernel_map(buffer.fileno(), SUBBUFS))
-        ours.append(loops.loop_map(mapping, SUBBUFS))
-
-    benchmark.pedantic(round_, setup=fill, rounds=ROUNDS, warmup_rounds=5)
+    ours, theirs = in_turns(
+        benchmark,
+        lambda: loops.loop_map(mapping, SUBBUFS),
+        lambda: loops.loop_kernel_map(buffer.fileno(), SUBBUFS),
+        setup=fill,
+        rounds=ROUNDS,
+        warmup=5,
+    )
     note_ratio(benchmark, "map", ours, "kernel", theirs)
     loops.map_close(mapping)
     loops.detach(handle)

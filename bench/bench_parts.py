@@ -6,7 +6,7 @@ import statistics
 
 import compiled
 import pytest
-from ratios import note
+from ratios import in_turns, note
 
 import ringbuf
 
@@ -31,17 +31,19 @@ def bench_part(benchmark, loops, one_cpu, scaled, part):
     channel = ringbuf.Channel("bench", mode="overwrite", subbuf_size=1 << 18, n_subbufs=4)
     handles = [library.attach(f"/proc/self/fd/{channel.fileno()}".encode()) for library in (loops, without)]
     lost = ctypes.c_uint64()
-    rows = []
 
-    def round_():
-        row = []
-        for library, handle in zip((loops, without), handles, strict=True):
-            row.append(library.loop_record(handle, RECORDS, ctypes.byref(lost)))
-            row.append(library.loop_floor(RECORDS))
-            assert lost.value == 0
-        rows.append(row)
+    def of(library, handle):
+        """ns of a record, and of the floor."""
+        return library.loop_record(handle, RECORDS, ctypes.byref(lost)), library.loop_floor(RECORDS)
 
-    benchmark.pedantic(round_, rounds=scaled(ROUNDS, least=5), warmup_rounds=5)
+    less, whole = in_turns(
+        benchmark,
+        lambda: of(without, handles[1]),
+        lambda: of(loops, handles[0]),
+        rounds=scaled(ROUNDS, least=5),
+        warmup=5,
+    )
+    assert channel.stats().records_lost == 0
     for library, handle in zip((loops, without), handles, strict=True):
         library.detach(handle)
     channel.close()
@@ -49,8 +51,8 @@ def bench_part(benchmark, loops, one_cpu, scaled, part):
         benchmark,
         "parts",
         part,
-        record_ns=round(statistics.median(row[2] for row in rows), 1),
-        floor_ns=round(statistics.median(row[3] for row in rows), 1),
-        takes_ns=round(statistics.median(row[0] - row[2] for row in rows), 1),
-        floor_takes_ns=round(statistics.median(row[1] - row[3] for row in rows), 1),
+        record_ns=round(statistics.median(record for record, _ in less), 1),
+        floor_ns=round(statistics.median(floor for _, floor in less), 1),
+        takes_ns=round(statistics.median(a[0] - b[0] for a, b in zip(whole, less, strict=True)), 1),
+        floor_takes_ns=round(statistics.median(a[1] - b[1] for a, b in zip(whole, less, strict=True)), 1),
     )

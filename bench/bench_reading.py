@@ -10,7 +10,7 @@ from pathlib import Path
 
 import peers
 import pytest
-from ratios import note
+from ratios import in_turns, note
 from together import in_threads
 
 import ringbuf
@@ -34,14 +34,14 @@ def used_seconds():
 
 def beside_babeltrace(benchmark, what, run, count, other, other_count, rounds, table="reading"):
     """M events for each second of CPU time, of us and of babeltrace2."""
-    ours, theirs = [], []
-
-    def round_():
-        theirs.append(other_count / cpu_seconds(other) / 1e6)
-        ours.append(count / cpu_seconds(run) / 1e6)
-
-    benchmark.pedantic(round_, rounds=rounds, warmup_rounds=1)
-    pairs = list(zip(ours, theirs, strict=True))[-rounds:]
+    ours, theirs = in_turns(
+        benchmark,
+        lambda: count / cpu_seconds(run) / 1e6,
+        lambda: other_count / cpu_seconds(other) / 1e6,
+        rounds=rounds,
+        warmup=1,
+    )
+    pairs = list(zip(ours, theirs, strict=True))
     note(
         benchmark,
         table,

@@ -3,7 +3,7 @@
 import ctypes
 
 import pytest
-from ratios import note_ratio
+from ratios import in_turns, note_ratio
 
 import ringbuf
 
@@ -21,14 +21,15 @@ def bench_c_record(benchmark, loops, one_cpu, mode, streams, header):
     )
     handle = loops.attach(f"/proc/self/fd/{channel.fileno()}".encode())
     lost = ctypes.c_uint64()
-    records, floors = [], []
-
-    def round_():
-        floors.append(loops.loop_floor(RECORDS))
-        records.append(loops.loop_record(handle, RECORDS, ctypes.byref(lost)))
-        assert lost.value == 0
-
-    benchmark.pedantic(round_, setup=lambda: loops.drain(handle), rounds=ROUNDS, warmup_rounds=5)
+    records, floors = in_turns(
+        benchmark,
+        lambda: loops.loop_record(handle, RECORDS, ctypes.byref(lost)),
+        lambda: loops.loop_floor(RECORDS),
+        setup=lambda: loops.drain(handle),
+        rounds=ROUNDS,
+        warmup=5,
+    )
+    assert channel.stats().records_lost == 0
     note_ratio(benchmark, "record", records, "floor", floors)
     loops.detach(handle)
     channel.close()
@@ -36,11 +37,7 @@ def bench_c_record(benchmark, loops, one_cpu, mode, streams, header):
 
 def bench_clock(benchmark, loops, one_cpu):
     """Reading the clock alone, for scale."""
-    clocks, floors = [], []
-
-    def round_():
-        clocks.append(loops.loop_clock(RECORDS))
-        floors.append(loops.loop_floor(RECORDS))
-
-    benchmark.pedantic(round_, rounds=ROUNDS, warmup_rounds=5)
+    clocks, floors = in_turns(
+        benchmark, lambda: loops.loop_clock(RECORDS), lambda: loops.loop_floor(RECORDS), rounds=ROUNDS, warmup=5
+    )
     note_ratio(benchmark, "clock", clocks, "floor", floors)

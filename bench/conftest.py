@@ -15,6 +15,7 @@ from pathlib import Path
 import compiled
 import lttng
 import pytest
+from core import Patience
 
 import ringbuf
 from ringbuf import tracefs
@@ -26,6 +27,18 @@ def pytest_addoption(parser):
     parser.addoption(
         "--bench-scale", type=float, default=1.0, help="how much to measure: 1 for figures, less for a look"
     )
+
+
+def pytest_configure(config):
+    Patience.seconds *= 0 if config.getoption("benchmark_disable") else min(1, config.getoption("--bench-scale"))
+
+
+@pytest.fixture(autouse=True)
+def own_core(request):
+    """Each benchmark begins when the core is ours alone, if that is soon."""
+    if "one_cpu" in request.fixturenames:
+        request.getfixturevalue("one_cpu")
+    Patience().wait()
 
 
 @pytest.fixture

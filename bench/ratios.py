@@ -5,7 +5,10 @@ import sys
 import time
 import timeit
 
+from core import Patience
+
 ROUNDS = 30
+ENOUGH = 3  # of so many rounds one with a core of our own will do
 
 
 def note_ratio(benchmark, name, values, floor_name, floors):
@@ -28,16 +31,26 @@ def note(benchmark, table, what, **columns):
 
 
 def in_turns(benchmark, run, floor, *, rounds, setup=None, warmup=2):
-    """Time `floor` and `run` in turns; both return ns for each operation. The values of both."""
-    values, floors = [], []
+    """Time `floor` and `run` in turns; both return what they measured. The values of both, of the rounds in which
+    the core was ours alone (core.py), or of all if those are too few.
+    """
+    turns, patience = [], Patience()
 
     def round_():
-        floors.append(floor())
-        values.append(run())
+        before = patience.wait()
+        base = floor()
+        between = patience.wait()
+        value = run()
+        turns.append((value, base, before and between and patience.is_own()))
 
     # called for every round, warm-up included, and once where nothing is timed
     benchmark.pedantic(round_, setup=setup, rounds=rounds, warmup_rounds=warmup)
-    return values[-rounds:], floors[-rounds:]
+    turns = turns[-rounds:]
+    undisturbed = [turn for turn in turns if turn[2]]
+    is_own = len(undisturbed) * ENOUGH >= len(turns)
+    benchmark.extra_info["own_core"] = is_own
+    values, floors, _ = zip(*(undisturbed if is_own else turns), strict=True)
+    return values, floors
 
 
 def calls(statement, count, **names):

@@ -2,7 +2,8 @@
 
     report.py RUN.json ... DOCUMENT
 
-Of several runs, each row is the one with the median ratio: where memory happens to lie differs from run to run.
+Of several runs, each row is the one with the median ratio: where memory happens to lie differs from run to run. Runs
+in which somebody else was on the core (core.py) count only where there is no other.
 A marker is a line ``<!-- table: NAME -->``; what follows it up to ``<!-- end -->`` is replaced. Prose is left alone.
 """
 
@@ -89,7 +90,8 @@ def load(*paths):
         measured.setdefault((row["table"], row["what"]), []).append(row)
     tables = {}
     for (name, _), rows in measured.items():
-        tables.setdefault(name, []).append(median_row(name, rows))
+        undisturbed = [row for row in rows if row["own_core"]]
+        tables.setdefault(name, []).append(median_row(name, undisturbed or rows))
     for name, rows in tables.items():
         order = TABLES[name].order if name in TABLES else ""
         if order:
@@ -107,6 +109,7 @@ def row_of(benchmark):
     info.setdefault("table", TABLE_OF_FILE.get(file, file))
     info.setdefault("what", readable(benchmark["name"]))
     info["file"] = file
+    info.setdefault("own_core", True)
     # A value beside another: {NAME_ns, BASE_ns, ratio_to_BASE}.
     base = next((key.removeprefix("ratio_to_") for key in info if key.startswith("ratio_to_")), None)
     if base is not None:
@@ -138,7 +141,7 @@ def table_text(name, rows):
     return markdown([heading for heading, _, _ in table.columns], cells) + f"\n\n    {command}"
 
 
-def machine_text(run):
+def machine_text(run, tables):
     info = run["machine_info"]
     cpu = info.get("cpu", {})
     rows = [
@@ -151,6 +154,9 @@ def machine_text(run):
     ]
     if run["n_runs"] > 1:
         rows.append(("runs", f"{run['n_runs']}: of each row the one with the median ratio"))
+    shared = [row["what"] for rows in tables.values() for row in rows if not row["own_core"]]
+    if shared:
+        rows.append(("not alone on its core", "; ".join(shared)))
     if info["scale"] != 1:
         rows.append(("scale", f"{info['scale']}: a look, no figures"))
     return markdown(["", ""], [list(map(str, row)) for row in rows])
@@ -231,7 +237,7 @@ def fill(document, run, tables):
     def part(match):
         name = match[1]
         if name == "machine":
-            text = machine_text(run)
+            text = machine_text(run, tables)
         elif name == "targets":
             text = targets_text(tables)
         elif name in tables:

@@ -78,8 +78,8 @@ def test_targets_say_what_was_met_missed_and_not_measured(report, loaded):
 
 
 def test_a_quick_look_is_marked_as_such(report):
-    assert "no figures" in report.machine_text({**run_of(scale=0.1), "n_runs": 1})
-    assert "no figures" not in report.machine_text({**run_of(), "n_runs": 1})
+    assert "no figures" in report.machine_text({**run_of(scale=0.1), "n_runs": 1}, {})
+    assert "no figures" not in report.machine_text({**run_of(), "n_runs": 1}, {})
 
 
 def test_of_several_runs_the_median_counts(report, tmp_path):
@@ -89,7 +89,19 @@ def test_of_several_runs_the_median_counts(report, tmp_path):
         paths[-1].write_text(json.dumps(run_of(benchmark("bench_record", "bench_c_record[x]", **beside_floor(ns)))))
     run, tables = report.load(*paths)
     assert [row["record_ns"] for row in tables["record"]] == [15.0]
-    assert "3: of each row" in report.machine_text(run)
+    assert "3: of each row" in report.machine_text(run, tables)
+
+
+@pytest.mark.parametrize("alone, counted", [((True, True, False), 15.0), ((False, False, False), 17.0)])
+def test_runs_with_somebody_else_on_the_core_count_if_there_is_no_other(report, tmp_path, alone, counted):
+    paths = []
+    for ns, own_core in zip((15.0, 17.0, 19.0), alone, strict=True):
+        row = benchmark("bench_record", "bench_c_record[x]", **beside_floor(ns), own_core=own_core)
+        paths.append(tmp_path / f"{ns}.json")
+        paths[-1].write_text(json.dumps(run_of(row)))
+    run, tables = report.load(*paths)
+    assert [row["record_ns"] for row in tables["record"]] == [counted]
+    assert ("not alone on its core" in report.machine_text(run, tables)) == (not any(alone))
 
 
 def test_the_document_has_a_place_for_every_table(report):
