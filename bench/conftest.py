@@ -33,14 +33,6 @@ def pytest_configure(config):
     Patience.seconds *= 0 if config.getoption("benchmark_disable") else min(1, config.getoption("--bench-scale"))
 
 
-@pytest.fixture(autouse=True)
-def own_core(request):
-    """Each benchmark begins when the core is ours alone, if that is soon."""
-    if "one_cpu" in request.fixturenames:
-        request.getfixturevalue("one_cpu")
-    Patience().wait()
-
-
 @pytest.fixture
 def scaled(request):
     """A function: how many of n to do. Very few where nothing is timed."""

@@ -51,7 +51,7 @@ def the_core():
 class Patience:
     """So many seconds a benchmark waits, in all, for a core of its own. With none it does not look."""
 
-    seconds = 20.0  # of each; conftest.py sets it
+    seconds = 6.0  # of each; conftest.py sets it
 
     def __init__(self):
         self._left = self.seconds

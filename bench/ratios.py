@@ -37,11 +37,9 @@ def in_turns(benchmark, run, floor, *, rounds, setup=None, warmup=2):
     turns, patience = [], Patience()
 
     def round_():
-        before = patience.wait()
-        base = floor()
-        between = patience.wait()
-        value = run()
-        turns.append((value, base, before and between and patience.is_own()))
+        was_own = patience.wait()
+        base, value = floor(), run()
+        turns.append((value, base, was_own and patience.is_own()))
 
     # called for every round, warm-up included, and once where nothing is timed
     benchmark.pedantic(round_, setup=setup, rounds=rounds, warmup_rounds=warmup)
