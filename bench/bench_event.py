@@ -10,8 +10,8 @@ from ratios import calls, in_turns, note, note_ratio
 
 import ringbuf
 
-CALLS = 20_000
-ROUNDS = 50
+CALLS = 10_000
+ROUNDS = 40
 
 
 @pytest.fixture(params=["discard", "overwrite"])

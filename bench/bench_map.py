@@ -10,7 +10,7 @@ import ringbuf
 from ringbuf import tracefs
 
 SUBBUFS = 64
-ROUNDS = 100
+ROUNDS = 40
 PAYLOAD = bytes(960)  # four to a page, there and here
 
 

@@ -11,7 +11,7 @@ from ratios import in_turns, note
 import ringbuf
 
 RECORDS = 5_000
-ROUNDS = 300
+ROUNDS = 100
 
 NO_CLOCK = "-D__builtin_ia32_rdtsc()=(uint64_t)12345"
 NO_LOCKS = f'-DRINGBUF_ATOMIC_HEADER="{compiled.SOURCES}/unlocked.h"'

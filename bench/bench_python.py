@@ -29,23 +29,23 @@ def tracer():
 
 
 def bench_ringbuf_one_integer(benchmark, one_cpu, tracer, scaled):
-    run = calls(ONE, scaled(10_000), event=tracer.event("one", n="u64"))
+    run = calls(ONE, scaled(5_000), event=tracer.event("one", n="u64"))
     beside_clock(benchmark, "ringbuf event: u64", run, scaled)
 
 
 def bench_ringbuf_three_fields(benchmark, one_cpu, tracer, scaled):
-    run = calls(THREE, scaled(10_000), event=tracer.event("three", n="u64", path="str", ms="f64"))
+    run = calls(THREE, scaled(5_000), event=tracer.event("three", n="u64", path="str", ms="f64"))
     beside_clock(benchmark, "ringbuf event: u64, str, f64", run, scaled)
 
 
 def bench_ringbuf_channel_write(benchmark, one_cpu, tracer, scaled):
-    run = calls("write(data)", scaled(10_000), write=tracer.channel.write, data=b"12345678")
+    run = calls("write(data)", scaled(5_000), write=tracer.channel.write, data=b"12345678")
     beside_clock(benchmark, "ringbuf Channel.write: 8 bytes", run, scaled)
 
 
 def bench_deque(benchmark, one_cpu, scaled):
     records = collections.deque(maxlen=100_000)
-    run = calls("append((clock(), 12345))", scaled(10_000), append=records.append, clock=time.perf_counter_ns)
+    run = calls("append((clock(), 12345))", scaled(5_000), append=records.append, clock=time.perf_counter_ns)
     beside_clock(benchmark, "deque.append((perf_counter_ns(), i))", run, scaled)
 
 

@@ -8,7 +8,7 @@ from ratios import in_turns, note_ratio
 import ringbuf
 
 RECORDS = 20_000  # a round: fits the ring, so that discard mode loses nothing
-ROUNDS = 100
+ROUNDS = 40
 
 
 @pytest.mark.parametrize("header", ["compact", "large"])

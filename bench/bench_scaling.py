@@ -44,7 +44,7 @@ def lost():
 
 
 def bench_threads(benchmark, cases, attached, two_cpus, scaled, channel):
-    handle, count = attached(channel), scaled(500_000)
+    handle, count = attached(channel), scaled(100_000)
 
     def loop(_):
         return cases.loop_record(handle, count, lost())
@@ -61,7 +61,7 @@ def bench_threads(benchmark, cases, attached, two_cpus, scaled, channel):
 def bench_threads_on_one_stream(benchmark, cases, attached, two_cpus, scaled):
     """What two CPUs pay for writing the same two words: the position, and the sub-buffer's count."""
     with ringbuf.Channel("bench", mode="overwrite", streams="global", subbuf_size=1 << 20, n_subbufs=4) as channel:
-        handle, count = attached(channel), scaled(200_000)
+        handle, count = attached(channel), scaled(50_000)
 
         def loop(_):
             return cases.loop_record(handle, count, lost())
@@ -77,7 +77,7 @@ def bench_threads_on_one_stream(benchmark, cases, attached, two_cpus, scaled):
 
 def bench_floor_of_threads(benchmark, cases, two_cpus, scaled):
     """What two CPUs of this machine do at most: the clock alone, which they do not share."""
-    count = scaled(500_000)
+    count = scaled(100_000)
 
     def loop(_):
         return cases.loop_clock(count)
@@ -102,7 +102,7 @@ def compare_processes(benchmark, what, cpus, loop, rounds):
 
 
 def bench_processes(benchmark, cases, attached, two_cpus, scaled, channel):
-    handle, count = attached(channel), scaled(500_000)
+    handle, count = attached(channel), scaled(100_000)
 
     def loop(_):
         return cases.loop_record(handle, count, lost())
@@ -112,14 +112,14 @@ def bench_processes(benchmark, cases, attached, two_cpus, scaled, channel):
 
 def bench_python_processes(benchmark, two_cpus, scaled):
     with ringbuf.Tracer("bench", subbuf_size=1 << 20, n_subbufs=4) as tracer:
-        run = calls("event(12345)", scaled(100_000), event=tracer.event("one", n="u64"))
+        run = calls("event(12345)", scaled(50_000), event=tracer.event("one", n="u64"))
         what = "processes, Python, a stream for each CPU"
         compare_processes(benchmark, what, two_cpus, lambda _: run(), scaled(ROUNDS, least=3))
 
 
 def bench_record_under_remote_flush(benchmark, cases, attached, two_cpus, scaled, channel):
     """A record while another CPU flushes all streams again and again, beside one while nobody does."""
-    handle, count = attached(channel), scaled(500_000)
+    handle, count = attached(channel), scaled(100_000)
     times, quiet = in_turns(
         benchmark,
         lambda: while_flushing(cases, handle, count, two_cpus),

@@ -22,7 +22,7 @@ def tracer():
 
 
 def beside(benchmark, what, statement, scaled, **names):
-    beside_clock(benchmark, what, calls(statement, scaled(5_000), **names), scaled, table="span")
+    beside_clock(benchmark, what, calls(statement, scaled(1_000), **names), scaled, table="span")
 
 
 def bench_span(benchmark, one_cpu, tracer, scaled):

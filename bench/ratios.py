@@ -59,7 +59,7 @@ def calls(statement, count, **names):
 
 def beside_clock(benchmark, what, run, scaled, *, table="python", version=""):
     """A row of `table`: `run`, which returns ns for each operation, in turns with time.perf_counter_ns()."""
-    clock = calls("clock()", scaled(10_000), clock=time.perf_counter_ns)
+    clock = calls("clock()", scaled(5_000), clock=time.perf_counter_ns)
     times, clocks = in_turns(benchmark, run, clock, rounds=scaled(ROUNDS, least=3))
     note_ratio(benchmark, "record", times, "perf_counter_ns", clocks)
     note(benchmark, table, f"{what} {version}".strip())

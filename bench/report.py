@@ -16,6 +16,7 @@ from pathlib import Path
 #: Benchmarks without a table of their own in extra_info.
 TABLE_OF_FILE = {"bench_record": "record", "bench_event": "event", "bench_map": "get"}
 OURS = "ringbuf"
+SHARED = " †"
 
 
 @dataclass
@@ -136,6 +137,8 @@ def markdown(headings, rows):
 def table_text(name, rows):
     table = TABLES[name]
     cells = [[format(row[key], form) for _, key, form in table.columns] for row in rows]
+    for cell, row in zip(cells, rows, strict=True):
+        cell[0] += "" if row["own_core"] else SHARED
     files = sorted({row["file"] for row in rows})
     command = ".venv/bin/python -m pytest " + " ".join(f"bench/{file}.py" for file in files) + " --benchmark-only"
     return markdown([heading for heading, _, _ in table.columns], cells) + f"\n\n    {command}"
@@ -154,9 +157,8 @@ def machine_text(run, tables):
     ]
     if run["n_runs"] > 1:
         rows.append(("runs", f"{run['n_runs']}: of each row the one with the median ratio"))
-    shared = [row["what"] for rows in tables.values() for row in rows if not row["own_core"]]
-    if shared:
-        rows.append(("not alone on its core", "; ".join(shared)))
+    if any(not row["own_core"] for rows in tables.values() for row in rows):
+        rows.append((f"a row with{SHARED}", "somebody else was on its core in all runs"))
     if info["scale"] != 1:
         rows.append(("scale", f"{info['scale']}: a look, no figures"))
     return markdown(["", ""], [list(map(str, row)) for row in rows])
@@ -182,7 +184,9 @@ def bounds(tables):
     call = value(tables, "empty", "ns", "disabled event", pick=min)
     clock = value(tables, "event", "base_ns", "one integer", pick=min)
     python = None if None in (record, call, clock) else (record + call) / clock
+    bare = [value(tables, "parts", key, "ledger") for key in ("record_ns", "floor_ns")]
     return {
+        "C record, times the floor: the worst of the per-CPU": bare[0] and f"{quotient(*bare):.2f} without the ledger",
         "LTTng": lttng and f"{lttng:.1f}, were ours the floor alone",
         "Python event": python and f"{python:.2f}: the record from C and an empty call",
     }

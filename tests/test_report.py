@@ -101,7 +101,8 @@ def test_runs_with_somebody_else_on_the_core_count_if_there_is_no_other(report, 
         paths[-1].write_text(json.dumps(run_of(row)))
     run, tables = report.load(*paths)
     assert [row["record_ns"] for row in tables["record"]] == [counted]
-    assert ("not alone on its core" in report.machine_text(run, tables)) == (not any(alone))
+    assert ("somebody else" in report.machine_text(run, tables)) == (not any(alone))
+    assert (" †" in report.table_text("record", tables["record"])) == (not any(alone))
 
 
 def test_the_document_has_a_place_for_every_table(report):
