@@ -49,13 +49,7 @@ def bench_threads(benchmark, cases, attached, two_cpus, scaled, channel):
     def loop(_):
         return cases.loop_record(handle, count, lost())
 
-    twos, ones = in_turns(
-        benchmark,
-        lambda: in_threads(two_cpus, loop),
-        lambda: in_threads(two_cpus[:1], loop),
-        rounds=scaled(ROUNDS, least=3),
-    )
-    note_scaling(benchmark, "threads, C, a stream for each CPU", ones, twos)
+    compare_threads(benchmark, "threads, C, a stream for each CPU", two_cpus, loop, scaled(ROUNDS, least=3))
 
 
 def bench_threads_on_one_stream(benchmark, cases, attached, two_cpus, scaled):
@@ -66,13 +60,7 @@ def bench_threads_on_one_stream(benchmark, cases, attached, two_cpus, scaled):
         def loop(_):
             return cases.loop_record(handle, count, lost())
 
-        twos, ones = in_turns(
-            benchmark,
-            lambda: in_threads(two_cpus, loop),
-            lambda: in_threads(two_cpus[:1], loop),
-            rounds=scaled(ROUNDS, least=3),
-        )
-    note_scaling(benchmark, "threads, C, one stream for all", ones, twos)
+        compare_threads(benchmark, "threads, C, one stream for all", two_cpus, loop, scaled(ROUNDS, least=3))
 
 
 def bench_floor_of_threads(benchmark, cases, two_cpus, scaled):
@@ -82,13 +70,12 @@ def bench_floor_of_threads(benchmark, cases, two_cpus, scaled):
     def loop(_):
         return cases.loop_clock(count)
 
-    twos, ones = in_turns(
-        benchmark,
-        lambda: in_threads(two_cpus, loop),
-        lambda: in_threads(two_cpus[:1], loop),
-        rounds=scaled(ROUNDS, least=3),
-    )
-    note_scaling(benchmark, "threads, C, reading the clock alone", ones, twos)
+    compare_threads(benchmark, "threads, C, reading the clock alone", two_cpus, loop, scaled(ROUNDS, least=3))
+
+
+def compare_threads(benchmark, what, cpus, loop, rounds):
+    twos, ones = in_turns(benchmark, lambda: in_threads(cpus, loop), lambda: in_threads(cpus[:1], loop), rounds=rounds)
+    note_scaling(benchmark, what, ones, twos)
 
 
 def compare_processes(benchmark, what, cpus, loop, rounds):
