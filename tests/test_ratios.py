@@ -12,13 +12,14 @@ BENCH = Path(__file__).parents[1] / "bench"
 def bench(monkeypatch):
     """The modules core and ratios."""
     monkeypatch.syspath_prepend(BENCH)
+    there = set(sys.modules)
     import core
     import ratios
 
     monkeypatch.setattr(core.Patience, "seconds", 0.01)
     yield core, ratios
-    for name in ("core", "ratios", "compiled"):
-        sys.modules.pop(name, None)
+    for name in {"core", "ratios", "compiled"} - there:
+        del sys.modules[name]
 
 
 class Benchmark:
