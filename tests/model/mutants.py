@@ -25,6 +25,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -326,9 +327,15 @@ def patch_mutants():
         yield Mutant(f"{header}: {name}", header, [], (old, new))
 
 
+NOT_RUN = 126, 127, -signal.SIGKILL  # as nice and the kernel say it: no model has failed
+
+
 def output_of(program, *args):
     command = ["nice", "-n", "19", program, *args]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode in NOT_RUN:
+        raise OSError(f"{program} did not run: {done.stdout.strip() or done.returncode}")
+    return done
 
 
 def models_of_sites(program, models, jobs):

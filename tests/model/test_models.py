@@ -82,3 +82,9 @@ def test_every_order_was_judged(mutants, sites):
 def test_every_patch_fits_its_header(mutants):
     texts = {header: (mutants.INCLUDE / "ringbuf" / header).read_text() for header, *_ in mutants.PATCHES.values()}
     assert not [name for name, (header, old, _) in mutants.PATCHES.items() if texts[header].count(old) != 1]
+
+
+def test_a_model_that_cannot_be_run_has_noticed_nothing(mutants, tmp_path):
+    (tmp_path / "models").write_text("not executable")
+    with pytest.raises(OSError, match="did not run"):
+        mutants.output_of(tmp_path / "models")
