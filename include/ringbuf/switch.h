@@ -103,7 +103,8 @@ ringbuf_enter_slow(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, 
 			next |= RINGBUF_REF_LOST;
 		RINGBUF_TESTPOINT(switch_entering);
 		/* O5 acq_rel: acquire as above; release passes the reader's hand-over on to
-		 * the producers that see the new word. */
+		 * the producers that see the new word, and tells a reader that holds the packet
+		 * before that it is delivered. Pairs with ringbuf_held_is_complete, too. */
 		if (ringbuf_cas(&slot->subbuf_ref, &ref, next, RINGBUF_ACQ_REL, RINGBUF_ACQUIRE))
 			ref = next;
 	}
