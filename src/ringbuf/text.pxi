@@ -61,9 +61,10 @@ cdef class _Lane:
 
     cdef forget(self):
         """Drop what was printed."""
-        self.text.used -= self._done
-        memmove(self.text.data, self.text.data + self._done, self.text.used)
-        self._done = 0
+        if self._done:  # else there may be no memory yet
+            self.text.used -= self._done
+            memmove(self.text.data, self.text.data + self._done, self.text.used)
+            self._done = 0
 
 
 @cython.final
