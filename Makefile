@@ -9,7 +9,7 @@ PY := $(VENV)/bin/python
 BUILD_REQUIRES := "setuptools>=77" "cython>=3.1,<4"
 
 # What the two extensions are made from. Plain Python files need no build: the install is editable.
-COMPILED := pyproject.toml setup.py $(wildcard include/ringbuf/*.h $(addprefix src/ringbuf/*.,pyx pxd pxi h))
+COMPILED := pyproject.toml setup.py $(wildcard include/ringbuf/*.h $(addprefix src/ringbuf/*.,pyx pxd pxi h) $(addprefix src/ringbuf/*/*.,pxi h))
 
 MODEL := nice -n 19 $(PY)
 C_TESTS := $(PY) -m pytest tests/c -k "not compiles_with_clang"
@@ -49,8 +49,9 @@ asan: $(VENV)/.pytest  ## the C tests under AddressSanitizer, LeakSanitizer and 
 asan-python: $(VENV)/.built $(VENV)/.test  ## the extensions under AddressSanitizer and UBSan, with the Python tests that matter
 	CFLAGS="$(ASAN) -O1 -g" LDFLAGS="$(ASAN)" $(PY) setup.py -q build --build-lib build/asan/lib --build-temp build/asan/temp
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=build/asan/lib \
-	    $(PY) -m pytest -p no:cacheprovider $(foreach name,model_of_a_channel channel client decode event merge reader \
-	    recorder recovery reservation schema sharing trace tsdl,tests/test_$(name).py) tests/lifetime/test_views.py
+	    $(PY) -m pytest -p no:cacheprovider $(foreach name,model_of_a_channel channel client event reader reservation,tests/test_$(name).py) \
+	    tests/ctf tests/live/test_merge.py tests/live/test_sharing.py tests/record/test_recorder.py \
+	    tests/record/test_recovery.py tests/trace/test_decode.py tests/trace/test_trace.py tests/lifetime/test_views.py
 
 # Qemu's user emulation frees no lock when a thread dies, and has no restartable sequences.
 aarch64: $(VENV)/.pytest  ## the C tests compiled for aarch64, under qemu; without those about death
@@ -129,7 +130,7 @@ $(VENV)/bin/ruff: | $(VENV)/.python
 	$(PY) -m pip install -q ruff
 
 # The other CPythons install from one sdist, each from its own copy, so that two can build at a time.
-build/sdist/.done: $(COMPILED) MANIFEST.in LICENSE $(wildcard src/ringbuf/*.py src/ringbuf/*.pyi) | $(VENV)/.test
+build/sdist/.done: $(COMPILED) MANIFEST.in LICENSE $(shell find src/ringbuf -name '*.py' -o -name '*.pyi') | $(VENV)/.test
 	rm -rf $(@D)
 	$(PY) -m build --sdist --no-isolation --outdir $(@D) . >build/sdist.log 2>&1 || { cat build/sdist.log; exit 1; }
 	@touch $@

@@ -9,7 +9,8 @@ from setuptools.command.build_py import build_py as _build_py
 
 HEADERS = sorted(glob("include/ringbuf/*.h"))
 # Cython follows cimports but not every #include: a changed header must rebuild all that inlines it.
-DEPENDS = HEADERS + sorted(glob("src/ringbuf/*.h") + glob("src/ringbuf/*.pxd") + glob("src/ringbuf/*.pxi"))
+SOURCES = [file for ending in ("h", "pxd", "pxi") for file in glob(f"src/ringbuf/**/*.{ending}", recursive=True)]
+DEPENDS = HEADERS + sorted(SOURCES)
 
 
 class build_py(_build_py):

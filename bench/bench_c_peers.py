@@ -10,7 +10,7 @@ import pytest
 from ratios import in_turns, note, note_ratio
 
 import ringbuf
-from ringbuf import tracefs
+from ringbuf.kernel import tracefs
 
 ROUNDS = 30
 

@@ -1,4 +1,4 @@
-"""One record from Python: src/ringbuf/event.pxi and encode.h."""
+"""One record from Python: src/ringbuf/core/event.pxi and encode.h."""
 
 import statistics
 import time

@@ -7,7 +7,7 @@ import pytest
 from ratios import in_turns, note_ratio
 
 import ringbuf
-from ringbuf import tracefs
+from ringbuf.kernel import tracefs
 
 SUBBUFS = 64
 ROUNDS = 40

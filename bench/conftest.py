@@ -18,7 +18,7 @@ import pytest
 from core import Patience
 
 import ringbuf
-from ringbuf import tracefs
+from ringbuf.kernel import tracefs
 
 CPUS = sorted(os.sched_getaffinity(0))
 

@@ -2,7 +2,7 @@
 
 import judge
 
-from ringbuf import trace
+from ringbuf.trace import trace
 
 
 def assert_agrees(directory, judged=None, **options):

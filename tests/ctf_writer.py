@@ -1,12 +1,12 @@
 """Writes CTF packets byte by byte, in plain Python: the input of the decoder's tests.
 
 Written from the format's description, not from the code that is tested. Only
-the text grammar of fields is taken from ringbuf.schema.
+the text grammar of fields is taken from ringbuf.ctf.schema.
 """
 
 import struct
 
-from ringbuf import ctf, schema
+from ringbuf.ctf import metadata, schema
 
 NUMBERS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i8": "b", "i16": "h", "i32": "i", "i64": "q",
            "f32": "f", "f64": "d", "bool": "?"}
@@ -92,7 +92,7 @@ class Packet:
 def write(directory, layout, **files):
     """Make a trace: each of `files` is a list of packets, as bytes."""
     directory.mkdir(exist_ok=True)
-    (directory / "metadata").write_text(ctf.metadata(layout))
+    (directory / "metadata").write_text(metadata.channel_metadata(layout))
     for name, packets in files.items():
         (directory / name).write_bytes(b"".join(packets))
     return directory

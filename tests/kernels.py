@@ -9,7 +9,7 @@ import subprocess
 import needs
 import pytest
 
-from ringbuf import tracefs
+from ringbuf.kernel import tracefs
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ import judge
 import needs
 import pytest
 
-import ringbuf.ctf
-from ringbuf.schema import EventSchema
+from ringbuf.ctf.metadata import ChannelLayout, ClockInfo, channel_metadata
+from ringbuf.ctf.schema import EventSchema
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -27,14 +27,14 @@ def test_babeltrace2_reads_a_trace_that_was_written_on_aarch64(tmp_path):
     done = cross.run(cross.AARCH64, source, tmp_path, tmp_path / "trace")
     assert done.returncode == 0, done.stderr
     uuid, freq, offset_s, offset = done.stdout.split()
-    layout = ringbuf.ctf.ChannelLayout(
+    layout = ChannelLayout(
         uuid=bytes.fromhex(uuid),
         header="compact",
         per_cpu=True,
-        clock=ringbuf.ctf.ClockInfo(freq=int(freq), offset_s=int(offset_s), offset_cycles=int(offset)),
+        clock=ClockInfo(freq=int(freq), offset_s=int(offset_s), offset_cycles=int(offset)),
         events=[EventSchema(0, "step", "", "n:u64")],
     )
-    (tmp_path / "trace" / "metadata").write_text(ringbuf.ctf.metadata(layout))
+    (tmp_path / "trace" / "metadata").write_text(channel_metadata(layout))
     events = judge.events(tmp_path / "trace")
     expected = [t * 5000 + i for t in range(4) for i in range(5000) if i % 7]
     assert sorted(event["fields"]["n"] for event in events) == expected

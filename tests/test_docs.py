@@ -20,7 +20,8 @@ PATH = re.compile(
     r"(?![\w-])"
 )
 ELSEWHERE = {"lttng-ring-buffer-client.h", "string.h"}
-FOLDERS = ("include/ringbuf", "src/ringbuf", "docs", "tests", "tests/c", "tests/model", "examples", ".")
+FOLDERS = ("include/ringbuf", "docs", "tests", "tests/c", "tests/model", "examples", ".")
+SOURCES = {path.name for path in (ROOT / "src/ringbuf").rglob("*") if path.is_file()}
 
 
 def exists(name, document):
@@ -28,7 +29,7 @@ def exists(name, document):
         return True
     if "/" in name:
         return (ROOT / name).exists()
-    return any((ROOT / folder / name).exists() for folder in (*FOLDERS, Path(document).parent.as_posix()))
+    return name in SOURCES or any((ROOT / folder / name).exists() for folder in (*FOLDERS, Path(document).parent.as_posix()))
 
 
 @pytest.mark.parametrize("document", TEXT)
@@ -82,7 +83,10 @@ def tracked(folder, suffixes):
 def test_the_listing_has_every_header_and_module():
     assert sorted(listing()["include/ringbuf/"]) == tracked("include/ringbuf", {".h"})
     sources = {".py", ".pyx", ".pxd", ".pxi", ".pyi", ".h"}
-    assert sorted(listing()["src/ringbuf/"]) == sorted([*tracked("src/ringbuf", sources), "py.typed"])
+    assert {*listing()["src/ringbuf/"]} == {*tracked("src/ringbuf", sources), "py.typed"}
+    for folder, names in listing().items():
+        if names and folder.startswith("src/ringbuf/"):
+            assert {*names, "__init__.py", "py.typed"} == {*tracked(folder, sources), "__init__.py", "py.typed"}, folder
 
 
 def test_the_listing_has_every_folder():

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rings import assert_exact, records, run_script
 
 import ringbuf
-from ringbuf import schema
+from ringbuf.ctf import schema
 
 INTEGERS = {
     name: (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)

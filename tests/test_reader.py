@@ -16,7 +16,7 @@ import rings
 from rings import assert_exact, exit_code, fill, fork, in_fork, in_thread, run_script, small
 
 import ringbuf
-from ringbuf.merge import packet_decoder
+from ringbuf.live.merge import packet_decoder
 
 
 def filled(n_packets, name="small", **options):

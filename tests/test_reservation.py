@@ -11,7 +11,7 @@ import rings
 from rings import assert_exact, fill, in_fork, in_thread, payloads, small
 
 import ringbuf
-from ringbuf.merge import packet_decoder
+from ringbuf.live.merge import packet_decoder
 
 
 def test_a_reservation_is_recorded_when_its_block_ends():

@@ -6,10 +6,10 @@ timelines.told(trace)       [("begin", 1, "spans", "db", {...}), ("end", 5, "spa
 
 import ctf_writer
 
-from ringbuf.ctf import ChannelLayout, ClockInfo
-from ringbuf.export.timeline import Timeline
-from ringbuf.schema import EventSchema
-from ringbuf.trace import open_trace
+from ringbuf.ctf.metadata import ChannelLayout, ClockInfo
+from ringbuf.ctf.schema import EventSchema
+from ringbuf.trace.export.timeline import Timeline
+from ringbuf.trace.trace import open_trace
 
 ORIGIN = 1_700_000_000 * 10**9  # of tick 0; a tick is a nanosecond
 PID, TID = 100, 101

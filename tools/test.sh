@@ -61,7 +61,7 @@ done
 # Only once: what has little to do with the interpreter, or takes long.
 once=()
 for path in c differential fuzz guard kill model packaging stress test_aarch64.py test_docs.py test_examples.py \
-    test_ordering_tags.py test_sanitizers.py test_tracefs.py; do once+=("--ignore=tests/$path"); done
+    kernel/test_tracefs.py test_ordering_tags.py test_sanitizers.py; do once+=("--ignore=tests/$path"); done
 
 run_others() {
     for version in "${others[@]}"; do

@@ -22,7 +22,7 @@ def with_nobody():
 
 def with_ringbuf():
     import ringbuf
-    from ringbuf.functions import Functions
+    from ringbuf.record.functions import Functions
 
     functions = Functions(ringbuf.Tracer("bench", subbuf_size=1 << 20))
     return lambda: functions

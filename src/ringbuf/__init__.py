@@ -28,13 +28,13 @@ except ImportError as error:
         raise
     raise ImportError("ringbuf is not built: run `make` in the source tree, or `pip install .`") from error
 from .client import Client, CtfClient
-from .logging_handler import LoggingHandler
-from .recorder import Recorder, snapshot
-from .recovery import Recovery, recover
-from .sharing import attach
+from .live.sharing import attach
+from .record.logging_handler import LoggingHandler
+from .record.recorder import Recorder, snapshot
+from .record.recovery import Recovery, recover
+from .record.tracer import Tracer
 from .stats import Stats
-from .trace import Trace, open_trace
-from .tracer import Tracer
+from .trace.trace import Trace, open_trace
 
 __version__ = "0.1.0"
 

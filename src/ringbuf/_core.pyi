@@ -10,8 +10,8 @@ from typing_extensions import Buffer, Self  # typing and collections.abc have th
 
 from ._decode import Record
 from .client import Client
-from .mapping import Mapping
-from .schema import EventSchema, Field
+from .ctf.schema import EventSchema, Field
+from .live.mapping import Mapping
 from .stats import Stats
 
 class Channel:

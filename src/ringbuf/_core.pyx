@@ -463,7 +463,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             raise self._creation_error(ret, &cfg)
         self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
         self._call_buffer_create()
-        from . import sharing
+        from .live import sharing
         sharing.remember(self)
 
     @staticmethod
@@ -653,7 +653,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
                 f"{self.n_subbufs} x {self.subbuf_size} bytes>")
 
     def __reduce__(self):
-        from . import sharing
+        from .live import sharing
         return sharing.reduce_channel(self)
 
     # -- what it is --
@@ -781,7 +781,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     def declare_event(self, str name not None, str contexts not None, str fields not None):
         """The id of an event (int), declared now if no process has declared it.
 
-        Texts as in `ringbuf.schema`, canonical, up to 65535 bytes each. OSError (ENOSPC): the schema
+        Texts as in `ringbuf.ctf.schema`, canonical, up to 65535 bytes each. OSError (ENOSPC): the schema
         area is full. OSError (EBUSY): another process has been declaring for five seconds (stopped, perhaps).
         """
         cdef int64_t ret
@@ -1070,10 +1070,10 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
         Returns
         -------
-        ringbuf.mapping.Mapping
+        ringbuf.live.mapping.Mapping
             A context manager. Raises ReaderBusyError if a reader has the stream.
         """
-        from .mapping import Mapping
+        from .live.mapping import Mapping
         return Mapping(self, cpu)
 
     def has_reader(self, stream=0):
@@ -1297,10 +1297,10 @@ cdef class Reservation:
         self.channel.leave()
 
 
-include "reading.pxi"
-include "mapping.pxi"
-include "event.pxi"
-include "span.pxi"
-include "calls.pxi"
-include "recorder.pxi"
-include "recovery.pxi"
+include "core/reading.pxi"
+include "core/mapping.pxi"
+include "core/event.pxi"
+include "core/span.pxi"
+include "core/calls.pxi"
+include "core/recorder.pxi"
+include "core/recovery.pxi"

@@ -5,7 +5,8 @@ from typing import Any, final
 import numpy
 from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
-from . import ctf, tsdl
+from .ctf import tsdl
+from .ctf.metadata import ChannelLayout
 
 __all__ = [
     "Decoder",
@@ -57,7 +58,7 @@ class Record:
 @final
 class Decoder:
     model: tsdl.Trace
-    def __init__(self, source: ctf.ChannelLayout | tsdl.Trace) -> None: ...
+    def __init__(self, source: ChannelLayout | tsdl.Trace) -> None: ...
     @property
     def event_names(self) -> list[str]: ...
     def event_indexes(self, name: str) -> list[int]: ...

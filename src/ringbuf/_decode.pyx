@@ -21,7 +21,8 @@ import heapq
 import os
 import sys
 
-from . import ctf, tsdl
+from .ctf.metadata import ChannelLayout, ClockInfo, channel_metadata
+from .ctf import tsdl
 from .errors import TraceError
 
 __all__ = [
@@ -43,7 +44,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     void *PyUnicode_DATA(object text)
 
-cdef extern from "decode.h" nogil:
+cdef extern from "decode/decode.h" nogil:
     enum:
         CTF_INTEGER, CTF_FLOAT, CTF_STRING, CTF_STRUCT, CTF_ARRAY, CTF_SEQUENCE, CTF_VARIANT
         CTF_HEADER_ANY, CTF_HEADER_COMPACT, CTF_HEADER_LARGE
@@ -372,8 +373,8 @@ def _round_up(size, align):
 @functools.lru_cache(maxsize=16)
 def _plain_header(header, holes, header_align, clock):
     """The event header that ringbuf (or, without holes, LTTng) declares."""
-    layout = ctf.ChannelLayout(bytes(16), header, False, ctf.ClockInfo(1, name=clock), holes=holes, header_align=header_align)
-    return tsdl.parse(ctf.metadata(layout)).streams[0].event_header
+    layout = ChannelLayout(bytes(16), header, False, ClockInfo(1, name=clock), holes=holes, header_align=header_align)
+    return tsdl.parse(channel_metadata(layout)).streams[0].event_header
 
 
 def _header_kind(header, byte_order):
@@ -738,7 +739,7 @@ cdef class Decoder:
 
     Parameters
     ----------
-    source : ctf.ChannelLayout or tsdl.Trace
+    source : ChannelLayout or tsdl.Trace
         What the packets contain.
 
     Raises
@@ -765,7 +766,7 @@ cdef class Decoder:
     cdef list _seen  # texts of late, by a hash: the same few come again and again
 
     def __cinit__(self, source):
-        self.model = tsdl.parse(ctf.metadata(source)) if isinstance(source, ctf.ChannelLayout) else source
+        self.model = tsdl.parse(channel_metadata(source)) if isinstance(source, ChannelLayout) else source
         self._seen = [None] * TEXTS_SEEN
         self._compile()
 
@@ -1737,7 +1738,7 @@ cdef _objects(list values):
     return column
 
 
-include "text.pxi"
+include "decode/text.pxi"
 
 
 # ---- small things ----
@@ -1788,4 +1789,4 @@ cdef uint64_t _until_nul(const char *start, uint64_t length):
     return nul - start if nul != NULL else length
 
 
-include "kernel.pxi"
+include "decode/kernel.pxi"

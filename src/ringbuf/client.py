@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from . import schema
+from .ctf import schema
 
 __all__ = ["Client", "CtfClient"]
 

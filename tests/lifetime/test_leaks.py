@@ -128,7 +128,7 @@ def send(path):
 def receive(path):
     with small() as channel:
         data = pickle.dumps(channel)
-        ringbuf.sharing._channels.pop(channel.uuid.bytes)  # as if it came from another process
+        ringbuf.live.sharing._channels.pop(channel.uuid.bytes)  # as if it came from another process
         received = pickle.loads(data)
         received.write(b"x")
         received.close()

@@ -16,7 +16,7 @@ from multiprocessing.sharedctypes import RawArray
 import numpy
 
 import ringbuf
-from ringbuf.merge import packet_decoder
+from ringbuf.live.merge import packet_decoder
 
 WORK = {"producer": "u32", "seq": "u64", "check": "u64", "data": "bytes"}
 HEAD = struct.Struct("<IQQ")  # of a raw payload: the same fields

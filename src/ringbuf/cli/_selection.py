@@ -6,7 +6,7 @@ import re
 import sys
 from datetime import datetime
 
-from ..trace import Trace, open_trace
+from ..trace.trace import Trace, open_trace
 
 __all__ = ["configure", "opened", "report", "wanted"]
 

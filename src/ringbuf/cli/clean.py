@@ -7,7 +7,7 @@ import os
 import re
 
 from ..errors import RegionError
-from ..files import clean, size_of
+from ..record.files import clean, size_of
 from ._numbers import count
 
 __all__ = ["configure", "run"]

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from .._core import Channel
 from ..errors import RingbufError
-from ..files import find
-from ..tracefs import find_tracefs
+from ..kernel.tracefs import find_tracefs
+from ..record.files import find
 
 __all__ = ["configure", "run"]
 

@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from ..files import Region, find, in_memory
+from ..record.files import Region, find, in_memory
 
 __all__ = ["configure", "run"]
 

@@ -19,10 +19,10 @@ import tempfile
 from pathlib import Path
 
 from .. import inject
+from ..ctf.layout import clock_info
 from ..errors import RingbufError
-from ..layout import clock_info
-from ..recorder import Recorder, check_directory, snapshot
-from ..tracer import Tracer
+from ..record.recorder import Recorder, check_directory, snapshot
+from ..record.tracer import Tracer
 
 __all__ = ["configure", "run"]
 
@@ -110,7 +110,7 @@ def _kernel(args, stack):
     """The kernel's side, and the clock that both sides can count."""
     if args.kernel is None:
         return None, "auto"
-    from ..tracefs import KernelEvents
+    from ..kernel.tracefs import KernelEvents
 
     kernel = stack.enter_context(KernelEvents(args.kernel.split(",")))
     return kernel, kernel.channel_clock

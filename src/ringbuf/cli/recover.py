@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 
-from ..files import mark_recovered
-from ..recovery import Recovery, recover
+from ..record.files import mark_recovered
+from ..record.recovery import Recovery, recover
 
 __all__ = ["configure", "run"]
 

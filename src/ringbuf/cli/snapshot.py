@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from ..recorder import snapshot
-from ..sharing import attach
+from ..live.sharing import attach
+from ..record.recorder import snapshot
 from ._numbers import target
 
 __all__ = ["configure", "run"]

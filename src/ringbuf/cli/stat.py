@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from ..sharing import attach
+from ..live.sharing import attach
 from ._numbers import target
 
 __all__ = ["configure", "run"]

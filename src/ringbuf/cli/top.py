@@ -8,8 +8,8 @@ import time
 from dataclasses import asdict, dataclass
 
 from ..errors import RingbufError
-from ..files import open_channels
-from ..sharing import attach
+from ..live.sharing import attach
+from ..record.files import open_channels
 from ._numbers import seconds, target
 
 __all__ = ["configure", "run"]

@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from ..plain import to_json
+from ..trace.plain import to_json
 from . import _selection
 from ._numbers import count
 

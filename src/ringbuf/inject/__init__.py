@@ -14,9 +14,9 @@ import os
 import sys
 from pathlib import Path
 
-from ..functions import Functions
-from ..logging_handler import LoggingHandler
-from ..tracer import Tracer
+from ..record.functions import Functions
+from ..record.logging_handler import LoggingHandler
+from ..record.tracer import Tracer
 from .audit import record_audit
 
 __all__ = ["CHANNEL", "environment", "start"]

@@ -1,0 +1,1 @@
+"""Common Trace Format: event schemas, the metadata that describes a trace, written and parsed."""

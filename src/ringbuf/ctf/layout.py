@@ -1,0 +1,54 @@
+"""What the bytes of a live channel's packets depend on, gathered for decoding and for metadata."""
+
+from __future__ import annotations
+
+from ..errors import RegionError
+from .metadata import ChannelLayout, ClockInfo
+from .schema import EventSchema
+
+__all__ = ["channel_layout", "clock_info"]
+
+
+def clock_info(channel) -> ClockInfo:
+    """The channel's clock as trace metadata says it."""
+    kind, freq, offset_s, offset = channel.clock_parameters
+    return ClockInfo(freq=freq, offset_s=offset_s, offset_cycles=offset, name="ringbuf", description=kind)
+
+
+def channel_layout(channel, *, holes: bool, events=None) -> ChannelLayout:
+    """The layout of `channel` with the events declared so far.
+
+    Parameters
+    ----------
+    channel : Channel
+    holes : bool
+        Records may have been discarded or torn.
+    events : iterable of EventSchema, optional
+        Instead of all that are declared.
+
+    Raises
+    ------
+    RegionError
+        Somebody scribbled on the declarations.
+    """
+    try:
+        return _layout(channel, holes, _declared(channel) if events is None else events)
+    except ValueError as error:
+        raise RegionError(f"the channel's declarations are damaged: {error}") from None
+
+
+def _declared(channel):
+    return [EventSchema(*schema) for schema in channel.schemas()]
+
+
+def _layout(channel, holes, events):
+    return ChannelLayout(
+        uuid=channel.uuid.bytes,
+        header=channel.header,
+        per_cpu=channel.per_cpu,
+        clock=clock_info(channel),
+        contexts=channel.contexts,
+        env={"tracer_name": "ringbuf", "tracer_major": 0, "tracer_minor": 1, **channel.environment},
+        holes=holes,
+        events=events,
+    )

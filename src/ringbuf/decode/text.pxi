@@ -1,0 +1,233 @@
+"""Part of _decode.pyx: a trace as text, one line for each event."""
+
+cdef extern from "decode/text.h" nogil:
+    struct ctf_text:
+        char *data
+        size_t used, room
+        int is_short
+
+    struct ctf_label:
+        uint64_t low, high
+        const char *text
+
+    struct ctf_names:
+        const char **members
+        const uint8_t *is_text
+        const uint8_t *is_hex
+        const uint32_t *first_label
+        const ctf_label *labels
+        const uint8_t *is_enum
+
+    struct ctf_selection:
+        const char **prefixes
+        int64_t begin, end
+
+    struct ctf_line:
+        int64_t time
+        uint32_t lane, size
+
+    struct ctf_clock_face:
+        pass
+
+    void ctf_put_quoted(ctf_text *t, const char *text, size_t size)
+    int ctf_put_packet(const ctf_plan *p, const ctf_stream *s, const ctf_names *names, ctf_cursor *c, uint32_t lane,
+                       const ctf_selection *wanted, const char *packet, ctf_text *t, ctf_text *lines)
+    void ctf_put_lines(const ctf_line *lines, size_t n, const char **at, ctf_clock_face *face, ctf_text *t)
+
+
+@cython.final
+cdef class _Lane:
+    """Text of one stream that waits for those of the others."""
+
+    cdef readonly uint32_t index
+    cdef ctf_text text, lines
+    cdef size_t _done  # bytes of the text that were printed
+
+    def __cinit__(self, index):
+        self.index = index
+
+    def __dealloc__(self):
+        free(self.text.data)
+        free(self.lines.data)
+
+    def __len__(self):
+        return self.lines.used // sizeof(ctf_line)
+
+    def take(self):
+        """Take out where the lines are: rows for `merged_rows`."""
+        data = PyBytes_FromStringAndSize(self.lines.data, self.lines.used)
+        self.lines.used = 0
+        return _numpy().frombuffer(data, [("timestamp", "i8"), ("lane", "u4"), ("size", "u4")])
+
+    cdef forget(self):
+        """Drop what was printed."""
+        if self._done:  # else there may be no memory yet
+            self.text.used -= self._done
+            memmove(self.text.data, self.text.data + self._done, self.text.used)
+            self._done = 0
+
+
+@cython.final
+cdef class Printer:
+    """Prints the events of a trace as babeltrace2 does.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    origin : str
+        What stands before the name of every event.
+    n_lanes : int
+        How many streams there are, each of which is in order of time.
+    names : collection of str, optional
+        Of the events to print; all by default.
+    begin, end : int
+        Earliest and latest time of an event, in nanoseconds.
+
+    Thread safety: one thread at a time.
+    """
+
+    cdef Decoder _decoder
+    cdef readonly tuple lanes
+    cdef list _texts  # owns all that is pointed to
+    cdef const char **_prefixes
+    cdef ctf_selection _wanted
+    cdef const char **_members
+    cdef uint8_t *_flags
+    cdef uint32_t *_first_label
+    cdef ctf_label *_labels
+    cdef ctf_names _names
+    cdef ctf_text _out
+    cdef ctf_clock_face _face
+
+    def __cinit__(self, Decoder decoder not None, origin, n_lanes, *, names=None, begin=-2**63, end=2**63 - 1):
+        self._decoder = decoder
+        self.lanes = tuple([_Lane(index) for index in range(n_lanes)])
+        self._texts = []
+        self._prefixes = <const char **>_calloc(len(decoder._events), sizeof(char *))
+        for index, info in enumerate(decoder._events):
+            if names is None or info.name in names:
+                prefix = f"{origin}{info.name}: ".encode("utf-8", "surrogateescape")
+                self._prefixes[<size_t>index] = self._keep(prefix)
+        self._wanted.prefixes, self._wanted.begin, self._wanted.end = self._prefixes, begin, end
+        self._name_nodes()
+
+    def __dealloc__(self):
+        PyMem_Free(self._prefixes)
+        PyMem_Free(self._members)
+        PyMem_Free(self._flags)
+        PyMem_Free(self._first_label)
+        PyMem_Free(self._labels)
+        free(self._out.data)
+
+    cdef const char *_keep(self, bytes text):
+        self._texts.append(text)
+        return PyBytes_AS_STRING(text)
+
+    cdef _name_nodes(self):
+        cdef Decoder decoder = self._decoder
+        cdef size_t n = len(decoder._infos), i, j
+        cdef const ctf_node *node
+        cdef list labels = []
+        self._members = <const char **>_calloc(decoder._n_members, sizeof(char *))
+        self._flags = <uint8_t *>_calloc(3 * n, 1)
+        self._first_label = <uint32_t *>_calloc(n + 1, sizeof(uint32_t))
+        for i in range(n):
+            node, info = &decoder._nodes[i], decoder._infos[i]
+            self._flags[i] = node.kind in (CTF_ARRAY, CTF_SEQUENCE) and decoder._styles[i] == AS_STR
+            self._flags[n + i] = node.base == 16
+            self._flags[2 * n + i] = decoder._styles[i] == AS_ENUM
+            self._first_label[i] = len(labels)
+            if decoder._styles[i] == AS_ENUM:
+                labels += decoder._all_labels[i]
+            elif node.kind == CTF_STRUCT:
+                for j, name in enumerate(info):
+                    if name is not None:
+                        self._members[node.first + j] = self._keep(f"{name} = ".encode("utf-8", "surrogateescape"))
+        self._first_label[n] = len(labels)
+        self._labels = <ctf_label *>_calloc(len(labels), sizeof(ctf_label))
+        for i, (label, low, high) in enumerate(labels):
+            self._labels[i].low, self._labels[i].high = low & 0xFFFFFFFFFFFFFFFF, high & 0xFFFFFFFFFFFFFFFF
+            self._labels[i].text = self._keep(_quoted(label))
+        self._names.members, self._names.labels = self._members, self._labels
+        self._names.first_label = self._first_label
+        self._names.is_text, self._names.is_hex, self._names.is_enum = self._flags, self._flags + n, self._flags + 2 * n
+
+    def fill(self, buffer, Packet packet not None, _Lane lane not None, *, offset=None):
+        """Add the events of a packet that are wanted to a lane; none if it is damaged.
+
+        Returns
+        -------
+        int
+            How many events.
+
+        Raises
+        ------
+        TraceError
+            The packet is damaged.
+        """
+        cdef const uint8_t[::1] view = buffer
+        cdef const ctf_stream *s = self._decoder._stream_of(packet)
+        cdef ctf_cursor c
+        cdef int failed
+        cdef size_t used, lines = lane.lines.used
+        cdef bytes context = b"" if packet.cpu is None else b"{ cpu_id = %d }" % packet.cpu
+        cdef const char *context_text = PyBytes_AS_STRING(context)
+        cdef uint64_t *slots = <uint64_t *>_calloc(self._decoder._plan.n_slots, sizeof(uint64_t))
+        try:
+            self._decoder._begin(&c, view, packet, offset, slots)
+            lane.forget()
+            used = lane.text.used
+            with nogil:
+                failed = ctf_put_packet(&self._decoder._plan, s, &self._names, &c, lane.index, &self._wanted,
+                                        context_text, &lane.text, &lane.lines)
+            if failed:
+                lane.text.used, lane.lines.used = used, lines
+                raise self._decoder._event_error(packet, &c)
+            if lane.text.is_short or lane.lines.is_short:
+                raise MemoryError
+        finally:
+            PyMem_Free(slots)
+        return (lane.lines.used - lines) // sizeof(ctf_line)
+
+    def lines(self, rows):
+        """The text of lines that were taken out of the lanes and merged; each may be printed once.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+
+        Returns
+        -------
+        str
+        """
+        cdef const uint8_t[::1] view = rows.view("u1")
+        cdef size_t n = len(rows), i
+        cdef _Lane lane
+        cdef const char **at = <const char **>_calloc(len(self.lanes), sizeof(char *))
+        try:
+            for lane in self.lanes:
+                at[lane.index] = lane.text.data + lane._done
+            self._out.used = 0
+            if n:
+                with nogil:
+                    ctf_put_lines(<const ctf_line *>&view[0], n, at, &self._face, &self._out)
+            for lane in self.lanes:
+                lane._done = at[lane.index] - lane.text.data
+        finally:
+            PyMem_Free(at)
+        if self._out.is_short:
+            raise MemoryError
+        return PyUnicode_DecodeUTF8(self._out.data, self._out.used, "replace")
+
+
+cdef bytes _quoted(label):
+    cdef ctf_text text
+    cdef bytes plain = label.encode("utf-8", "surrogateescape")
+    memset(&text, 0, sizeof(text))
+    ctf_put_quoted(&text, PyBytes_AS_STRING(plain), len(plain))
+    try:
+        if text.is_short:
+            raise MemoryError
+        return PyBytes_FromStringAndSize(text.data, text.used)
+    finally:
+        free(text.data)

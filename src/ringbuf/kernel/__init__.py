@@ -1,0 +1,1 @@
+"""What reads the ring buffers of the Linux kernel (tracefs)."""

@@ -1,0 +1,181 @@
+"""Attach to a channel of another process: by path, descriptor or pid; and pickling.
+
+`attach` gives a Channel of its own with each call. Unpickling gives the one that the
+process has already, because it or its parent made it, or because it came before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from multiprocessing import context as mp_context
+from multiprocessing import reduction
+
+from .._core import Channel
+from ..errors import RegionError
+
+__all__ = ["attach", "reduce_channel"]
+
+_channels: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # uuid -> Channel
+_newest: Channel | None = None  # a worker that is sent a channel with each task keeps it in between
+_lock = threading.RLock()  # again: by signal handlers and destructors
+os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.RLock()))
+
+
+def attach(target, *, client=None, clock=None) -> Channel:
+    """Use a channel that another process (or this one) has created.
+
+    Parameters
+    ----------
+    target : str, os.PathLike, int or file object
+        A path; the pid of a process that has exactly one channel open; or an open
+        descriptor, given as an object with ``fileno()``, or as an int that is an open
+        descriptor of this process and a channel.
+    client : Client, optional
+        Equal to the one the channel was made with, if that had callbacks.
+    clock : callable, optional
+        Likewise.
+
+    Raises
+    ------
+    RegionError
+        Not a ringbuf region, truncated, of another layout version, byte order or owner,
+        corrupt, or made with a custom client that was not passed. The message says which.
+    OSError
+        The file cannot be opened or mapped; ProcessLookupError: no such process.
+
+    Thread safety: any thread. Source: include/ringbuf/channel.h.
+    """
+    if hasattr(target, "fileno"):
+        return _attach_descriptor(target.fileno(), client, clock)
+    if isinstance(target, int):
+        return _attach_number(target, client, clock)
+    path = os.fsdecode(target)
+    return _attach_opened(path, client, clock, path)
+
+
+def _attach_number(number: int, client, clock) -> Channel:
+    """A descriptor of this process if it is a channel; else a pid."""
+    own = f"/proc/self/fd/{number}"
+    if _is_channel(own):
+        return _attach_descriptor(number, client, clock)
+    if os.path.exists(own) and not os.path.exists(f"/proc/{number}"):
+        return _attach_descriptor(number, client, clock)  # says what is wrong with it
+    paths = channels_of(number)
+    if not paths:
+        raise RegionError(f"process {number} has no ringbuf channel open, and {number} is no descriptor of one")
+    if len(paths) > 1:
+        raise RegionError(f"process {number} has {len(paths)} ringbuf channels open: attach to one of {sorted(paths)}")
+    return _attach_opened(paths[0], client, clock)
+
+
+def _is_channel(link: str) -> bool:
+    try:
+        name = os.readlink(link)
+    except OSError:
+        return False
+    return name.startswith("/memfd:ringbuf:") or _has_magic(link)
+
+
+def _has_magic(path: str) -> bool:
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            return file.read(8) == b"\xf1fubring"
+    except OSError:
+        return False
+
+
+def channels_of(pid: int) -> list[str]:
+    """Paths (in /proc) of the channels that process `pid` has open, each channel once."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        numbers = os.listdir(folder)
+    except FileNotFoundError:
+        raise ProcessLookupError(f"no process {pid}") from None
+    found = {}
+    for number in numbers:
+        path = f"{folder}/{number}"
+        if _is_channel(path):
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue  # closed meanwhile
+            found.setdefault((status.st_dev, status.st_ino), path)
+    return list(found.values())
+
+
+def _attach_descriptor(fd: int, client, clock) -> Channel:
+    # A description of our own: locks and offsets of the caller's are its own affair.
+    return _attach_opened(f"/proc/self/fd/{fd}", client, clock)
+
+
+def _attach_opened(name: str, client, clock, path=None) -> Channel:
+    return _attach_owned(os.open(name, os.O_RDWR | os.O_CLOEXEC), client, clock, path)
+
+
+def _attach_owned(fd: int, client, clock, path=None) -> Channel:
+    """Attach by a descriptor that the Channel takes over, or that is closed."""
+    try:
+        return Channel._attach(fd, client, clock, _file_of(fd) if path is None else path)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _file_of(fd: int) -> str | None:
+    """The path of an open file; None: it is anonymous memory."""
+    name = os.readlink(f"/proc/self/fd/{fd}")
+    return None if name.startswith("/memfd:") else name
+
+
+# ---- pickling ----
+
+
+def reduce_channel(channel):
+    """How a Channel pickles: into an attachment, for processes on this machine.
+
+    While multiprocessing starts a process, the descriptor itself is passed. Otherwise (a
+    task for a pool) the receiver opens it through this process, which must still live.
+    """
+    clock = channel._clock
+    client = channel.client if channel._needs_client else None
+    if mp_context.get_spawning_popen() is not None:
+        source = reduction.DupFd(channel.fileno())
+    else:
+        source = f"/proc/{os.getpid()}/fd/{channel.fileno()}"
+    return _restore, (source, channel.uuid.bytes, client, clock)
+
+
+def _restore(source, uuid: bytes, client, clock) -> Channel:
+    global _newest
+    with _lock:
+        known = _channels.get(uuid)
+        if known is not None and not known.closed:
+            if not isinstance(source, str):
+                os.close(source.detach())
+            return known
+        channel = _newest = _channels[uuid] = _attach_sent(source, uuid, client, clock)
+        return channel
+
+
+def _attach_sent(source, uuid: bytes, client, clock) -> Channel:
+    if not isinstance(source, str):
+        return _attach_owned(source.detach(), client, clock)
+    try:
+        channel = _attach_opened(source, client, clock)
+    except FileNotFoundError:
+        channel = None
+    if channel is not None and channel.uuid.bytes == uuid:
+        return channel
+    if channel is not None:
+        channel.close()
+    raise RegionError("the process that pickled the channel has closed it, or has ended")
+
+
+def remember(channel: Channel) -> None:
+    """Let an unpickled copy of `channel`, in this process or a forked child, be `channel` itself."""
+    with _lock:
+        _channels[channel.uuid.bytes] = channel

@@ -1,0 +1,1 @@
+"""What records: the tracer and its events, spans, functions and logs; recorders, flight files, recovery."""

@@ -1,0 +1,101 @@
+"""Contexts: what every record says about where it was recorded."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ..ctf import schema
+
+__all__ = ["BUILTIN", "Context", "resolve"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One context field.
+
+    Parameters
+    ----------
+    field : schema.Field
+    provider : callable or None
+        Its value for a record, from the recording thread; None: 0 or empty.
+    per_thread : bool
+        Constant for the thread: the core encodes it once (include/ringbuf/context.h).
+    """
+
+    field: schema.Field
+    provider: Callable[[], object] | None
+    per_thread: bool = False
+    enum_class: type | None = None
+
+
+def _procname() -> str:
+    try:
+        with open("/proc/self/comm") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def _thread_name() -> str:
+    # Not current_thread(): it would register a dummy for a thread that Python did not start.
+    thread = threading._active.get(threading.get_ident())
+    return thread.name if thread is not None else ""
+
+
+def _task_name() -> str:
+    if "asyncio" not in sys.modules:
+        return ""
+    import asyncio
+
+    loop = asyncio._get_running_loop()
+    task = asyncio.current_task(loop) if loop is not None else None
+    return task.get_name() if task is not None else ""
+
+
+#: The contexts that can be asked for by name.
+BUILTIN = {
+    "vpid": Context(schema.Field("vpid", "i32"), os.getpid, per_thread=True),
+    "vtid": Context(schema.Field("vtid", "i32"), threading.get_native_id, per_thread=True),
+    "procname": Context(schema.Field("procname", "str"), _procname, per_thread=True),
+    "thread_name": Context(schema.Field("thread_name", "str"), _thread_name),
+    "task_name": Context(schema.Field("task_name", "str"), _task_name),
+}
+
+
+def resolve(contexts: Iterable) -> tuple[Context, ...]:
+    """Contexts from what a user wrote: names of built-in ones, or (name, type, callable).
+
+    Raises
+    ------
+    ValueError
+        An unknown name, or a name that appears twice.
+    TypeError
+        Neither a str nor a (name, type, callable) tuple.
+    """
+    found = tuple(_resolve_one(item) for item in contexts)
+    schema.to_text(context.field for context in found)  # names are distinct
+    return found
+
+
+def _resolve_one(item) -> Context:
+    if isinstance(item, str):
+        if item not in BUILTIN:
+            raise ValueError(f"context {item!r} is none of {', '.join(BUILTIN)}")
+        return BUILTIN[item]
+    try:
+        name, kind, provider = item
+    except (TypeError, ValueError):
+        raise TypeError(f"a context is a name or a (name, type, callable) tuple, not {item!r}") from None
+    if not callable(provider):
+        raise TypeError(f"context {name!r}: {provider!r} is not callable")
+    (field,) = schema.from_mapping({name: kind})
+    return Context(field, provider, enum_class=kind if isinstance(kind, type) else None)
+
+
+def text(contexts: Iterable[Context]) -> str:
+    """Schema text of `contexts`."""
+    return schema.to_text(context.field for context in contexts)

@@ -1,0 +1,137 @@
+"""Which functions run: every call of Python code, recorded as it begins and ends.
+
+By `sys.monitoring` from Python 3.12 on; before, by a profile function, which a program that sets
+one of its own (cProfile) replaces. Events: docs/formats.md, "Spans, calls, log records".
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+import threading
+from collections.abc import Iterable
+
+from .._core import Calls
+from ..texts import encodable
+
+__all__ = ["Functions"]
+
+_OURSELVES = "ringbuf"
+#: Left out by default beside the standard library: what it and the set-up of Python make up.
+_MADE_UP = ("namedtuple_*", "_distutils_hack")
+
+
+class Functions:
+    """Records calls, from `start` to `stop`; a context manager.
+
+    Parameters
+    ----------
+    tracer : Tracer
+    include : iterable of str
+        Modules to record, as patterns: ``shop`` is the package and all in it, ``shop.*_view`` some
+        of it, ``*`` everything. By default everything but the standard library.
+    exclude : iterable of str
+        Modules to leave out, whatever `include` says.
+
+    Functions that are left out cost next to nothing from Python 3.12 on.
+    """
+
+    def __init__(self, tracer, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
+        self._include, self._exclude = tuple(include), tuple(exclude)
+        self._wanted: dict[str, bool] = {}  # by module
+        self._code = tracer.event("function_code", code="u32", name="str", file="str", line="u32")
+        self._events = tracer.event("function_begin", code="u32"), tracer.event("function_end", code="u32")
+        self._retell = tracer.channel.mode == "overwrite"
+        self._calls: Calls | None = None
+
+    def start(self) -> None:
+        """Record from now on, in all threads; before Python 3.12, in this one and those to come.
+
+        Raises
+        ------
+        RuntimeError
+            It is started already, or others have taken all ids for tools.
+        """
+        if self._calls is not None:
+            raise RuntimeError("functions are recorded already")
+        if hasattr(sys, "monitoring"):
+            self._monitor(sys.monitoring)
+        else:
+            self._profile()
+
+    def stop(self) -> None:
+        """Record no more. Twice is harmless."""
+        calls, self._calls = self._calls, None
+        if calls is None:
+            return
+        calls.stop()
+        if hasattr(sys, "monitoring"):
+            sys.monitoring.set_events(self._tool, 0)
+            sys.monitoring.free_tool_id(self._tool)
+        else:
+            threading.setprofile(None)
+            sys.setprofile(None)
+
+    def __enter__(self) -> Functions:
+        self.start()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.stop()
+
+    def _monitor(self, monitoring) -> None:
+        self._tool = _take_tool(monitoring)
+        calls = self._calls = Calls(*self._events, self._declare, self._retell, monitoring.DISABLE)
+        happens = monitoring.events
+        callbacks = {
+            happens.PY_START: calls.begin,
+            happens.PY_RESUME: calls.begin,
+            happens.PY_THROW: calls.begin_by_throw,
+            happens.PY_RETURN: calls.end,
+            happens.PY_YIELD: calls.end,
+            happens.PY_UNWIND: calls.end_by_throw,
+        }
+        for event, callback in callbacks.items():
+            monitoring.register_callback(self._tool, event, callback)
+        monitoring.restart_events()  # what was disabled, for other modules
+        monitoring.set_events(self._tool, sum(callbacks))
+
+    def _profile(self) -> None:
+        self._calls = Calls(*self._events, self._declare, self._retell)
+        threading.setprofile(self._calls.profile_here)
+        self._calls.profile_here()
+
+    def _declare(self, number: int, code, names: dict) -> bool | None:
+        """What `Calls` asks when it meets a code."""
+        module = names.get("__name__", "?")
+        if not isinstance(module, str):
+            return None  # the interpreter is taking the module to pieces
+        wanted = self._wanted.get(module)
+        if wanted is None:
+            wanted = self._wanted[module] = self._is_wanted(module)
+        if not wanted:
+            return None
+        name = f"{module}.{getattr(code, 'co_qualname', code.co_name)}"
+        return self._code(number, encodable(name), encodable(code.co_filename), code.co_firstlineno)
+
+    def _is_wanted(self, module: str) -> bool:
+        package = module.partition(".")[0]
+        if package == _OURSELVES or _matches(module, self._exclude):
+            return False
+        if self._include:
+            return _matches(module, self._include)
+        return package not in sys.stdlib_module_names and not _matches(module, _MADE_UP)
+
+
+def _matches(module: str, patterns: Iterable[str]) -> bool:
+    """A pattern matches a module, or a package that it is in."""
+    return any(fnmatch.fnmatchcase(module, one) or fnmatch.fnmatchcase(module, f"{one}.*") for one in patterns)
+
+
+def _take_tool(monitoring) -> int:
+    """An id that has no purpose of its own, if there is one left."""
+    for tool in (4, 3, monitoring.PROFILER_ID):
+        if monitoring.get_tool(tool) is None:
+            monitoring.use_tool_id(tool, "ringbuf")
+            return tool
+    raise RuntimeError("sys.monitoring has no tool id left")

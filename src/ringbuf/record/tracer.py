@@ -1,0 +1,265 @@
+"""Tracer: typed events over a channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._core import Channel, ContextBlock, Event, Span, SpanType
+from ..ctf import schema as _schema
+from ..live import sharing as _sharing
+from ..stats import Stats
+from . import contexts as _contexts
+from . import files as _files
+from . import spans as _spans
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+__all__ = ["Tracer"]
+
+
+class Tracer:
+    """Records typed events into a channel of its own.
+
+    Parameters
+    ----------
+    name : str
+        Of the channel.
+    mode : {"overwrite", "discard"}
+        ``"overwrite"`` is the flight recorder: the newest records are kept.
+    path : str or os.PathLike, optional
+        Keep the buffers in this new file. By default in one of the directory that the environment
+        variable ``RINGBUF_DIR`` names, if it is set; else in anonymous memory.
+    keep : bool, optional
+        Leave the file when the process ends well. By default a file in ``RINGBUF_DIR`` is removed
+        then, unless ``RINGBUF_KEEP`` is 1, and one that `path` names is left. A crash leaves it.
+    contexts : iterable
+        Fields that every record carries: names among ``"vpid"``, ``"vtid"``,
+        ``"procname"``, ``"thread_name"``, ``"task_name"``, or tuples
+        ``(name, type, callable)`` whose callable gives the value.
+    **options
+        As for `Channel`.
+
+    A Tracer pickles into spawned and pooled workers, and works on in forked ones.
+    Thread safety: any thread.
+
+    >>> import ringbuf
+    >>> tracer = ringbuf.Tracer("shop")
+    >>> checkout = tracer.event("checkout", order="u64", path="str", ms="f64")
+    >>> checkout(17, "/pay", 3.25)
+    True
+    """
+
+    def __init__(
+        self, name: str, *, mode: str = "overwrite", path=None, contexts=("vpid", "vtid"), keep=None, **options
+    ) -> None:
+        self._contexts = _contexts.resolve(contexts)
+        self._events: dict[tuple, Event] = {}
+        self._span_types: dict[tuple, SpanType] = {}
+        options |= {"mode": mode, "contexts": _contexts.text(self._contexts)}
+        if path is None:
+            self.channel = _files.automatic_channel(name, keep, options)
+        else:
+            self.channel = Channel(name, path=path, **options)
+            if keep is False:
+                _files.remove_at_exit(self.channel.path)
+
+    @classmethod
+    def attach(cls, target, *, contexts=(), **options) -> Tracer:
+        """A tracer that records into an existing channel.
+
+        Parameters
+        ----------
+        target
+            A `Channel`, or as for `ringbuf.attach`.
+        contexts : iterable of (name, type, callable)
+            Providers of the channel's own contexts, where it has any that are not built in;
+            one that is not given is recorded as 0 or empty.
+        """
+        channel = target if isinstance(target, Channel) else _sharing.attach(target, **options)
+        given = {context.field.name: context for context in _contexts.resolve(contexts)}
+        self = cls.__new__(cls)
+        self.channel = channel
+        self._events = {}
+        self._span_types = {}
+        self._contexts = tuple(_provider(field, given) for field in _schema.parse(channel.contexts))
+        return self
+
+    def __reduce__(self):
+        extra = [
+            (context.field.name, context.enum_class or context.field.type, context.provider)
+            for context in self._contexts
+            if context.field.name not in _contexts.BUILTIN and context.provider is not None
+        ]
+        return _restore, (type(self), self.channel, extra)
+
+    @property
+    def name(self) -> str:
+        """Of the channel."""
+        return self.channel.name
+
+    def event(self, name: str, /, *, _contexts: tuple = (), **fields) -> Event:
+        """Declare an event; the same declaration gives the same event, in every process.
+
+        Parameters
+        ----------
+        name : str
+        **fields
+            Name and type of each: ``"u8"`` to ``"u64"``, ``"i8"`` to ``"i64"``, ``"f32"``,
+            ``"f64"``, ``"bool"``, ``"str"``, ``"bytes"``, ``"u32[]"`` (any length),
+            ``"f64[3]"`` (exactly three), or an `enum.Enum` class with int values.
+        _contexts : iterable
+            Contexts of this event alone, as for the Tracer, but without bytes and arrays of any length.
+
+        Returns
+        -------
+        Event
+            Call it with the values, in this order or by name.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A name or type that is none.
+        OSError
+            ENOSPC: the channel's schema area is full. EBUSY: see `Channel.declare_event`.
+        """
+        declared = _schema.from_mapping(fields)
+        enum_classes = [kind if isinstance(kind, type) else None for kind in fields.values()]
+        own = resolve_contexts(_contexts)
+        key = (name, declared, own, tuple(enum_classes))
+        known = self._events.get(key)
+        if known is None:
+            known = self._events[key] = self._declare(name, declared, enum_classes, own)
+        return known
+
+    def _declare(self, name, declared, enum_classes, own) -> Event:
+        for field in declared:
+            if field.align != 1:
+                raise ValueError(f"field {field.name!r}: events are packed, no field can be aligned")
+        texts = (_contexts.text(own), _schema.to_text(declared))
+        _schema.EventSchema(0, name, *texts)  # checks the name before it is stored for good
+        event_id = self.channel.declare_event(name, *texts)
+        schema = _schema.EventSchema(event_id, name, *texts)
+        return Event(self.channel, schema, declared, enum_classes, self._context_block(own))
+
+    def span(self, name: str, /, **fields) -> Span:
+        """A context manager that records when it begins, with these fields, and when it ends.
+
+        Parameters
+        ----------
+        name : str
+            One of few: names are stored for good. What varies is a field.
+        **fields
+            Values: int, float, bool, str, bytes, members of enumerations. The first use of a
+            name with these fields decides on their types: ``i64`` for an int, ``f64`` for a float.
+
+        Raises
+        ------
+        TypeError
+            No type is known for a value; on entry, it is of another type than it was first.
+
+        Spans know the span around them, also across the tasks of asyncio.
+
+        >>> with tracer.span("db", table="orders", rows=17): ...
+        """
+        kind = self._span_types.get((name, *fields))
+        if kind is None:
+            kind = self._first_use(name, fields)
+        return kind._of(fields)
+
+    def _first_use(self, name: str, fields: dict) -> SpanType:
+        """The same spans for every order of the fields."""
+        key = (name, *sorted(fields))
+        kind = self._span_types.get(key)
+        if kind is None:
+            kind = self.span_type(name, **{field: _spans.type_of(field, value) for field, value in fields.items()})
+        self._span_types[key] = self._span_types[(name, *fields)] = kind
+        return kind
+
+    def span_type(self, name: str, /, **fields) -> SpanType:
+        """Declare spans with the types of their fields, as for `event`; faster to use than `span`.
+
+        >>> query = tracer.span_type("query", table="str", rows="u32")
+        >>> with query("orders", 17): ...
+        """
+        begin = self.event(name, span_id="u64", parent_id="u64", **fields)
+        return SpanType(begin, self.event("span_end", span_id="u64", error="str"))
+
+    def trace(self, function=None, /, *, name: str | None = None):
+        """Decorate a function, so that each run of it is a span: ``@tracer.trace``.
+
+        For functions, coroutine functions, generators and asynchronous generators, and methods;
+        above or below ``@classmethod`` and ``@staticmethod``. A generator's span is from its first
+        value to its end; what happens between two values is not inside it.
+
+        Parameters
+        ----------
+        name : str, optional
+            Of the span; by default the function's, qualified with its module.
+        """
+        if function is None:
+            return lambda function: _spans.traced(function, self, name)
+        return _spans.traced(function, self, name)
+
+    def _context_block(self, own) -> ContextBlock | None:
+        """None if the core's block for the thread says it all."""
+        contexts = self._contexts + own
+        if not own and all(context.per_thread for context in contexts):
+            return None
+        return ContextBlock(
+            [context.field for context in contexts],
+            [context.provider for context in contexts],
+            [context.enum_class for context in contexts],
+        )
+
+    def stats(self) -> Stats:
+        """Counters of the channel (`Stats`)."""
+        return self.channel.stats()
+
+    def record(self, directory, **options) -> Recorder:
+        """Stream packets to a CTF trace directory from now on; a context manager.
+
+        See `ringbuf.Recorder`.
+        """
+        from .recorder import Recorder
+
+        return Recorder(self.channel, directory, **options)
+
+    def snapshot(self, directory, *, last: float | None = None) -> dict:
+        """Write what the buffers hold now to a new CTF trace directory; nothing is consumed.
+
+        See `ringbuf.snapshot`.
+        """
+        from .recorder import snapshot
+
+        return snapshot(self.channel, directory, last=last)
+
+    def close(self) -> None:
+        """Stop using the channel in this process. Twice is harmless."""
+        self.channel.close()
+
+    def __enter__(self) -> Tracer:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<ringbuf.Tracer of {self.channel!r}>"
+
+
+resolve_contexts = _contexts.resolve  # Tracer.event has a parameter of the module's name
+
+
+def _restore(cls, channel, extra) -> Tracer:
+    return cls.attach(channel, contexts=extra)
+
+
+def _provider(field: _schema.Field, given: dict) -> _contexts.Context:
+    """Who provides a context field of a channel that somebody else made."""
+    builtin = _contexts.BUILTIN.get(field.name)
+    if builtin is not None and builtin.field == field:
+        return builtin
+    if field.name in given:
+        return given[field.name]
+    return _contexts.Context(field, None, per_thread=True)

@@ -1,0 +1,1 @@
+"""What reads a trace on disk: its records, as text, as columns, exported to other formats."""
