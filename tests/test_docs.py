@@ -29,7 +29,8 @@ def exists(name, document):
         return True
     if "/" in name:
         return (ROOT / name).exists()
-    return name in SOURCES or any((ROOT / folder / name).exists() for folder in (*FOLDERS, Path(document).parent.as_posix()))
+    folders = (*FOLDERS, Path(document).parent.as_posix())
+    return name in SOURCES or any((ROOT / folder / name).exists() for folder in folders)
 
 
 @pytest.mark.parametrize("document", TEXT)
