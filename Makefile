@@ -18,15 +18,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-c model mutants tsan asan asan-python fuzz aarch64 kill soak guard bench bench-report lint clean distclean help
+.PHONY: build demo test fresh test-c model mutants tsan asan asan-python fuzz aarch64 kill soak guard bench bench-report lint clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
 demo: $(VENV)/.built  ## hash the standard library in worker processes and trace it into build/demo-trace
 	$(PY) examples/hash_stdlib.py build/demo-trace
 
-test: $(VENV)/.built $(VENV)/.test  ## all tests, on every CPython from 3.10 to 3.13 that is found
+test: $(VENV)/.built $(VENV)/.test  ## all tests, on every CPython found that is new enough
 	tools/test.sh
+
+fresh:  ## the two commands of the README in minimal Debian systems, as root; RELEASES=(bookworm trixie testing), ONLY=demo
+	tools/fresh.sh $(if $(ONLY),--$(ONLY)) $(RELEASES)
 
 test-c: $(VENV)/.pytest  ## only the tests of the C headers; more flags with RINGBUF_CFLAGS=
 	$(PY) -m pytest tests/c
@@ -55,7 +58,7 @@ asan-python: $(VENV)/.built $(VENV)/.test  ## the extensions under AddressSaniti
 
 # Qemu's user emulation frees no lock when a thread dies, and has no restartable sequences.
 aarch64: $(VENV)/.pytest  ## the C tests compiled for aarch64, under qemu; without those about death
-	CC=aarch64-linux-gnu-gcc RINGBUF_CFLAGS=-static RINGBUF_EMULATOR=qemu-aarch64-static $(PY) -m pytest \
+	CC=aarch64-linux-gnu-gcc RINGBUF_CFLAGS=-static RINGBUF_EMULATOR=qemu-aarch64 $(PY) -m pytest \
 	    -k "not compiles_with_clang and not killed and not restartable" \
 	    $(filter-out $(addprefix tests/c/test_,certificate.c producer.c consumer.c historical.c map_death.c repair.c schedules.c), \
 	        $(wildcard tests/c/test_*.c))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-AARCH64 = {"CC": "aarch64-linux-gnu-gcc", "RINGBUF_CFLAGS": "-static", "RINGBUF_EMULATOR": "qemu-aarch64-static"}
+AARCH64 = {"CC": "aarch64-linux-gnu-gcc", "RINGBUF_CFLAGS": "-static", "RINGBUF_EMULATOR": "qemu-aarch64"}
 ASAN = {"RINGBUF_CFLAGS": "-fsanitize=address,undefined -fno-sanitize-recover=all"}
 TSAN = {"RINGBUF_CFLAGS": "-fsanitize=thread"}
 

@@ -10,7 +10,6 @@ A trace that babeltrace2 refuses raises Refused. Where babeltrace2 or its Python
 test is skipped, or fails if CI=true.
 """
 
-import functools
 import json
 import os
 import re
@@ -20,8 +19,6 @@ from pathlib import Path
 
 import needs
 
-# Debian's bindings are built for Debian's interpreter, whichever one runs the tests.
-BT2_PYTHON = "/usr/bin/python3"
 BT2_SCRIPT = Path(__file__).with_name("judge_bt2.py")
 
 # The user's settings must not change what is judged.
@@ -61,9 +58,8 @@ class Trace:
 
 def read(directory):
     """Everything that babeltrace2's Python bindings say of a trace. About 20,000 events a second."""
-    if not _has_bindings():
-        needs.missing("python3-bt2 (the bindings of babeltrace2)")
-    done = _run([BT2_PYTHON, "-I", str(BT2_SCRIPT), str(directory)])
+    needs.tool("bt2")
+    done = _run([needs.BT2_PYTHON, "-I", str(BT2_SCRIPT), str(directory)])
     trace = Trace(warnings=done.stderr)
     for line in done.stdout.splitlines():
         kind, message = json.loads(line)
@@ -95,12 +91,3 @@ def _run(command):
     if done.returncode:
         raise Refused(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
     return done
-
-
-@functools.cache
-def _has_bindings():
-    command = [BT2_PYTHON, "-I", "-c", "import bt2"]
-    try:
-        return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
-    except FileNotFoundError:
-        return False

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import struct
 import subprocess
@@ -12,9 +13,13 @@ import pytest
 from ringbuf.kernel import tracefs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def tracefs_root(tmp_path_factory):
-    """Where tracefs is mounted, for these tests alone."""
+    """Where tracefs is mounted for this test, while no other test uses it.
+
+    A machine has one tracefs, however often it is mounted: instances and settings are those of all interpreters'
+    runs, also of those in other systems on this machine. So what they lock is its root directory.
+    """
     if os.geteuid() != 0:
         needs.missing("root, which tracing the kernel takes")
     if "tracefs" not in open("/proc/filesystems").read():
@@ -23,7 +28,10 @@ def tracefs_root(tmp_path_factory):
     done = subprocess.run(["mount", "-t", "tracefs", "nodev", root], capture_output=True, text=True, check=False)
     if done.returncode:
         needs.missing(f"a tracefs that can be mounted ({done.stderr.strip()})")
+    lock = os.open(root, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     yield root
+    os.close(lock)
     subprocess.run(["umount", "-l", root], check=True)
 
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 @pytest.fixture(autouse=True)
 def tools():
     needs.command("aarch64-linux-gnu-gcc")
-    needs.command("qemu-aarch64-static")
+    needs.command("qemu-aarch64")
 
 
 def test_positions_and_commits_are_right_on_aarch64():

@@ -16,15 +16,8 @@ failed=
 not_run() { echo "$*" >>"$RINGBUF_NOT_RUN"; }
 
 # The tests themselves skip what needs a missing tool, or fail where CI=true.
-packages=()
-command -v babeltrace2 >/dev/null || packages+=(babeltrace2)
-/usr/bin/python3 -c 'import bt2' 2>/dev/null || packages+=(python3-bt2)
-command -v clang >/dev/null || packages+=(clang)
-command -v g++ >/dev/null || packages+=(g++)
-[ -d /usr/include/relacy ] || packages+=(relacy-dev)
-command -v aarch64-linux-gnu-gcc >/dev/null || packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
-command -v valgrind >/dev/null || packages+=(valgrind)
-command -v qemu-aarch64-static >/dev/null || packages+=(qemu-user-static)
+VENV=${VENV:-.venv}
+read -ra packages < <("$VENV/bin/python" tests/needs.py)
 [ ${#packages[@]} = 0 ] || tools/apt-install.sh "${packages[@]}" ||
     not_run "everything that needs: ${packages[*]} (missing; apt-get install ${packages[*]})"
 
@@ -40,14 +33,11 @@ run() {
     echo "CPython $name: pytest ended with status $status" >&2
 }
 
-VENV=${VENV:-.venv}
 primary=$("$VENV/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 others=() builds=()
-for version in 3.10 3.11 3.12 3.13; do
+for version in $(tools/find-python.sh --all | cut -d " " -f 1); do
     [ "$version" = "$primary" ] && continue
-    if ! tools/find-python.sh "$version" >/dev/null; then
-        not_run "CPython $version: not found on this machine"
-    elif make --no-print-directory "build/py$version/.python"; then
+    if make --no-print-directory "build/py$version/.python"; then
         others+=("$version") builds+=("build/py$version/.installed")
     else
         not_run "CPython $version: found, but no environment could be made with it (its message is above)"

@@ -7,7 +7,9 @@ set -euo pipefail
 python=$1 venv=$2
 shift 2
 tools=$(dirname "$0")
+[ -n "$python" ] || exit 1  # find-python.sh has said why
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+oldest=$(sed -n 's/^requires-python = ">=\(.*\)"$/\1/p' "$tools/../pyproject.toml")
 
 give_up() {
     echo >&2
@@ -16,8 +18,8 @@ give_up() {
     exit 1
 }
 
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
-    echo "ringbuf: $python is Python $version, and 3.10 or newer is needed" >&2
+printf '%s\n' "$oldest" "$version" | sort -CV || {
+    echo "ringbuf: $python is Python $version, and $oldest or newer is needed" >&2
     exit 1
 }
 
@@ -29,8 +31,10 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
 has_headers || { "$tools/apt-install.sh" "python$version-dev" && has_headers; } ||
     give_up "$python has no Python.h, which C extensions are built with."
 
-command -v "${CC:-cc}" >/dev/null || "$tools/apt-install.sh" gcc libc6-dev ||
-    give_up "there is no C compiler."
+# A compiler alone is not enough: Debian has the C library's headers in a package of their own.
+compiles() { echo '#include <pthread.h>' | "${CC:-cc}" -fsyntax-only -xc - 2>/dev/null; }
+compiles || { "$tools/apt-install.sh" gcc libc6-dev && compiles; } ||
+    give_up "${CC:-cc} does not compile C; a compiler, or the headers of the C library, are missing."
 
 works() { "$venv/bin/python" -m pip --version >/dev/null 2>&1; }
 with_venv() { rm -rf "$venv"; "$python" -m venv "$venv" >/dev/null 2>&1 && works; }

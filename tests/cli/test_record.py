@@ -168,6 +168,20 @@ def test_the_programs_own_sitecustomize_runs(shop):
     )
 
 
+def test_the_set_up_of_python_is_not_recorded_as_the_program(shop):
+    """Debian has a sitecustomize of its own, and the finder of an editable install is called by every import."""
+    (shop / "site").mkdir()
+    finder = "__editable___shop_finder"
+    (shop / "site" / "sitecustomize.py").write_text(f"import sys, {finder}\nsys.meta_path.append({finder})")
+    (shop / "site" / "usercustomize.py").write_text("def f(): pass\nf()")
+    (shop / "site" / f"{finder}.py").write_text("def find_spec(*args): pass")
+    path = os.pathsep.join([str(shop / "site"), *filter(None, sys.path)])
+    code = "import usercustomize\ntry: import nothing\nexcept ImportError: pass"
+    record("--functions", "-o", "out", "--", sys.executable, "-c", code, cwd=shop, PYTHONPATH=path)
+    (calls,) = named_calls(shop / "out").values()
+    assert calls == ["__main__.<module>"]
+
+
 def test_a_sitecustomize_that_fails_fails_as_it_would(shop):
     (shop / "site").mkdir()
     (shop / "site" / "sitecustomize.py").write_text("import no_such_module")

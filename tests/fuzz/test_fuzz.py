@@ -19,7 +19,7 @@ def test_each_crash_belongs_to_a_target():
 
 @pytest.mark.parametrize("target", run.TARGETS)
 def test_nothing_fails_again_and_nothing_new_in_a_moment(target, seed, tmp_path):
-    needs.command("clang")
+    needs.tool("libclang_rt")
     program = run.build(target, "-O0")  # compiles in a quarter of the time
     if run.crashes(target):
         done = run.replay(program, run.crashes(target))

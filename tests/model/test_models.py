@@ -29,8 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]
 def mutants():
     """The script as a module."""
     needs.command("g++")
-    if not Path("/usr/include/relacy").exists():
-        needs.missing("relacy-dev (the model checker)")
+    needs.tool("relacy")
     return pytest.importorskip("mutants")
 
 

@@ -17,8 +17,9 @@ from ..texts import encodable
 __all__ = ["Functions"]
 
 _OURSELVES = "ringbuf"
-#: Left out by default beside the standard library: what it and the set-up of Python make up.
-_MADE_UP = ("namedtuple_*", "_distutils_hack")
+#: Left out by default beside the standard library: what it makes up, and the set-up of Python, which distributions
+#: and editable installs add to.
+_MADE_UP = ("namedtuple_*", "_distutils_hack", "sitecustomize", "usercustomize", "__editable__*")
 
 
 class Functions:
