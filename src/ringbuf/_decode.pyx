@@ -28,7 +28,9 @@ from .errors import TraceError
 __all__ = [
     "Decoder",
     "FileMap",
+    "Joiner",
     "KernelPackets",
+    "Marks",
     "Packet",
     "Printer",
     "Record",
@@ -36,6 +38,7 @@ __all__ = [
     "empty_rows",
     "merged",
     "merged_rows",
+    "record_at",
 ]
 
 
@@ -1790,3 +1793,4 @@ cdef uint64_t _until_nul(const char *start, uint64_t length):
 
 
 include "decode/kernel.pxi"
+include "decode/pairs.pxi"

@@ -26,6 +26,7 @@ from .._decode import Decoder, Packet, Printer, Record, empty_rows, merged, merg
 from ..ctf import tsdl
 from ..errors import TraceError
 from . import tables
+from .pairs import Pairs
 
 __all__ = ["Event", "FieldInfo", "Lost", "Stream", "Trace", "open_trace"]
 
@@ -126,6 +127,9 @@ class Stream:
     packets : tuple of Packet
         In order of time.
     lost : Lost
+    gaps : tuple of (Packet, Packet, int, int)
+        Neighbours between which something is missing: how many events were discarded, how many
+        packets are not there.
     """
 
     id: int
@@ -133,6 +137,7 @@ class Stream:
     cpu: int | None
     packets: tuple[Packet, ...]
     lost: Lost
+    gaps: tuple[tuple[Packet, Packet, int, int], ...] = ()
 
 
 class Trace:
@@ -382,6 +387,54 @@ class Trace:
             totals[name] += count
         return totals
 
+    # ---- spans and calls ----
+
+    def spans(self, names=None, **wanted) -> Pairs:
+        """The spans: begins joined with their ends.
+
+        Parameters
+        ----------
+        names : str or iterable of str, optional
+            Names, or patterns such as ``"db.*"``; all by default.
+        **wanted
+            Which of them, as for `Pairs.where`.
+
+        Returns
+        -------
+        Pairs
+            Nothing is read before it is asked for.
+
+        Raises
+        ------
+        TraceError
+            No span has such a name.
+
+        >>> for span in trace.spans("db", min_duration=1_000_000):
+        ...     print(span.name, span.duration, span.fields)
+        >>> rows = trace.spans().to_numpy()
+        """
+        return Pairs(self, ("span",)).where(names, **wanted)
+
+    def calls(self, names=None, **wanted) -> Pairs:
+        """The calls of functions, as `spans`."""
+        return Pairs(self, ("call",)).where(names, **wanted)
+
+    def pairs(self, names=None, **wanted) -> Pairs:
+        """Spans and calls in one, as `spans`: a trace is read once for both."""
+        return Pairs(self).where(names, **wanted)
+
+    def packet_bytes(self, packet: Packet) -> memoryview:
+        """The bytes of one packet.
+
+        Raises
+        ------
+        TraceError
+            The file was cut short.
+        """
+        data = memoryview(bytearray(packet.content_size))
+        self._read(packet.file, packet.offset, data)
+        return data
+
     # ---- columns ----
 
     def to_numpy(self, name: str | None = None):
@@ -515,15 +568,20 @@ class Trace:
             self._column_batches({name: self._decoder.event_indexes(name) for name in names}, limit)
         )
 
+    def class_rows(self, indexes) -> Iterator:
+        """Rows of event classes (indexes into `event_classes`), each class for itself, a part at a time."""
+        batches = self._column_batches({index: [index] for index in indexes}, _ROWS) if indexes else ()
+        return (rows for _, rows in itertools.chain.from_iterable(batches))
+
     def _column_batches(self, classes: dict, limit: int, begin: int | None = None, end: int | None = None):
-        """As `_batches`, of the event classes (indexes) that `classes` has for each key."""
+        """As `batches`, of the event classes (indexes) that `classes` has for each key."""
         decoder = self._decoder
         lanes = [{key: list(map(decoder.table, classes[key])) for key in classes} for _ in self.streams]
 
         def fill(data, packet, offset, tables):
             return decoder.fill(data, packet, tables, offset=offset)
 
-        return self._batches(lanes, limit, fill, *_bounds(begin, end))
+        return self.batches(lanes, limit, fill, *_bounds(begin, end))
 
     def _dtype(self, name: str):
         indexes = self._decoder.event_indexes(name)
@@ -569,7 +627,7 @@ class Trace:
             return printer.fill(data, packet, lanes[0], offset=offset)
 
         lanes = [{None: [lane]} for lane in printer.lanes]
-        for ((_, rows),) in self._batches(lanes, records, fill, first, last):
+        for ((_, rows),) in self.batches(lanes, records, fill, first, last):
             yield printer.lines(rows)
 
     def _origin(self) -> str:
@@ -579,7 +637,7 @@ class Trace:
 
     # ---- all streams together ----
 
-    def _batches(self, lanes, limit: int, fill, begin: int = -_NEVER, end: int = _NEVER - 1):
+    def batches(self, lanes, limit: int, fill, begin: int = -_NEVER, end: int = _NEVER - 1):
         """Lists of (key, rows), about every `limit` rows; each key's rows are in order of time.
 
         All rows of a list are earlier than those of the next. `lanes` has for each stream
@@ -697,8 +755,9 @@ def _stream(files: list[list[Packet]], discarded_bits: int) -> Stream:
     if len(files) > 1:
         # One stream in many files: trace file rotation.
         packets.sort(key=_begin_of)
-    first = packets[0]
-    return Stream(first.stream_id, first.stream_instance_id, first.cpu, tuple(packets), _lost(packets, discarded_bits))
+    first, gaps = packets[0], tuple(_gaps(packets, discarded_bits))
+    lost = Lost(sum(gap[2] for gap in gaps), sum(gap[3] for gap in gaps), first.events_discarded or 0)
+    return Stream(first.stream_id, first.stream_instance_id, first.cpu, tuple(packets), lost, gaps)
 
 
 def _begin_of(packet: Packet | None) -> int:
@@ -717,15 +776,17 @@ def _overlaps(packet: Packet, begin: int, end: int) -> bool:
     return (packet.end is None or packet.end >= begin) and (packet.begin is None or packet.begin <= end)
 
 
-def _lost(packets: list[Packet], discarded_bits: int) -> Lost:
-    events = missing = 0
+def _gaps(packets: list[Packet], discarded_bits: int) -> Iterator[tuple[Packet, Packet, int, int]]:
+    """See `Stream.gaps`."""
     for before, after in itertools.pairwise(packets):
+        events = missing = 0
         if before.events_discarded is not None and after.events_discarded is not None:
             # A narrow counter may have begun again from 0.
-            events += (after.events_discarded - before.events_discarded) % (1 << discarded_bits)
+            events = (after.events_discarded - before.events_discarded) % (1 << discarded_bits)
         if before.sequence_number is not None and after.sequence_number is not None:
-            missing += max(0, after.sequence_number - before.sequence_number - 1)
-    return Lost(events, missing, packets[0].events_discarded or 0)
+            missing = max(0, after.sequence_number - before.sequence_number - 1)
+        if events or missing:
+            yield before, after, events, missing
 
 
 # ---- what is in the metadata ----

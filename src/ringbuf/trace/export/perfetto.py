@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 
+from ..meanings import Function
 from ..plain import plain, to_text
-from .timeline import Function, Track
+from .timeline import Track
 
 __all__ = ["Writer"]
 

@@ -8,11 +8,12 @@ Every other record is an instant. docs/formats.md has the conventions.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-__all__ = ["Function", "Timeline", "Track", "Writer"]
+from ..meanings import Function, functions, meaning
+
+__all__ = ["Timeline", "Track", "Writer"]
 
 _IDENTITY = ("vpid", "vtid", "procname", "thread_name")  # contexts that the track shows
 
@@ -42,14 +43,6 @@ class Track:
     parent: Track | None
 
 
-class Function(NamedTuple):
-    """Where a function that was called is."""
-
-    name: str
-    file: str
-    line: int
-
-
 class Writer(Protocol):
     """A format. Times are nanoseconds since the Unix epoch, and need not be in order."""
 
@@ -77,7 +70,7 @@ class Timeline:
         self._spans: dict[int, _Span] = {}  # those that are open
         self._calls: dict[Track, list[tuple]] = {}
         self._n_orphans: dict[Track, int] = {}
-        self._functions = _functions(trace)
+        self._functions = functions(trace)
         self._start = 0
 
     def write(self, *, events=None, begin: int | None = None, end: int | None = None) -> None:
@@ -101,20 +94,20 @@ class Timeline:
         return handlers, needed & {name for name, _ in handlers}
 
     def _handler(self, event, names: set[str]):
-        match event.name, *(f"{one.name}:{one.type.partition('{')[0]}" for one in event.fields):
-            case [_, "span_id:u64", "parent_id:u64", *_]:
+        match meaning(event):
+            case "span":
                 return self._span_begin
-            case ["span_end", "span_id:u64", "error:str"]:
+            case "span_end":
                 return self._span_end if "span_end" in names else self._known_span_end
-            case ["function_begin", "code:u32"]:
+            case "call":
                 return self._function_begin
-            case ["function_end", "code:u32"]:
+            case "call_end":
                 return self._function_end if "function_begin" in names else self._event
-            case ["function_code", "code:u32", "name:str", "file:str", "line:u32"]:
+            case "code":
                 return lambda record: None
-            case ["log", _, "logger:str", "message:str", *_]:
+            case "log":
                 return self._log
-            case ["audit", "name:str", "args:str"]:
+            case "audit":
                 return self._audit
         return self._event
 
@@ -122,13 +115,10 @@ class Timeline:
         """An instant where the trace says that records are missing."""
         for stream in self._trace.streams:
             track = self._places.cpu(stream.cpu) if stream.lost.events or stream.lost.packets else None
-            for before, after in itertools.pairwise(stream.packets):
-                if track is None or after.begin is None or not begin <= after.begin <= end:
+            for _, after, events, packets in stream.gaps:
+                if after.begin is None or not begin <= after.begin <= end:
                     continue
-                for name, count in (
-                    ("records lost", _rise(before.events_discarded, after.events_discarded)),
-                    ("packets lost", _rise(before.sequence_number, after.sequence_number) - 1),
-                ):
+                for name, count in (("records lost", events), ("packets lost", packets)):
                     if count > 0:
                         self._writer.instant(after.begin, track, name, "ringbuf", {"count": count})
 
@@ -302,19 +292,3 @@ def _args(record) -> dict:
     args = {name: value for name, value in record.contexts.items() if name not in _IDENTITY}
     args.update(record.fields)
     return args
-
-
-def _functions(trace) -> dict[tuple, Function]:
-    """By process and code: they are said once, perhaps after the first call, perhaps by another thread."""
-    found = {}
-    if "function_code" in trace.events:
-        for record in trace.records("function_code"):
-            fields = record.fields
-            if {"code", "name", "file", "line"} <= fields.keys():
-                function = Function(fields["name"], fields["file"], fields["line"])
-                found[record.contexts.get("vpid"), fields["code"]] = function
-    return found
-
-
-def _rise(before: int | None, after: int | None) -> int:
-    return 0 if before is None or after is None else after - before

@@ -1,0 +1,905 @@
+/*
+ * pairs.h - joins the begins of spans and calls with their ends. Pure C, no Python.
+ *
+ * In two steps. `pair_fill` walks over a packet and notes a *mark*, of fixed
+ * size, for each record that begins or ends something. Marks of all streams are
+ * merged by time (ctf_merge_rows). `pair_join` reads them in that order, keeps
+ * what is open, and writes a *row* for each span or call when its end comes.
+ *
+ * Memory is what is open at a time, and each distinct text once.
+ *
+ * Functions that can fail return -1 for want of memory; what they were given
+ * stays valid.
+ */
+#ifndef RINGBUF_PAIRS_H
+#define RINGBUF_PAIRS_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "decode.h"
+
+enum pair_kind { PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END };
+
+/* Why a begin or an end is not there. */
+enum pair_missing {
+	PAIR_THERE,
+	PAIR_LOST,      /* records were lost, and it was, or may have been, among them */
+	PAIR_BEFORE,    /* begin: older than the trace */
+	PAIR_INHERITED, /* begin: of the process that forked this one */
+	PAIR_OPEN,      /* end: it had not ended when the trace did */
+	PAIR_DIED,      /* end: its process died */
+};
+
+/* A record that begins or ends something. The time is first: marks are rows of ctf_merge_rows. */
+struct pair_mark {
+	int64_t time;
+	int32_t cpu;
+	uint8_t kind;
+	uint8_t reserved[3];
+	uint32_t name;                  /* of a span: its name's number; of a call: its code */
+	int32_t pid, tid;               /* -1: unknown; a tid below 0 is CPU -1 - tid */
+	uint32_t process, thread, task; /* names, as texts */
+	uint64_t id, parent;
+	uint64_t at;                    /* where it is: number of the packet << 32, and the bit in it */
+};
+
+struct pair_row {
+	int64_t begin, duration, self;
+	uint64_t id, parent;
+	uint64_t begin_at, end_at;      /* see pair_mark; PAIR_NOWHERE if it is not there */
+	uint32_t name;
+	uint32_t thread;                /* index into pair_joiner.threads */
+	uint32_t task, error;           /* texts */
+	uint32_t depth;
+	uint8_t kind;
+	uint8_t begin_missing, end_missing;
+	uint8_t reserved;
+};
+
+#define PAIR_NOWHERE UINT64_MAX
+
+/* ---- arrays that grow ---- */
+
+/* Room for one more of `size` bytes at *items; 0 if there is none to be had. */
+static inline int
+pair_room(void **items, size_t used, size_t *room, size_t size)
+{
+	size_t more = *room ? 2 * *room : 64;
+	void *grown;
+
+	if (CTF_LIKELY(used < *room))
+		return 1;
+	grown = realloc(*items, more * size);
+	if (!grown)
+		return 0;
+	*items = grown;
+	*room = more;
+	return 1;
+}
+
+/* ---- numbers by numbers ---- */
+
+struct pair_place {
+	uint64_t key;
+	uint32_t value; /* the value + 1; 0: nothing is here */
+};
+
+/* Linear probing, at most half full. */
+struct pair_map {
+	struct pair_place *places;
+	size_t n, mask;
+};
+
+static inline size_t
+pair_spread(uint64_t key)
+{
+	key *= UINT64_C(0x9e3779b97f4a7c15);
+	return (size_t)(key ^ key >> 32);
+}
+
+static inline struct pair_place *
+pair_find(const struct pair_map *map, uint64_t key)
+{
+	size_t i = pair_spread(key) & map->mask;
+
+	if (!map->n)
+		return NULL;
+	while (map->places[i].value) {
+		if (map->places[i].key == key)
+			return &map->places[i];
+		i = (i + 1) & map->mask;
+	}
+	return NULL;
+}
+
+static void
+pair_place(struct pair_map *map, uint64_t key, uint32_t value)
+{
+	size_t i = pair_spread(key) & map->mask;
+
+	while (map->places[i].value)
+		i = (i + 1) & map->mask;
+	map->places[i].key = key;
+	map->places[i].value = value;
+}
+
+static int
+pair_grow_map(struct pair_map *map)
+{
+	size_t size = map->places ? 2 * (map->mask + 1) : 64;
+	struct pair_map grown = {(struct pair_place *)calloc(size, sizeof(struct pair_place)), map->n, size - 1};
+
+	if (!grown.places)
+		return -1;
+	for (size_t i = 0; map->places && i <= map->mask; i++)
+		if (map->places[i].value)
+			pair_place(&grown, map->places[i].key, map->places[i].value);
+	free(map->places);
+	*map = grown;
+	return 0;
+}
+
+/* Add a key that is not there. */
+static inline int
+pair_put(struct pair_map *map, uint64_t key, uint32_t value)
+{
+	if (CTF_UNLIKELY(!map->places || 2 * (map->n + 1) > map->mask) && pair_grow_map(map))
+		return -1;
+	pair_place(map, key, value + 1);
+	map->n++;
+	return 0;
+}
+
+/* Remove what stands in a place; those that probed past it move up. */
+static inline void
+pair_remove(struct pair_map *map, struct pair_place *place)
+{
+	size_t hole = (size_t)(place - map->places), i = hole;
+
+	for (;;) {
+		size_t home;
+
+		i = (i + 1) & map->mask;
+		if (!map->places[i].value)
+			break;
+		home = pair_spread(map->places[i].key) & map->mask;
+		if (((i - home) & map->mask) >= ((i - hole) & map->mask)) {
+			map->places[hole] = map->places[i];
+			hole = i;
+		}
+	}
+	map->places[hole].value = 0;
+	map->n--;
+}
+
+/* ---- texts ---- */
+
+struct pair_text {
+	size_t at; /* in bytes */
+	uint32_t size, hash;
+};
+
+/* Each distinct text has a number. The empty one is 0. */
+struct pair_texts {
+	char *bytes;
+	size_t used, room;
+	struct pair_text *texts;
+	size_t n, texts_room;
+	uint32_t *places; /* number + 1; 0: nothing is here */
+	size_t mask;
+};
+
+static int
+pair_grow_texts(struct pair_texts *t)
+{
+	size_t size = t->places ? 2 * (t->mask + 1) : 64;
+	uint32_t *places = (uint32_t *)calloc(size, sizeof(*places));
+
+	if (!places)
+		return -1;
+	for (size_t n = 0; n < t->n; n++) {
+		size_t i = t->texts[n].hash & (size - 1);
+
+		while (places[i])
+			i = (i + 1) & (size - 1);
+		places[i] = (uint32_t)n + 1;
+	}
+	free(t->places);
+	t->places = places;
+	t->mask = size - 1;
+	return 0;
+}
+
+static int
+pair_add_text(struct pair_texts *t, const char *text, size_t size, uint32_t hash)
+{
+	while (t->room - t->used < size)
+		if (!pair_room((void **)&t->bytes, t->room, &t->room, 1))
+			return -1;
+	if (!pair_room((void **)&t->texts, t->n, &t->texts_room, sizeof(*t->texts)))
+		return -1;
+	memcpy(t->bytes + t->used, text, size);
+	t->texts[t->n++] = (struct pair_text){t->used, (uint32_t)size, hash};
+	t->used += size;
+	return 0;
+}
+
+/* The number of a text, or -1. */
+static int64_t
+pair_number(struct pair_texts *t, const char *text, size_t size)
+{
+	uint32_t hash = ctf_hash(text, size) ^ (uint32_t)size << 24;
+	size_t i;
+
+	if (!size)
+		return 0;
+	if (CTF_UNLIKELY(!t->places || 2 * (t->n + 1) > t->mask) && pair_grow_texts(t))
+		return -1;
+	for (i = hash & t->mask; t->places[i]; i = (i + 1) & t->mask) {
+		const struct pair_text *found = &t->texts[t->places[i] - 1];
+
+		if (found->hash == hash && found->size == size && !memcmp(t->bytes + found->at, text, size))
+			return t->places[i];
+	}
+	if (pair_add_text(t, text, size, hash))
+		return -1;
+	t->places[i] = (uint32_t)t->n;
+	return (int64_t)t->n;
+}
+
+/* ---- marks from packets ---- */
+
+/* What is taken from a member of a record. */
+enum pair_what {
+	PAIR_ALIGN,
+	PAIR_SKIP,
+	/* numbers */
+	PAIR_PID,
+	PAIR_TID,
+	PAIR_CODE,
+	PAIR_ID,
+	PAIR_PARENT,
+	/* texts */
+	PAIR_PROCESS,
+	PAIR_THREAD,
+	PAIR_TASK,
+	PAIR_ERROR,
+};
+
+struct pair_step {
+	int32_t node;
+	uint8_t what;
+};
+
+/* How the records of an event class become marks. */
+struct pair_event {
+	struct pair_mark mark;       /* what all of them have in common; kind PAIR_NOTHING: none is a mark */
+	uint8_t has_pid, has_tid;
+	uint8_t is_fixed;            /* `copies` has it all, but for the error */
+	const struct ctf_copy *copies;
+	uint32_t n_copies;
+	uint32_t error_from;         /* byte at which the error stands, if is_fixed; 0: there is none */
+	const struct pair_step *steps;
+	uint32_t n_steps;
+};
+
+struct pair_marks {
+	struct pair_mark *marks;
+	size_t n, room;
+};
+
+/* The type of an exception: what stands before the colon. */
+static inline size_t
+pair_type_size(const char *error, size_t size)
+{
+	const char *colon = (const char *)memchr(error, ':', size);
+
+	return colon ? (size_t)(colon - error) : size;
+}
+
+/* Move over a text. */
+static int
+pair_text_at(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor *c, const char **text, size_t *size)
+{
+	uint64_t length;
+	const char *nul;
+
+	if (ctf_align(c, n->align))
+		return -1;
+	*text = (const char *)ctf_at(c, c->pos);
+	if (n->kind == CTF_STRING) {
+		int64_t found = ctf_string_length(c);
+
+		if (found < 0)
+			return ctf_fail(c, "a string has no end");
+		*size = (size_t)found;
+		return ctf_skip(c, 8 * ((uint64_t)found + 1));
+	}
+	if (ctf_length(p, n, c, &length))
+		return -1;
+	nul = (const char *)memchr(*text, 0, length);
+	*size = nul ? (size_t)(nul - *text) : (size_t)length;
+	return ctf_skip(c, 8 * length);
+}
+
+static int
+pair_take_text(struct pair_texts *texts, struct pair_mark *mark, uint8_t what, const char *text, size_t size)
+{
+	int64_t number = pair_number(texts, text, what == PAIR_ERROR ? pair_type_size(text, size) : size);
+
+	if (number < 0)
+		return -1;
+	if (what == PAIR_ERROR)
+		mark->name = (uint32_t)number;
+	else if (what == PAIR_PROCESS)
+		mark->process = (uint32_t)number;
+	else if (what == PAIR_THREAD)
+		mark->thread = (uint32_t)number;
+	else
+		mark->task = (uint32_t)number;
+	return 0;
+}
+
+static void
+pair_take_number(struct pair_mark *mark, uint8_t what, uint64_t value)
+{
+	if (what == PAIR_PID)
+		mark->pid = (int32_t)value;
+	else if (what == PAIR_TID)
+		mark->tid = (int32_t)value;
+	else if (what == PAIR_CODE)
+		mark->name = (uint32_t)value;
+	else if (what == PAIR_ID)
+		mark->id = value;
+	else
+		mark->parent = value;
+}
+
+/* Take what is wanted from a record, member by member. -1: the packet is damaged; -2: no memory. */
+static int
+pair_walk(const struct ctf_plan *p, const struct pair_event *e, struct ctf_cursor c, struct pair_texts *texts,
+	  struct pair_mark *mark)
+{
+	for (uint32_t i = 0; i < e->n_steps; i++) {
+		const struct pair_step *step = &e->steps[i];
+		const struct ctf_node *n = &p->nodes[step->node];
+		const char *text;
+		size_t size;
+		uint64_t value;
+
+		if (step->what == PAIR_ALIGN) {
+			if (ctf_align(&c, n->align))
+				return -1;
+		} else if (step->what == PAIR_SKIP) {
+			if (ctf_walk(p, step->node, &c))
+				return -1;
+		} else if (step->what < PAIR_PROCESS) {
+			if (ctf_number(&c, n, &value))
+				return -1;
+			if (n->slot >= 0)
+				c.slots[n->slot] = value;
+			pair_take_number(mark, step->what, value);
+		} else {
+			if (pair_text_at(p, n, &c, &text, &size))
+				return -1;
+			if (pair_take_text(texts, mark, step->what, text, size))
+				return -2;
+		}
+	}
+	return 0;
+}
+
+/* The same, of a record in which everything stands at a known place. */
+static inline int
+pair_copy(const struct pair_event *e, const struct ctf_cursor *after, const uint8_t *from, struct pair_texts *texts,
+	  struct pair_mark *mark)
+{
+	for (uint32_t i = 0; i < e->n_copies; i++)
+		ctf_copy_bytes((uint8_t *)mark + e->copies[i].to, from + e->copies[i].from, e->copies[i].size);
+	if (e->error_from) {
+		const char *error = (const char *)from + e->error_from;
+
+		if (CTF_UNLIKELY(*error))
+			return pair_take_text(texts, mark, PAIR_ERROR, error,
+					      strnlen(error, (size_t)(ctf_at(after, after->pos) - (const uint8_t *)error)));
+	}
+	return 0;
+}
+
+static inline __attribute__((always_inline)) int
+pair_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, struct ctf_cursor *restrict c,
+	       const struct pair_event *restrict events, struct pair_texts *texts, struct pair_marks *restrict out,
+	       int32_t cpu, uint64_t packet, const int kind)
+{
+	struct ctf_cursor at = *c;
+	struct ctf_record r;
+	int result = 0;
+
+	while (at.pos < at.end) {
+		uint64_t start = at.pos;
+		const struct pair_event *e;
+		struct pair_mark *mark;
+
+		result = ctf_next(p, s, &at, &r, kind);
+		if (CTF_UNLIKELY(result))
+			break;
+		e = &events[r.event->index];
+		if (e->mark.kind == PAIR_NOTHING)
+			continue;
+		if (CTF_UNLIKELY(!pair_room((void **)&out->marks, out->n, &out->room, sizeof(*mark)))) {
+			result = -2;
+			break;
+		}
+		mark = &out->marks[out->n];
+		*mark = e->mark;
+		mark->time = ctf_time_ns(&s->clock, r.ticks);
+		mark->cpu = cpu;
+		mark->at = start >> 32 ? PAIR_NOWHERE : packet << 32 | start;
+		if (!e->has_pid && !e->has_tid)
+			mark->tid = cpu < 0 ? INT32_MIN : -1 - cpu;
+		if (CTF_LIKELY(e->is_fixed)) {
+			if (CTF_UNLIKELY(pair_copy(e, &at, ctf_at(&at, r.begin), texts, mark)))
+				result = -2;
+		} else {
+			struct ctf_cursor again = at;
+
+			again.pos = r.begin;
+			result = pair_walk(p, e, again, texts, mark);
+			if (CTF_UNLIKELY(result == -1))
+				at.error = "an event does not fit its type";
+		}
+		if (CTF_UNLIKELY(result))
+			break;
+		if (e->has_pid && !e->has_tid)
+			mark->tid = mark->pid;
+		out->n++;
+	}
+	*c = at;
+	return result;
+}
+
+/* Walk to the end of a packet, and add its marks. -1: the packet is damaged; -2: no memory. */
+static int
+pair_fill(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, const struct pair_event *events,
+	  struct pair_texts *texts, struct pair_marks *out, int32_t cpu, uint64_t packet)
+{
+	switch (s->header_kind) {
+	case CTF_HEADER_COMPACT:
+		return pair_fill_kind(p, s, c, events, texts, out, cpu, packet, CTF_HEADER_COMPACT);
+	case CTF_HEADER_LARGE:
+		return pair_fill_kind(p, s, c, events, texts, out, cpu, packet, CTF_HEADER_LARGE);
+	default:
+		return pair_fill_kind(p, s, c, events, texts, out, cpu, packet, CTF_HEADER_ANY);
+	}
+}
+
+/* ---- joining ---- */
+
+/* A span that is open. */
+struct pair_span {
+	int64_t begin;
+	int64_t covered, since; /* time with a child open, but for those open `since` */
+	uint64_t id, parent, at;
+	uint32_t name, thread, task, depth;
+	uint32_t n_children;    /* open now */
+	uint32_t next_free;
+};
+
+/* A call that is open. */
+struct pair_call {
+	int64_t begin, children; /* time in calls within it */
+	uint64_t id, at;
+	uint32_t code, task;
+	uint8_t begin_missing;
+};
+
+struct pair_thread {
+	int32_t pid, tid;
+	uint32_t process, name; /* texts */
+	int64_t first, last;    /* mark */
+	int64_t children;       /* time in calls that nothing is known to be around */
+	struct pair_call *calls; /* innermost last */
+	size_t n_calls, room;
+};
+
+struct pair_joiner {
+	int64_t begin;                /* of the trace */
+	int64_t first_loss, last_loss; /* when records were lost: not before, not after */
+	struct pair_map names;        /* of calls, by pid << 32 | code */
+	uint32_t n_names;
+	struct pair_map spans_by_id, threads_by_id;
+	struct pair_span *spans;
+	size_t n_spans, spans_room;
+	uint32_t free_span;           /* + 1; 0: none */
+	struct pair_thread *threads;
+	size_t n_threads, threads_room;
+	uint64_t *unknown;            /* pid << 32 | code of names that nobody told, in order of their numbers */
+	size_t n_unknown, unknown_room;
+	struct pair_row *rows;
+	size_t n_rows, rows_room;
+	uint64_t last_call;           /* its id */
+	uint64_t last_thread_id;      /* of the newest mark; its thread, + 1 */
+	uint32_t last_thread;
+};
+
+/* Times of a damaged trace may be anything. */
+static inline int64_t
+pair_minus(int64_t end, int64_t begin)
+{
+	return (int64_t)((uint64_t)end - (uint64_t)begin);
+}
+
+static inline int64_t
+pair_plus(int64_t sum, int64_t more)
+{
+	return (int64_t)((uint64_t)sum + (uint64_t)more);
+}
+
+static inline uint64_t
+pair_two(int32_t high, uint32_t low)
+{
+	return (uint64_t)(uint32_t)high << 32 | low;
+}
+
+static void
+pair_free(struct pair_joiner *j)
+{
+	for (size_t i = 0; i < j->n_threads; i++)
+		free(j->threads[i].calls);
+	free(j->names.places);
+	free(j->spans_by_id.places);
+	free(j->threads_by_id.places);
+	free(j->spans);
+	free(j->threads);
+	free(j->unknown);
+	free(j->rows);
+}
+
+static struct pair_row *
+pair_new_row(struct pair_joiner *j)
+{
+	struct pair_row *row;
+
+	if (!pair_room((void **)&j->rows, j->n_rows, &j->rows_room, sizeof(*row)))
+		return NULL;
+	row = &j->rows[j->n_rows++];
+	memset(row, 0, sizeof(*row));
+	row->begin_at = row->end_at = PAIR_NOWHERE;
+	return row;
+}
+
+static struct pair_thread *
+pair_new_thread(struct pair_joiner *j, const struct pair_mark *m, uint64_t id)
+{
+	struct pair_thread *t;
+
+	if (!pair_room((void **)&j->threads, j->n_threads, &j->threads_room, sizeof(*t)) ||
+	    pair_put(&j->threads_by_id, id, (uint32_t)j->n_threads))
+		return NULL;
+	t = &j->threads[j->n_threads++];
+	memset(t, 0, sizeof(*t));
+	t->pid = m->pid;
+	t->tid = m->tid;
+	t->first = m->time;
+	return t;
+}
+
+/* The thread that a mark is of. */
+static inline struct pair_thread *
+pair_thread_of(struct pair_joiner *j, const struct pair_mark *m)
+{
+	uint64_t id = pair_two(m->pid, (uint32_t)m->tid);
+	struct pair_thread *t;
+
+	if (CTF_LIKELY(j->last_thread && id == j->last_thread_id)) {
+		t = &j->threads[j->last_thread - 1];
+	} else {
+		const struct pair_place *place = pair_find(&j->threads_by_id, id);
+
+		t = place ? &j->threads[place->value - 1] : pair_new_thread(j, m, id);
+		if (!t)
+			return NULL;
+		j->last_thread_id = id;
+		j->last_thread = (uint32_t)(t - j->threads) + 1;
+	}
+	t->last = m->time;
+	if (m->process)
+		t->process = m->process;
+	if (m->thread)
+		t->name = m->thread;
+	return t;
+}
+
+/* Why an end is not there that would have come after `begin`. */
+static inline uint8_t
+pair_no_end(const struct pair_joiner *j, int64_t begin)
+{
+	return j->last_loss >= begin ? PAIR_LOST : PAIR_OPEN;
+}
+
+/* Why a begin is not there that would have come before `end`. */
+static inline uint8_t
+pair_no_begin(const struct pair_joiner *j, int64_t end)
+{
+	return j->first_loss <= end ? PAIR_LOST : PAIR_BEFORE;
+}
+
+/* ---- calls ---- */
+
+/* The number of a function's name. */
+static int
+pair_name(struct pair_joiner *j, int32_t pid, uint32_t code, uint32_t *name)
+{
+	uint64_t key = pair_two(pid, code);
+	const struct pair_place *place = pair_find(&j->names, key);
+
+	if (CTF_LIKELY(place != NULL)) {
+		*name = place->value - 1;
+		return 0;
+	}
+	if (!pair_room((void **)&j->unknown, j->n_unknown, &j->unknown_room, sizeof(*j->unknown)) ||
+	    pair_put(&j->names, key, j->n_names))
+		return -1;
+	j->unknown[j->n_unknown++] = key;
+	*name = j->n_names++;
+	return 0;
+}
+
+static inline int
+pair_begin_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+{
+	struct pair_call *call;
+
+	if (!pair_room((void **)&t->calls, t->n_calls, &t->room, sizeof(*call)))
+		return -1;
+	call = &t->calls[t->n_calls++];
+	call->begin = m->time;
+	call->children = 0;
+	call->id = ++j->last_call;
+	call->at = m->at;
+	call->code = m->name;
+	call->task = m->task;
+	call->begin_missing = PAIR_THERE;
+	return 0;
+}
+
+/* A row for the innermost call, which is not open any more. */
+static inline int
+pair_pop_call(struct pair_joiner *j, struct pair_thread *t, int64_t time, uint64_t at, uint8_t missing)
+{
+	const struct pair_call *call = &t->calls[t->n_calls - 1];
+	struct pair_row *row = pair_new_row(j);
+
+	if (!row || pair_name(j, t->pid, call->code, &row->name))
+		return -1;
+	row->kind = PAIR_CALL;
+	row->begin = call->begin;
+	row->duration = pair_minus(time, call->begin);
+	row->self = pair_minus(row->duration, call->children);
+	row->id = call->id;
+	row->begin_at = call->at;
+	row->end_at = at;
+	row->thread = (uint32_t)(t - j->threads);
+	row->task = call->task;
+	row->depth = (uint32_t)--t->n_calls;
+	row->begin_missing = call->begin_missing;
+	row->end_missing = missing;
+	if (t->n_calls) {
+		row->parent = t->calls[t->n_calls - 1].id;
+		t->calls[t->n_calls - 1].children = pair_plus(t->calls[t->n_calls - 1].children, row->duration);
+	} else {
+		t->children = pair_plus(t->children, row->duration);
+	}
+	return 0;
+}
+
+/*
+ * An end without a begin. If no call is open, this one began before all that its
+ * thread has told: what has ended meanwhile lay within it. Else its begin was
+ * lost somewhere within the innermost call.
+ */
+static int
+pair_end_unbegun(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+{
+	struct pair_row *row = pair_new_row(j);
+
+	if (!row || pair_name(j, t->pid, m->name, &row->name))
+		return -1;
+	row->kind = PAIR_CALL;
+	row->id = ++j->last_call;
+	row->end_at = m->at;
+	row->thread = (uint32_t)(t - j->threads);
+	row->task = m->task;
+	row->depth = (uint32_t)t->n_calls;
+	if (t->n_calls) {
+		row->begin = m->time;
+		row->begin_missing = PAIR_LOST;
+		row->parent = t->calls[t->n_calls - 1].id;
+		return 0;
+	}
+	row->begin = j->begin < m->time ? j->begin : m->time;
+	row->duration = pair_minus(m->time, row->begin);
+	row->self = pair_minus(row->duration, t->children);
+	t->children = row->duration;
+	row->begin_missing = pair_no_begin(j, m->time);
+	return 0;
+}
+
+static inline int
+pair_end_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+{
+	size_t n = t->n_calls;
+
+	while (n && t->calls[n - 1].code != m->name)
+		n--;
+	if (CTF_UNLIKELY(!n))
+		return pair_end_unbegun(j, t, m);
+	while (CTF_UNLIKELY(t->n_calls > n))
+		if (pair_pop_call(j, t, m->time, PAIR_NOWHERE, PAIR_LOST))
+			return -1;
+	return pair_pop_call(j, t, m->time, m->at, PAIR_THERE);
+}
+
+/* ---- spans ---- */
+
+static inline struct pair_span *
+pair_open_span(struct pair_joiner *j, uint64_t id)
+{
+	const struct pair_place *place = pair_find(&j->spans_by_id, id);
+
+	return place ? &j->spans[place->value - 1] : NULL;
+}
+
+/* A row for a span; it is not open any more. */
+static int
+pair_close_span(struct pair_joiner *j, struct pair_place *place, int64_t time, uint64_t at, uint32_t error,
+		uint8_t missing)
+{
+	struct pair_span *span = &j->spans[place->value - 1], *parent;
+	struct pair_row *row = pair_new_row(j);
+
+	if (!row)
+		return -1;
+	if (span->n_children)
+		span->covered = pair_plus(span->covered, pair_minus(time, span->since));
+	row->kind = PAIR_SPAN;
+	row->begin = span->begin;
+	row->duration = pair_minus(time, span->begin);
+	row->self = pair_minus(row->duration, span->covered);
+	row->id = span->id;
+	row->parent = span->parent;
+	row->begin_at = span->at;
+	row->end_at = at;
+	row->name = span->name;
+	row->thread = span->thread;
+	row->task = span->task;
+	row->error = error;
+	row->depth = span->depth;
+	row->end_missing = missing;
+	span->next_free = j->free_span;
+	j->free_span = place->value;
+	pair_remove(&j->spans_by_id, place);
+	parent = pair_open_span(j, row->parent);
+	if (parent && parent->n_children && !--parent->n_children)
+		parent->covered = pair_plus(parent->covered, pair_minus(time, parent->since));
+	return 0;
+}
+
+static struct pair_span *
+pair_new_span(struct pair_joiner *j, uint64_t id)
+{
+	size_t i = j->free_span ? j->free_span - 1 : j->n_spans;
+
+	if (!pair_room((void **)&j->spans, i, &j->spans_room, sizeof(*j->spans)) ||
+	    pair_put(&j->spans_by_id, id, (uint32_t)i))
+		return NULL;
+	if (i == j->n_spans)
+		j->n_spans++;
+	else
+		j->free_span = j->spans[i].next_free;
+	return &j->spans[i];
+}
+
+static int
+pair_begin_span(struct pair_joiner *j, const struct pair_thread *t, const struct pair_mark *m)
+{
+	struct pair_place *known = pair_find(&j->spans_by_id, m->id);
+	struct pair_span *span, *parent;
+
+	/* Ids are not used twice; where one is, the first has no end. */
+	if (CTF_UNLIKELY(known != NULL) && pair_close_span(j, known, m->time, PAIR_NOWHERE, 0, PAIR_LOST))
+		return -1;
+	span = pair_new_span(j, m->id);
+	if (!span)
+		return -1;
+	memset(span, 0, sizeof(*span));
+	span->begin = m->time;
+	span->id = m->id;
+	span->parent = m->parent;
+	span->at = m->at;
+	span->name = m->name;
+	span->thread = (uint32_t)(t - j->threads);
+	span->task = m->task;
+	parent = m->parent && m->parent != m->id ? pair_open_span(j, m->parent) : NULL;
+	if (parent) {
+		span->depth = parent->depth + 1;
+		if (!parent->n_children++)
+			parent->since = m->time;
+	}
+	return 0;
+}
+
+static int
+pair_end_span(struct pair_joiner *j, const struct pair_thread *t, const struct pair_mark *m)
+{
+	struct pair_place *known = pair_find(&j->spans_by_id, m->id);
+	struct pair_row *row;
+
+	if (CTF_LIKELY(known != NULL))
+		return pair_close_span(j, known, m->time, m->at, m->name, PAIR_THERE);
+	row = pair_new_row(j);
+	if (!row)
+		return -1;
+	row->kind = PAIR_SPAN;
+	row->begin = j->begin < m->time ? j->begin : m->time;
+	row->duration = row->self = pair_minus(m->time, row->begin);
+	row->id = m->id;
+	row->end_at = m->at;
+	row->thread = (uint32_t)(t - j->threads);
+	row->task = m->task;
+	row->error = m->name;
+	row->begin_missing = pair_no_begin(j, m->time);
+	return 0;
+}
+
+/* ---- all of them ---- */
+
+static int
+pair_join(struct pair_joiner *j, const struct pair_mark *marks, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct pair_mark *m = &marks[i];
+		struct pair_thread *t = pair_thread_of(j, m);
+		int failed;
+
+		if (CTF_UNLIKELY(!t))
+			return -1;
+		if (m->kind == PAIR_CALL)
+			failed = pair_begin_call(j, t, m);
+		else if (m->kind == PAIR_CALL_END)
+			failed = pair_end_call(j, t, m);
+		else if (m->kind == PAIR_SPAN)
+			failed = pair_begin_span(j, t, m);
+		else
+			failed = pair_end_span(j, t, m);
+		if (CTF_UNLIKELY(failed))
+			return -1;
+	}
+	return 0;
+}
+
+/* Rows for what is open at the end of the trace, or of a process that died. */
+static int
+pair_finish(struct pair_joiner *j, int64_t end)
+{
+	for (size_t i = 0; i < j->n_threads; i++) {
+		struct pair_thread *t = &j->threads[i];
+
+		while (t->n_calls)
+			if (pair_pop_call(j, t, end, PAIR_NOWHERE, pair_no_end(j, t->calls[t->n_calls - 1].begin)))
+				return -1;
+	}
+	/* In any order: they all end now, so that who is in whom makes no difference. */
+	for (size_t i = 0; i < j->n_spans; i++) {
+		struct pair_place *place = pair_find(&j->spans_by_id, j->spans[i].id);
+
+		if (place && place->value == i + 1 &&
+		    pair_close_span(j, place, end, PAIR_NOWHERE, 0, pair_no_end(j, j->spans[i].begin)))
+			return -1;
+	}
+	return 0;
+}
+
+#endif /* RINGBUF_PAIRS_H */

@@ -1,0 +1,410 @@
+"""Part of _decode.pyx: begins of spans and calls, joined with their ends."""
+
+cdef extern from "decode/pairs.h" nogil:
+    enum:
+        PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END
+        PAIR_ALIGN, PAIR_SKIP, PAIR_PID, PAIR_TID, PAIR_CODE, PAIR_ID, PAIR_PARENT
+        PAIR_PROCESS, PAIR_THREAD, PAIR_TASK, PAIR_ERROR
+
+    struct pair_mark:
+        int64_t time
+        int32_t cpu
+        uint8_t kind
+        uint32_t name
+        int32_t pid, tid
+        uint32_t process, thread, task
+        uint64_t id, parent, at
+
+    struct pair_row:
+        int64_t begin
+
+    struct pair_map:
+        pass
+
+    struct pair_text:
+        size_t at
+        uint32_t size
+
+    struct pair_texts:
+        char *bytes
+        pair_text *texts
+        size_t n
+        uint32_t *places
+
+    struct pair_step:
+        int32_t node
+        uint8_t what
+
+    struct pair_event:
+        pair_mark mark
+        uint8_t has_pid, has_tid, is_fixed
+        const ctf_copy *copies
+        uint32_t n_copies, error_from
+        const pair_step *steps
+        uint32_t n_steps
+
+    struct pair_marks:
+        pair_mark *marks
+        size_t n, room
+
+    struct pair_thread:
+        int32_t pid, tid
+        uint32_t process, name
+        int64_t first, last
+
+    struct pair_joiner:
+        int64_t begin, first_loss, last_loss
+        pair_map names
+        uint32_t n_names
+        pair_thread *threads
+        size_t n_threads
+        uint64_t *unknown
+        size_t n_unknown
+        pair_row *rows
+        size_t n_rows
+
+    int pair_fill(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, const pair_event *events, pair_texts *texts,
+                  pair_marks *out, int32_t cpu, uint64_t packet)
+    int pair_put(pair_map *map, uint64_t key, uint32_t value)
+    int pair_join(pair_joiner *j, const pair_mark *marks, size_t n)
+    int pair_finish(pair_joiner *j, int64_t end)
+    void pair_free(pair_joiner *j)
+
+
+_MARK = [("timestamp", "i8"), ("rest", "V56")]
+_PAIR = [
+    ("begin", "i8"), ("duration", "i8"), ("self", "i8"), ("id", "u8"), ("parent", "u8"), ("begin_at", "u8"),
+    ("end_at", "u8"), ("name", "u4"), ("thread", "u4"), ("task", "u4"), ("error", "u4"), ("depth", "u4"),
+    ("kind", "u1"), ("begin_missing", "u1"), ("end_missing", "u1"), ("reserved", "u1"),
+]  # fmt: skip
+_PAIR_KINDS = {"span": PAIR_SPAN, "span_end": PAIR_SPAN_END, "call": PAIR_CALL, "call_end": PAIR_CALL_END}
+# Where a number goes in a mark, and of how many bits it must be to be copied there.
+_PAIR_NUMBERS = {PAIR_CODE: (16, 32), PAIR_PID: (20, 32), PAIR_TID: (24, 32), PAIR_ID: (40, 64), PAIR_PARENT: (48, 64)}
+_PAIR_CONTEXTS = {
+    "vpid": PAIR_PID, "vtid": PAIR_TID, "procname": PAIR_PROCESS, "thread_name": PAIR_THREAD, "task_name": PAIR_TASK,
+}  # fmt: skip
+_PAIR_FIELDS = {"span_id": PAIR_ID, "parent_id": PAIR_PARENT, "code": PAIR_CODE, "error": PAIR_ERROR}
+_PAIR_FIELDS_OF = {
+    PAIR_SPAN: ("span_id", "parent_id"), PAIR_SPAN_END: ("span_id", "error"), PAIR_CALL: ("code",),
+    PAIR_CALL_END: ("code",),
+}  # fmt: skip
+
+
+@cython.final
+cdef class Marks:
+    """What begins and what ends in a trace: finds it in packets, for a `Joiner`.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    kinds : mapping of int to (str, int)
+        Of event classes, by their index in `Decoder.event_names`: "span", "span_end", "call" or
+        "call_end"; and the number of a span's name.
+    n_lanes : int
+        How many streams there are, each of which is in order of time.
+    pid : int, optional
+        Of records that do not say their process.
+
+    Attributes
+    ----------
+    lanes : tuple
+
+    Thread safety: one thread at a time.
+    """
+
+    cdef Decoder _decoder
+    cdef readonly tuple lanes
+    cdef pair_event *_events
+    cdef list _owned  # memory that events point to
+    cdef pair_texts _texts
+    cdef list _strings
+
+    def __cinit__(self, Decoder decoder not None, kinds, n_lanes, pid=None):
+        self._decoder, self._owned, self._strings = decoder, [], [""]
+        self.lanes = tuple([_MarkLane() for _ in range(n_lanes)])
+        self._events = <pair_event *>_calloc(len(decoder._events), sizeof(pair_event))
+        for index, (kind, name) in kinds.items():
+            self._set_event(index, _PAIR_KINDS[kind], name, -1 if pid is None else pid)
+
+    def __dealloc__(self):
+        PyMem_Free(self._events)
+        free(self._texts.bytes)
+        free(self._texts.texts)
+        free(self._texts.places)
+
+    cdef _set_event(self, size_t index, uint8_t kind, uint32_t name, int32_t pid):
+        cdef pair_event *e = &self._events[index]
+        cdef _EventInfo info = self._decoder._events[index]
+        steps, known = self._steps(info, kind)
+        found = {what for _, what in steps}
+        e.mark.kind, e.mark.name, e.mark.pid, e.mark.tid = kind, name, pid, -1
+        e.has_pid, e.has_tid = PAIR_PID in found, PAIR_TID in found
+        e.mark.pid = pid if e.has_tid and not e.has_pid else -1
+        e.is_fixed = known is not None and all(what in known for what in found if what > PAIR_SKIP)
+        if e.is_fixed:
+            copies = [(start, _PAIR_NUMBERS[what][0], size, False) for what, (start, size) in known.items() if size]
+            e.copies, e.n_copies = self._keep_copies(_joined(sorted(copies))), len(_joined(sorted(copies)))
+            e.error_from = known.get(PAIR_ERROR, (0, 0))[0]
+        e.steps, e.n_steps = self._keep_steps(steps), len(steps)
+
+    def _steps(self, _EventInfo info, kind):
+        """[(node, what), ...] through a record; and {what: (byte, bytes)} of what stands at a known place."""
+        cdef int32_t part, member
+        cdef const ctf_node *n
+        steps, known = [], {}
+        is_known, position = self._is_packed(info), 0  # in bits
+        last = 0  # what follows it is not looked at
+        for part, wanted in ((info.stream_context, _PAIR_CONTEXTS), (info.context, _PAIR_CONTEXTS),
+                             (info.fields, {name: _PAIR_FIELDS[name] for name in _PAIR_FIELDS_OF[kind]})):
+            if part < 0:
+                continue
+            steps.append((part, PAIR_ALIGN))
+            for member, name in zip(self._decoder.members_of(part), self._decoder._infos[part]):
+                n = &self._decoder._nodes[member]
+                what = wanted.get(name, PAIR_SKIP)
+                steps.append((member, what if self._can_be(n, what) else PAIR_SKIP))
+                if steps[-1][1] != PAIR_SKIP:
+                    last = len(steps)
+                    if is_known and what in _PAIR_NUMBERS and n.size == _PAIR_NUMBERS[what][1] and not n.is_big_endian:
+                        known[what] = position // 8, n.size // 8
+                    elif is_known and what == PAIR_ERROR and n.kind == CTF_STRING:
+                        known[what] = position // 8, 0
+                    else:
+                        known.pop(what, None)  # this one hides another of the same name
+                is_known = is_known and n.fixed >= 0 and n.fixed % 8 == 0 and n.align <= 8
+                position += n.fixed
+        return steps[:last], known
+
+    cdef bint _is_packed(self, _EventInfo info):
+        """Do records begin on a byte, with nothing that moves what follows?"""
+        cdef const ctf_stream *s = &self._decoder._streams[self._decoder._stream_indexes[info.stream_id]]
+        parts = [part for part in (info.stream_context, info.context, info.fields) if part >= 0]
+        return s.header_kind != CTF_HEADER_ANY and all([self._decoder._nodes[<size_t>part].align <= 8 for part in parts])
+
+    cdef bint _can_be(self, const ctf_node *n, what):
+        if what < PAIR_PROCESS:
+            return n.kind == CTF_INTEGER
+        return n.kind == CTF_STRING or n.kind in (CTF_ARRAY, CTF_SEQUENCE) and \
+            self._decoder._nodes[n.first].kind == CTF_INTEGER and self._decoder._nodes[n.first].size == 8 and \
+            self._decoder._nodes[n.first].align == 8
+
+    cdef const ctf_copy *_keep_copies(self, list copies) except NULL:
+        memory = bytearray(max(1, len(copies)) * sizeof(ctf_copy))
+        cdef uint8_t[::1] view = memory
+        cdef ctf_copy *kept = <ctf_copy *>&view[0]
+        self._owned.append(memory)
+        for i, (start, to, size, _) in enumerate(copies):
+            kept[<size_t>i] = ctf_copy(start, to, size, 0)
+        return kept
+
+    cdef const pair_step *_keep_steps(self, list steps) except NULL:
+        memory = bytearray(max(1, len(steps)) * sizeof(pair_step))
+        cdef uint8_t[::1] view = memory
+        cdef pair_step *kept = <pair_step *>&view[0]
+        self._owned.append(memory)
+        for i, (node, what) in enumerate(steps):
+            kept[<size_t>i] = pair_step(node, what)
+        return kept
+
+    def fill(self, buffer, Packet packet not None, _MarkLane lane not None, number, *, offset=None):
+        """Add the marks of a packet to a lane; none if it is damaged.
+
+        Parameters
+        ----------
+        buffer, packet, offset
+            See `Decoder.packet_records`.
+        lane : _MarkLane
+        number : int
+            Of the packet, by which it is found again.
+
+        Returns
+        -------
+        int
+            How many marks.
+
+        Raises
+        ------
+        TraceError
+            The packet is damaged.
+        """
+        cdef const uint8_t[::1] view = buffer
+        cdef const ctf_stream *s = self._decoder._stream_of(packet)
+        cdef ctf_cursor c
+        cdef int failed
+        cdef size_t before = lane.marks.n
+        cdef int32_t cpu = -1 if packet.cpu is None else packet.cpu
+        cdef uint64_t at = number
+        cdef uint64_t *slots = <uint64_t *>_calloc(self._decoder._plan.n_slots, sizeof(uint64_t))
+        try:
+            self._decoder._begin(&c, view, packet, offset, slots)
+            with nogil:
+                failed = pair_fill(&self._decoder._plan, s, &c, self._events, &self._texts, &lane.marks, cpu, at)
+            if failed:
+                lane.marks.n = before
+                if failed == -2:
+                    raise MemoryError
+                raise self._decoder._event_error(packet, &c)
+        finally:
+            PyMem_Free(slots)
+        return lane.marks.n - before
+
+    @property
+    def texts(self):
+        """list of str: names of processes, threads and tasks, and types of errors, by their numbers."""
+        cdef const pair_text *text
+        while <size_t>len(self._strings) <= self._texts.n:
+            text = &self._texts.texts[len(self._strings) - 1]
+            self._strings.append(_text(self._texts.bytes + text.at, text.size))
+        return self._strings
+
+
+@cython.final
+cdef class _MarkLane:
+    """Marks of one stream that wait for those of the others."""
+
+    cdef pair_marks marks
+
+    def __dealloc__(self):
+        free(self.marks.marks)
+
+    def __len__(self):
+        return self.marks.n
+
+    def take(self):
+        """Take out the marks: rows for `merged_rows`."""
+        data = PyBytes_FromStringAndSize(<const char *>self.marks.marks, self.marks.n * sizeof(pair_mark))
+        self.marks.n = 0
+        return _numpy().frombuffer(data, _MARK)
+
+
+@cython.final
+cdef class Joiner:
+    """Joins the marks of a trace, in order of time.
+
+    Parameters
+    ----------
+    begin : int
+        Where the trace begins, in nanoseconds: so does what began before it.
+    losses : (int, int) or None
+        Records were lost, but none before the first time, and none after the second.
+    n_names : int
+        How many names there are already.
+    names : mapping of (int, int) to int
+        The numbers of functions' names, by process and code.
+
+    Thread safety: one thread at a time.
+    """
+
+    cdef pair_joiner _joiner
+
+    def __cinit__(self, begin, losses, n_names, names):
+        cdef uint64_t key
+        self._joiner.begin = begin
+        self._joiner.first_loss, self._joiner.last_loss = (2**63 - 1, -2**63) if losses is None else losses
+        self._joiner.n_names = n_names
+        for (pid, code), number in names.items():
+            key = (pid & 0xFFFFFFFF) << 32 | code
+            if pair_put(&self._joiner.names, key, number):
+                raise MemoryError
+
+    def __dealloc__(self):
+        pair_free(&self._joiner)
+
+    def join(self, marks):
+        """Take marks, from the lanes of `Marks` and merged."""
+        cdef const uint8_t[::1] view = marks.view("u1")
+        cdef size_t n = len(marks)
+        cdef int failed = 0
+        if n:
+            with nogil:
+                failed = pair_join(&self._joiner, <const pair_mark *>&view[0], n)
+        if failed:
+            raise MemoryError
+
+    def finish(self, end):
+        """The trace ends here, in nanoseconds: nothing follows."""
+        cdef int64_t time = end
+        cdef int failed
+        with nogil:
+            failed = pair_finish(&self._joiner, time)
+        if failed:
+            raise MemoryError
+
+    def __len__(self):
+        return self._joiner.n_rows
+
+    def take(self):
+        """Take out what has ended.
+
+        Returns
+        -------
+        numpy.ndarray
+            In the order of ends. Of what has no end: where that became known.
+        """
+        data = bytearray(self._joiner.n_rows * sizeof(pair_row))
+        cdef uint8_t[::1] view = data
+        if self._joiner.n_rows:
+            memcpy(&view[0], self._joiner.rows, self._joiner.n_rows * sizeof(pair_row))
+        self._joiner.n_rows = 0
+        return _numpy().frombuffer(data, _PAIR)
+
+    def unknown(self, Py_ssize_t first):
+        """[(process, code), ...] of functions whose name nobody has told, from the first-th on.
+
+        Their names have the numbers that follow those that were given.
+        """
+        cdef size_t i
+        cdef uint64_t key
+        found = []
+        for i in range(first, self._joiner.n_unknown):
+            key = self._joiner.unknown[i]
+            found.append((<int32_t>(key >> 32), <uint32_t>key))
+        return found
+
+    def threads(self, texts):
+        """[(pid, tid, process, name, first, last), ...] by number: when it was first and last told of."""
+        cdef size_t i
+        cdef const pair_thread *t
+        found = []
+        for i in range(self._joiner.n_threads):
+            t = &self._joiner.threads[i]
+            found.append((t.pid, t.tid, texts[t.process], texts[t.name], t.first, t.last))
+        return found
+
+
+def record_at(Decoder decoder not None, buffer, Packet packet not None, bit, *, offset=None):
+    """The record of a mark, from its place in its packet.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    buffer, packet, offset
+        See `Decoder.packet_records`.
+    bit : int
+        The lower half of the mark's place.
+
+    Returns
+    -------
+    Record
+        Its time is not known.
+
+    Raises
+    ------
+    TraceError
+        There is no such record.
+    """
+    cdef const uint8_t[::1] view = buffer
+    cdef const ctf_stream *s = decoder._stream_of(packet)
+    cdef ctf_cursor c
+    cdef ctf_record r
+    cdef uint64_t *slots = <uint64_t *>_calloc(decoder._plan.n_slots, sizeof(uint64_t))
+    try:
+        decoder._begin(&c, view, packet, offset, slots)
+        if not packet._first_event <= bit < packet._content_bits:
+            raise decoder._packet_error(packet, f"no record is at bit {bit}")
+        c.pos = bit
+        if ctf_next_event(&decoder._plan, s, &c, &r):
+            raise decoder._event_error(packet, &c)
+        return decoder._record(s, &c, &r)
+    finally:
+        PyMem_Free(slots)

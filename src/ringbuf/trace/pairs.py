@@ -1,0 +1,542 @@
+"""Spans and calls of a trace: each begin joined with its end.
+
+    for span in trace.spans("db"):
+        print(span.name, span.duration, span.self_time, span.fields)
+    rows = trace.calls().to_numpy()
+
+Joining is done in C (decode/pairs.h). Memory is what is open at a time, a part of the rows, and each
+name of a process, thread, task and function once.
+"""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .._decode import Joiner, Marks, Packet, Record, record_at
+from ..errors import TraceError
+from .meanings import Function, functions, losses, meaning
+from .plain import to_text
+from .tables import library
+
+__all__ = ["KINDS", "MISSING", "Pair", "Pairs", "Thread"]
+
+_ROWS = 1 << 18  # marks read at a time
+_PACKETS = 8  # kept, to look for fields in
+_NOWHERE = 2**64 - 1
+_NO_THREAD = -(2**31)
+
+#: What `kind` counts.
+KINDS = {1: "span", 3: "call"}
+#: What `begin_missing` and `end_missing` count; the first: it is there.
+MISSING = (None, "lost", "before", "inherited", "open", "died")
+
+
+class Thread(NamedTuple):
+    """A thread in which something began.
+
+    Attributes
+    ----------
+    pid, tid : int or None
+        Of process and thread; None if the trace does not say.
+    cpu : int or None
+        Where the trace says no thread: the CPU stands for it.
+    process, name : str
+        Empty if the trace does not say.
+    first, last : int
+        When something first and last began or ended in it, nanoseconds since the Unix epoch.
+    """
+
+    pid: int | None
+    tid: int | None
+    cpu: int | None
+    process: str
+    name: str
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        if self.tid is None:
+            return "all CPUs" if self.cpu is None else f"CPU {self.cpu}"
+        process = f"{self.process or 'process'} {'?' if self.pid is None else self.pid}"
+        if self.tid == self.pid and not self.name:
+            return process
+        return f"{process}, {self.name or 'thread'} {self.tid}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A span, or a call of a function.
+
+    Attributes
+    ----------
+    kind : {"span", "call"}
+    name : str
+        Empty of a span whose begin is missing; ``"function CODE"`` of a call whose function nobody told.
+    begin, duration : int
+        Nanoseconds, `begin` since the Unix epoch. Where `begin_missing` or `end_missing` is said,
+        they are bounds; see there.
+    self_time : int
+        The duration without the time in which something directly within it was open: of a
+        span its children, wherever they ran; of a call those that its thread made.
+    id, parent : int
+        Of a span its id, of a call a number that no other call of the trace has; 0: no parent.
+    depth : int
+        How many were open around it, as far as the trace tells.
+    thread : Thread
+        In which it began; of a span without a begin, in which it ended.
+    task : str
+        Of asyncio, where the trace has the context ``task_name``.
+    error : str
+        Type of the exception that ended the span; empty if there was none. `error_text` has all of it.
+    begin_missing : {None, "lost", "before", "inherited"}
+        Why the begin is not in the trace: "before": it is older, or overwritten, and `begin` is where the trace
+        begins; "lost": records were lost before the end, and it may be among them. Of a call that lies in another
+        one `begin` is then its end, as nothing says how long it was. "inherited": it began in the
+        process that forked this one.
+    end_missing : {None, "lost", "open", "died"}
+        Why the end is not: "open": it had not ended when the trace did; "lost": records were lost after
+        the begin, and it may be among them; "died": the process did. The duration goes to the end of the call
+        around it, if that has ended, or else to that of the trace or process.
+    function : Function or None
+        Of a call: where it is.
+    """
+
+    kind: str
+    name: str
+    begin: int
+    duration: int
+    self_time: int
+    id: int
+    parent: int
+    depth: int
+    thread: Thread
+    task: str
+    error: str
+    begin_missing: str | None
+    end_missing: str | None
+    function: Function | None
+    _pairs: Pairs
+    _begin_at: int
+    _end_at: int
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.duration
+
+    @property
+    def fields(self) -> dict:
+        """Of the record that began it, without its ids. Read from the trace each time that they are asked for."""
+        record = self._pairs.record_at(self._begin_at)
+        hidden = ("span_id", "parent_id", "code")
+        return {} if record is None else {name: one for name, one in record.fields.items() if name not in hidden}
+
+    @property
+    def contexts(self) -> dict:
+        """Of the record that began it, or of its end if that is missing."""
+        record = self._pairs.record_at(self._end_at if self._begin_at == _NOWHERE else self._begin_at)
+        return {} if record is None else record.contexts
+
+    @property
+    def error_text(self) -> str:
+        """All of the error: ``"KeyError: 'x'"``."""
+        record = self._pairs.record_at(self._end_at) if self.error else None
+        return "" if record is None else record.fields["error"]
+
+    def __repr__(self) -> str:
+        missing = "".join(
+            f", {what}={value!r}"
+            for what, value in (("begin_missing", self.begin_missing), ("end_missing", self.end_missing))
+            if value
+        )
+        return f"<{self.kind} {self.name!r}: {self.duration} ns from {self.begin}, depth {self.depth}{missing}>"
+
+
+class Pairs:
+    """Spans, calls or both of a trace. From `Trace.spans`, `Trace.calls`, `Trace.pairs`.
+
+    Iterating gives a `Pair` for each, in the order of their ends (those without one: where that
+    became known), in bounded memory. Each iteration reads the trace from its beginning.
+
+    Attributes
+    ----------
+    names : list of str
+        What the column ``name`` counts. The first one stands for a span whose begin is missing.
+    functions : list of Function or None
+        The same for the functions: two of one name may be in different files.
+    threads : list of Thread
+        What the column ``thread`` counts.
+    texts : list of str
+        What the columns ``task`` and ``error`` count.
+
+    These four grow while the trace is read: they have all that is in the rows that were handed out.
+
+    Thread safety: one thread at a time; an object for each costs nothing.
+    """
+
+    def __init__(self, trace, kinds: Iterable[str] = ("span", "call")) -> None:
+        self._trace = trace
+        self._kinds = tuple(kinds)
+        self._reading: _Reading | None = None
+        self._names: tuple[str, ...] = ()
+        self._bounds: tuple[int | None, int | None] = None, None
+        self._who: dict[str, tuple] = {}
+        self._limits: dict[str, int | None] = {}
+
+    # ---- which ----
+
+    def where(
+        self,
+        names=None,
+        *,
+        begin: int | None = None,
+        end: int | None = None,
+        pid=None,
+        tid=None,
+        process=None,
+        thread=None,
+        task=None,
+        min_duration: int | None = None,
+        min_depth: int | None = None,
+        max_depth: int | None = None,
+    ) -> Pairs:
+        """Some of them.
+
+        Parameters
+        ----------
+        names : str or iterable of str, optional
+            Names, or patterns such as ``"db.*"``.
+        begin, end : int, optional
+            Those that were open at some time between, nanoseconds since the Unix epoch.
+        pid, tid : int or iterable of int, optional
+        process, thread, task : str or iterable of str, optional
+            Names or patterns.
+        min_duration : int, optional
+            Nanoseconds.
+        min_depth, max_depth : int, optional
+
+        Returns
+        -------
+        Pairs
+            Its `self_time`, `depth` and `parent` are the same: the trace is read as a whole.
+
+        Raises
+        ------
+        TraceError
+            Nothing has such a name.
+        """
+        found = copy.copy(self)
+        found._reading = None
+        found._names = _several(names)
+        found._bounds = begin, end
+        numbers = {"pid": pid, "tid": tid}
+        texts = {"process": process, "thread": thread, "task": task}
+        found._who = {name: _several(one) for name, one in {**numbers, **texts}.items() if one is not None}
+        found._limits = {"min_duration": min_duration, "min_depth": min_depth, "max_depth": max_depth}
+        for pattern in found._names:
+            if not fnmatch.filter(self._known, pattern) and pattern not in self._known:
+                raise TraceError(f"{self._trace.path}: no {' or '.join(self._kinds)} is called {pattern!r}")
+        return found
+
+    @functools.cached_property
+    def _known(self) -> list[str]:
+        names, told, _ = _names_of(self._trace, self._kinds)
+        return names + [f"function {code}" for _, code in told] if "call" in self._kinds else names
+
+    # ---- as they are ----
+
+    def iter_numpy(self, rows: int = _ROWS) -> Iterator:
+        """As structured arrays, a part at a time, in bounded memory.
+
+        Parameters
+        ----------
+        rows : int
+            About how many to return at a time.
+
+        Yields
+        ------
+        numpy.ndarray
+            One dimension, in the order of ends. Columns: ``begin``, ``duration``, ``self`` (i8,
+            nanoseconds); ``id``, ``parent`` (u8); ``begin_at``, ``end_at`` (u8, for `record_at`);
+            ``name``, ``thread``, ``task``, ``error`` (u4, see the attributes of this class); ``depth`` (u4);
+            ``kind`` (u1, see `KINDS`); ``begin_missing``, ``end_missing`` (u1, see `MISSING`).
+
+        Raises
+        ------
+        TraceError
+            A packet is damaged.
+        """
+        reading = self._reading = _Reading(self._trace, self._kinds)
+        for part in reading.rows(max(1, rows)):
+            found = self._selected(part, reading)
+            if len(found):
+                yield found
+
+    def to_numpy(self):
+        """All of them as one structured array, by begin. See `iter_numpy`."""
+        import numpy
+
+        parts = list(self.iter_numpy()) or [Joiner(0, None, 0, {}).take()]
+        rows = numpy.concatenate(parts)
+        return rows[rows["begin"].argsort(kind="stable")]
+
+    def __iter__(self) -> Iterator[Pair]:
+        for rows in self.iter_numpy():
+            yield from self.records_of(rows)
+
+    def records_of(self, rows) -> Iterator[Pair]:
+        """A `Pair` for each row of `iter_numpy`, or of a selection of them."""
+        texts, threads, names, functions = self.texts, self.threads, self.names, self.functions
+        columns = ("kind", "name", "begin", "duration", "self", "id", "parent", "depth", "thread", "task", "error")
+        places = ("begin_missing", "end_missing", "begin_at", "end_at")
+        values = zip(*(rows[one].tolist() for one in columns + places), strict=True)
+        for kind, name, begin, duration, own, number, parent, depth, thread, task, error, *where in values:
+            first, last, begin_at, end_at = where
+            yield Pair(
+                KINDS[kind], names[name], begin, duration, own, number, parent, depth, threads[thread], texts[task],
+                texts[error], MISSING[first], MISSING[last], functions[name], self, begin_at, end_at,
+            )  # fmt: skip
+
+    # ---- as tables ----
+
+    def iter_arrow(self, rows: int = _ROWS) -> Iterator:
+        """As `iter_numpy`, with names for numbers.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            Columns: ``kind``, ``name``, ``begin`` (a time in UTC), ``duration``, ``self`` (nanoseconds), ``id``,
+            ``parent``, ``depth``, ``pid``, ``tid`` (null if unknown), ``process``, ``thread``, ``task``, ``error``,
+            ``begin_missing``, ``end_missing`` (null: it is there). Texts are dictionaries.
+
+        Raises
+        ------
+        ImportError
+            pyarrow is not installed.
+        TraceError
+            A packet is damaged.
+        """
+        arrow = library("pyarrow")
+        for part in self.iter_numpy(rows):
+            yield self._arrow_batch(arrow, part)
+
+    def to_arrow(self):
+        """All of them as one pyarrow.Table, by begin. See `iter_arrow`."""
+        arrow = library("pyarrow")
+        return arrow.Table.from_batches([self._arrow_batch(arrow, self.to_numpy())])
+
+    def to_pandas(self):
+        """The same as `to_arrow`, as a pandas.DataFrame. Texts are categories."""
+        library("pandas")
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self):
+        """The same as `to_arrow`, as a polars.DataFrame. Texts are categories."""
+        return library("polars").from_arrow(self.to_arrow())
+
+    def _arrow_batch(self, arrow, rows):
+        import numpy
+
+        threads = self.threads
+        pids, tids = ([getattr(one, name) for one in threads] for name in ("pid", "tid"))
+
+        def words(indexes, names, absent=None):
+            mask = None if absent is None else indexes == absent
+            numbers = arrow.array(indexes.astype("i4"), mask=mask)
+            return arrow.DictionaryArray.from_arrays(numbers, arrow.array(list(map(_said, names)), arrow.string()))
+
+        def of_threads(values, kind):
+            return arrow.array(values, kind).take(arrow.array(rows["thread"]))
+
+        kinds = numpy.searchsorted(list(KINDS), rows["kind"])
+        columns = {
+            "kind": words(kinds, KINDS.values()),
+            "name": words(rows["name"], self.names),
+            "begin": arrow.array(rows["begin"]).cast(arrow.timestamp("ns", "UTC")),
+            **{name: arrow.array(rows[name]) for name in ("duration", "self", "id", "parent", "depth")},
+            "pid": of_threads(pids, arrow.int32()),
+            "tid": of_threads(tids, arrow.int32()),
+            "process": words(rows["thread"], [one.process for one in threads]),
+            "thread": words(rows["thread"], [one.name for one in threads]),
+            "task": words(rows["task"], self.texts),
+            "error": words(rows["error"], self.texts),
+            **{name: words(rows[name], MISSING, 0) for name in ("begin_missing", "end_missing")},
+        }
+        return arrow.RecordBatch.from_pydict(columns)
+
+    # ---- what numbers mean ----
+
+    @property
+    def names(self) -> list[str]:
+        return self._now().names
+
+    @property
+    def functions(self) -> list[Function | None]:
+        return self._now().functions
+
+    @property
+    def threads(self) -> list[Thread]:
+        return self._now().threads()
+
+    @property
+    def texts(self) -> list[str]:
+        return self._now().texts()
+
+    def _now(self) -> _Reading:
+        if self._reading is None:
+            self._reading = _Reading(self._trace, self._kinds)
+        return self._reading
+
+    def record_at(self, place: int) -> Record | None:
+        """The record at a place of the columns ``begin_at`` and ``end_at``, with its fields and contexts.
+
+        None: the trace has none. Its time is not known: the row has it.
+        """
+        if place == _NOWHERE:
+            return None
+        packet = self._packets[place >> 32]
+        return record_at(self._trace._decoder, self._bytes_of(packet), packet, place & 0xFFFFFFFF, offset=0)
+
+    @functools.cached_property
+    def _packets(self) -> tuple[Packet, ...]:
+        return self._trace.packets
+
+    @functools.cached_property
+    def _bytes_of(self):
+        return functools.lru_cache(maxsize=_PACKETS)(self._trace.packet_bytes)
+
+    # ---- selecting ----
+
+    def _selected(self, rows, reading: _Reading):
+        import numpy
+
+        first, last = self._bounds
+        keep = numpy.ones(len(rows), "?")
+        if first is not None:
+            keep &= rows["begin"] + rows["duration"] >= first
+        if last is not None:
+            keep &= rows["begin"] <= last
+        if self._limits.get("min_duration") is not None:
+            keep &= rows["duration"] >= self._limits["min_duration"]
+        if self._limits.get("min_depth") is not None:
+            keep &= rows["depth"] >= self._limits["min_depth"]
+        if self._limits.get("max_depth") is not None:
+            keep &= rows["depth"] <= self._limits["max_depth"]
+        if self._names:
+            keep &= numpy.array([_matches(one, self._names) for one in reading.names])[rows["name"]]
+        for name, wanted in self._who.items():
+            keep &= self._of_whom(rows, reading, name, wanted)
+        return rows if keep.all() else rows[keep]
+
+    def _of_whom(self, rows, reading: _Reading, name: str, wanted: tuple):
+        import numpy
+
+        if name == "task":
+            return numpy.array([_matches(one, wanted) for one in reading.texts()])[rows["task"]]
+        values = (getattr(one, {"thread": "name"}.get(name, name)) for one in reading.threads())
+        if name in ("pid", "tid"):
+            return numpy.array([one in wanted for one in values])[rows["thread"]]
+        return numpy.array([_matches(one, wanted) for one in values])[rows["thread"]]
+
+
+class _Reading:
+    """One pass over a trace."""
+
+    def __init__(self, trace, kinds: tuple[str, ...]) -> None:
+        self._trace = trace
+        self._kinds = kinds
+        self.names, told, events = _names_of(trace, kinds)
+        self._n_names = len(self.names)
+        self.functions: list[Function | None] = [None] * len(self.names)
+        self._told: dict[tuple[int, int], int] = {}
+        numbers: dict[Function, int] = {}
+        for (pid, code), function in told.items():
+            if function not in numbers:
+                numbers[function] = len(self.names)
+                self.names.append(function.name)
+                self.functions.append(function)
+            self._told[-1 if pid is None else pid, code] = numbers[function]
+        self._n_told = len(self.names)
+        self._marks = Marks(trace._decoder, events, len(trace.streams), _number(trace.env.get("vpid")))
+        self._joiner: Joiner | None = None
+
+    def rows(self, limit: int) -> Iterator:
+        packets = {packet: index for index, packet in enumerate(self._trace.packets)}
+
+        def fill(data, packet, offset, lanes):
+            return self._marks.fill(data, packet, lanes[0], packets[packet], offset=offset)
+
+        last = None
+        lanes = [{None: [lane]} for lane in self._marks.lanes]
+        for ((_, marks),) in self._trace.batches(lanes, limit, fill):
+            joiner = self._started(int(marks["timestamp"][0]))
+            joiner.join(marks)
+            last = int(marks["timestamp"][-1])
+            if len(joiner) >= limit:
+                yield self._taken()
+        if last is not None:
+            self._joiner.finish(max(last, (self._trace.time_range or (0, last))[1]))
+            yield self._taken()
+
+    def _started(self, first: int) -> Joiner:
+        if self._joiner is None:
+            missing = losses(self._trace)
+            bounds = (min(one.begin for one in missing), max(one.end for one in missing)) if missing else None
+            begin = min(first, (self._trace.time_range or (first, 0))[0])
+            self._joiner = Joiner(begin, bounds, self._n_told, self._told)
+        return self._joiner
+
+    def _taken(self):
+        for _, code in self._joiner.unknown(len(self.names) - self._n_told):
+            self.names.append(f"function {code}")
+            self.functions.append(None)
+        return self._joiner.take()
+
+    def texts(self) -> list[str]:
+        return self._marks.texts
+
+    def threads(self) -> list[Thread]:
+        if self._joiner is None:
+            return []
+        return [self._thread(*one) for one in self._joiner.threads(self.texts())]
+
+    def _thread(self, pid: int, tid: int, process: str, name: str, first: int, last: int) -> Thread:
+        env = self._trace.env
+        if tid < 0:
+            return Thread(None if pid < 0 else pid, None, None if tid == _NO_THREAD else -1 - tid, "", "", first, last)
+        if not process and pid == env.get("vpid"):
+            process = str(env.get("procname", ""))
+        return Thread(None if pid < 0 else pid, tid, None, process, name, first, last)
+
+
+def _names_of(trace, kinds: Iterable[str]):
+    """Names of spans; functions by process and code; what `Marks` takes."""
+    names: dict[str, int] = {"": 0}
+    events = {}
+    for index, event in enumerate(trace.event_classes):
+        kind = meaning(event)
+        if kind is not None and kind.removesuffix("_end") in kinds:
+            events[index] = kind, names.setdefault(event.name, len(names)) if kind == "span" else 0
+    return list(names), functions(trace) if "call" in kinds else {}, events
+
+
+def _several(one) -> tuple:
+    if one is None:
+        return ()
+    return (one,) if isinstance(one, (str, int)) else tuple(one)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _number(value) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
+
+
+def _said(name: str | None) -> str | None:
+    return None if name is None else to_text(name)

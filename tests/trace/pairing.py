@@ -1,0 +1,159 @@
+"""Joins begins with ends by the obvious algorithm, record by record: what `Trace.pairs` must find.
+
+Written from docs/formats.md and the documentation of `Pair`, not from the code that is tested.
+"""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+NOBODY = (None, None)
+
+
+@dataclass
+class Open:
+    name: str
+    begin: int
+    number: int
+    parent: int
+    depth: int
+    thread: tuple
+    task: str
+    kind: str = "span"
+    key: object = None
+    inside: list = field(default_factory=list)  # (begin, end or None) of what is directly within it
+
+
+class Pairing:
+    """Every pair of a trace, as a list of namespaces: `found`."""
+
+    def __init__(self, trace):
+        self.found = []
+        self.trace = trace
+        self.records = list(trace)
+        self.first, self.last = self.bounds()
+        self.lost_from, self.lost_to = self.losses()
+        self.functions = {
+            (one.contexts.get("vpid"), one.fields["code"]): one.fields["name"]
+            for one in self.records
+            if one.name == "function_code"
+        }
+        self.stacks, self.spans, self.orphans = {}, {}, {}
+        self.calls = 0
+        for one in self.records:
+            self.take(one)
+        for stack in list(self.stacks.values()):
+            while stack:
+                self.close(stack.pop(), self.last, "", self.no_end)
+        for one in list(self.spans.values()):
+            self.close(one, self.last, "", self.no_end)
+
+    def bounds(self):
+        first, last = self.trace.time_range
+        times = [one.timestamp for one in self.records if one.name != "tick"]
+        return min([first, *times]), max([last, *times])
+
+    def losses(self):
+        found = []
+        for stream in self.trace.streams:
+            before = None
+            for packet in stream.packets:
+                if before is None and packet.events_discarded:
+                    found.append((packet.begin, packet.end))
+                if before is not None and packet.events_discarded > before.events_discarded:
+                    found.append((before.end, packet.end))
+                elif before is not None and packet.sequence_number > before.sequence_number + 1:
+                    found.append((before.end, packet.begin))
+                before = packet
+        return (min(one[0] for one in found), max(one[1] for one in found)) if found else (None, None)
+
+    def no_end(self, begin):
+        return "lost" if self.lost_to is not None and self.lost_to >= begin else "open"
+
+    def no_begin(self, end):
+        return "lost" if self.lost_from is not None and self.lost_from <= end else "before"
+
+    # ---- records ----
+
+    def take(self, record):
+        thread = record.contexts.get("vpid"), record.contexts.get("vtid")
+        if thread == NOBODY:
+            thread = "cpu", record.cpu
+        task = record.contexts.get("task_name", "")
+        what = record.fields.get
+        if record.name == "function_begin":
+            self.begin_call(thread, task, record.timestamp, what("code"))
+        elif record.name == "function_end":
+            self.end_call(thread, task, record.timestamp, what("code"))
+        elif record.name == "span_end":
+            self.end_span(thread, task, record.timestamp, what("span_id"), what("error").partition(":")[0])
+        elif "parent_id" in record.fields:
+            self.begin_span(thread, task, record.timestamp, record.name, what("span_id"), what("parent_id"))
+
+    def called(self, thread, code):
+        return self.functions.get((thread[0] if thread[0] != "cpu" else None, code), f"function {code}")
+
+    def begin_call(self, thread, task, time, code):
+        stack = self.stacks.setdefault(thread, [])
+        self.calls += 1
+        above = stack[-1].number if stack else 0
+        one = Open(self.called(thread, code), time, self.calls, above, len(stack), thread, task, "call", code)
+        stack.append(one)
+
+    def end_call(self, thread, task, time, code):
+        stack = self.stacks.setdefault(thread, [])
+        if code in [one.key for one in stack]:
+            while stack[-1].key != code:
+                self.close(stack.pop(), time, "", lambda begin: "lost")
+            self.close(stack.pop(), time, "", lambda begin: None)
+            return
+        self.calls += 1
+        one = Open(self.called(thread, code), time, self.calls, 0, len(stack), thread, task, "call", code)
+        if stack:
+            one.parent = stack[-1].number
+            self.note(one, time, "", begin_missing="lost")
+        else:
+            one.begin = self.first
+            one.inside = self.orphans.get(thread, [])
+            self.orphans[thread] = [(one.begin, time)]
+            self.note(one, time, "", begin_missing=self.no_begin(time))
+
+    def begin_span(self, thread, task, time, name, number, parent):
+        above = self.spans.get(parent)
+        depth = above.depth + 1 if above else 0
+        self.spans[number] = one = Open(name, time, number, parent, depth, thread, task)
+        if above:
+            one.key = [time, None]
+            above.inside.append(one.key)
+
+    def end_span(self, thread, task, time, number, error):
+        if number in self.spans:
+            self.close(self.spans[number], time, error, lambda begin: None)
+        else:
+            one = Open("", self.first, number, 0, 0, thread, task)
+            self.note(one, time, error, begin_missing=self.no_begin(time))
+
+    # ---- what is found ----
+
+    def close(self, one, time, error, why):
+        if one.kind == "span":
+            del self.spans[one.number]
+            if one.key:
+                one.key[1] = time
+        elif one.depth:
+            self.stacks[one.thread][-1].inside.append((one.begin, time))
+        else:
+            self.orphans.setdefault(one.thread, []).append((one.begin, time))
+        self.note(one, time, error, end_missing=why(one.begin))
+
+    def note(self, one, time, error, begin_missing=None, end_missing=None):
+        covered, until = 0, one.begin
+        for begin, end in sorted((begin, time if end is None else end) for begin, end in one.inside):
+            covered += max(0, end - max(begin, until))
+            until = max(until, end)
+        self.found.append(
+            SimpleNamespace(
+                kind=one.kind, name=one.name, begin=one.begin, duration=time - one.begin,
+                self_time=time - one.begin - covered, id=one.number, parent=one.parent, depth=one.depth,
+                thread=one.thread, task=one.task, error=error, begin_missing=begin_missing, end_missing=end_missing,
+            )
+        )  # fmt: skip

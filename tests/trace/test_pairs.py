@@ -1,0 +1,305 @@
+"""pairs.py, pairs.pxi, pairs.h: begins joined with their ends."""
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import ctf_writer
+import numpy
+import pytest
+import timelines
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from pairing import Pairing
+from timelines import ORIGIN, PID, TID, written
+
+import ringbuf
+from ringbuf.ctf.metadata import ChannelLayout, ClockInfo
+from ringbuf.ctf.schema import EventSchema
+
+CODE = (0, "function_code", [3, "shop.pay", "shop.py", 12])
+
+
+def told(pairs):
+    """Without what the tests of one thing do not look at."""
+    return [(one.name, one.begin - ORIGIN, one.duration, one.self_time, one.depth) for one in pairs]
+
+
+def missing(pairs):
+    return [(one.name, one.begin_missing, one.end_missing) for one in pairs]
+
+
+# ---- spans ----
+
+
+def test_a_span_is_its_begin_its_end_and_what_was_in_it(tmp_path):
+    trace = written(
+        tmp_path, (1, "db", [7, 0, "orders"]), (3, "web", [8, 7]), (5, "span_end", [8, "KeyError: 'x'"]),
+        (9, "span_end", [7, ""]),
+    )  # fmt: skip
+    inner, outer = trace.spans()
+    assert told([inner, outer]) == [("web", 3, 2, 2, 1), ("db", 1, 8, 6, 0)]
+    assert (inner.parent, outer.id, outer.parent) == (7, 7, 0)
+    assert (inner.error, inner.error_text, outer.error, outer.error_text) == ("KeyError", "KeyError: 'x'", "", "")
+    assert (outer.fields, outer.contexts) == ({"table": "orders"}, {"vpid": PID, "vtid": TID})
+    assert (outer.thread.pid, outer.thread.tid, outer.thread.cpu) == (PID, TID, None)
+    assert outer.end - ORIGIN == 9 and missing([inner, outer]) == [("web", None, None), ("db", None, None)]
+
+
+def test_children_that_overlap_are_taken_off_once(tmp_path):
+    trace = written(
+        tmp_path, (0, "db", [1, 0, ""]), (2, "web", [2, 1], 8), (3, "web", [3, 1], 9), (5, "span_end", [2, ""], 8),
+        (7, "span_end", [3, ""], 9), (10, "span_end", [1, ""]),
+    )  # fmt: skip
+    assert told(trace.spans("db")) == [("db", 0, 10, 5, 0)]
+
+
+def test_a_child_that_outlives_its_parent_is_taken_off_to_its_end(tmp_path):
+    trace = written(
+        tmp_path, (0, "db", [1, 0, ""]), (2, "web", [2, 1]), (6, "span_end", [1, ""]), (9, "span_end", [2, ""])
+    )
+    assert told(trace.spans()) == [("db", 0, 6, 2, 0), ("web", 2, 7, 7, 1)]
+
+
+def test_a_span_without_an_end_goes_to_the_end_of_the_trace(tmp_path):
+    trace = written(tmp_path, (1, "db", [1, 0, ""]), (9, "tick", timelines.TICK))
+    (span,) = trace.spans()
+    assert (span.duration, span.begin_missing, span.end_missing) == (8, None, "open")
+
+
+def test_an_end_without_a_begin_is_told_of_by_its_id(tmp_path):
+    (span,) = written(tmp_path, (4, "span_end", [9, "E: x"])).spans()
+    assert (span.name, span.id, span.begin - ORIGIN, span.end - ORIGIN) == ("", 9, 0, 4)
+    assert (span.begin_missing, span.end_missing, span.error) == ("before", None, "E")
+    assert span.fields == {} and span.contexts["vpid"] == PID and span.error_text == "E: x"
+
+
+def test_where_records_were_lost_the_missing_may_be_among_them(tmp_path):
+    records = (5, "db", [1, 0, ""]), (6, "span_end", [2, ""]), (9, "tick", timelines.TICK)
+    ended, begun = written(tmp_path, *records, discarded=(0, 3)).spans()
+    assert (begun.end_missing, ended.begin_missing) == ("lost", "lost")
+
+
+# ---- calls ----
+
+
+def test_calls_nest_in_their_thread(tmp_path):
+    begin, end = "function_begin", "function_end"
+    trace = written(
+        tmp_path, CODE, (1, begin, [3]), (2, begin, [4]), (3, begin, [3], 55), (4, end, [4]), (6, end, [3], 55),
+        (9, end, [3]),
+    )  # fmt: skip
+    calls = list(trace.calls())
+    assert told(calls) == [("function 4", 2, 2, 2, 1), ("shop.pay", 3, 3, 3, 0), ("shop.pay", 1, 8, 6, 0)]
+    assert calls[0].parent == calls[2].id and calls[2].parent == 0
+    assert calls[0].function is None and calls[2].function == ("shop.pay", "shop.py", 12)
+    assert calls[1].thread.tid == 55
+
+
+def test_ends_that_were_lost_are_made_up_where_the_call_around_them_ends(tmp_path):
+    trace = written(tmp_path, (1, "function_begin", [1]), (2, "function_begin", [2]), (4, "function_end", [1]))
+    calls = trace.calls()
+    assert told(calls) == [("function 2", 2, 2, 2, 1), ("function 1", 1, 3, 1, 0)]
+    assert missing(calls) == [("function 2", None, "lost"), ("function 1", None, None)]
+
+
+def test_an_end_on_no_open_call_has_lost_its_begin(tmp_path):
+    trace = written(tmp_path, (1, "function_begin", [1]), (3, "function_end", [9]), (4, "function_end", [1]))
+    assert told(trace.calls()) == [("function 9", 3, 0, 0, 1), ("function 1", 1, 3, 3, 0)]
+    assert missing(trace.calls()) == [("function 9", "lost", None), ("function 1", None, None)]
+
+
+def test_calls_that_ran_when_the_trace_began_hold_all_that_ended_before_them(tmp_path):
+    records = [(5, "function_begin", [2]), (6, "function_end", [2]), (7, "function_end", [3]), (9, "function_end", [4])]
+    trace = written(tmp_path, CODE, *records)
+    assert told(trace.calls()) == [("function 2", 5, 1, 1, 0), ("shop.pay", 0, 7, 6, 0), ("function 4", 0, 9, 2, 0)]
+    assert missing(trace.calls())[1:] == [("shop.pay", "before", None), ("function 4", "before", None)]
+
+
+def test_functions_of_one_name_in_two_files_are_two(tmp_path):
+    again = (0, "function_code", [4, "shop.pay", "other.py", 1])
+    trace = written(tmp_path, CODE, again, *((n, f"function_{what}", [code]) for n, what, code in (
+        (1, "begin", 3), (2, "end", 3), (3, "begin", 4), (4, "end", 4))))  # fmt: skip
+    calls = trace.calls()
+    assert [one.function.file for one in calls] == ["shop.py", "other.py"]
+    assert len(set(calls.to_numpy()["name"])) == 2
+
+
+# ---- which ----
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    contexts = "vpid:i32,vtid:i32,procname:str,thread_name:str,task_name:str"
+    main, worker = (PID, PID, "shop", "MainThread", "Task-1"), (PID, 7, "shop", "worker", "")
+    return written(
+        tmp_path, (0, "db", [1, 0, ""], main), (2, "web", [2, 1], worker), (4, "span_end", [2, ""], worker),
+        (10, "span_end", [1, ""], main), (12, "web", [3, 0], (5, 5, "other", "", "")),
+        (13, "span_end", [3, ""], worker), contexts=contexts,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wanted, ids",
+    [
+        ({}, [2, 1, 3]),
+        ({"names": "w*"}, [2, 3]),
+        ({"names": ["web", "db"]}, [2, 1, 3]),
+        ({"min_duration": 2}, [2, 1]),
+        ({"min_depth": 1}, [2]),
+        ({"max_depth": 0}, [1, 3]),
+        ({"pid": PID}, [2, 1]),
+        ({"tid": (5, 7)}, [2, 3]),
+        ({"process": "sh*"}, [2, 1]),
+        ({"thread": "worker"}, [2]),
+        ({"task": "Task-*"}, [1]),
+        ({"begin": ORIGIN + 5}, [1, 3]),
+        ({"end": ORIGIN + 5}, [2, 1]),
+        ({"begin": ORIGIN + 5, "end": ORIGIN + 11, "names": "web"}, []),
+    ],
+)
+def test_where_selects(mixed, wanted, ids):
+    assert [one.id for one in mixed.spans(**wanted)] == ids
+    assert [one.depth for one in mixed.spans(**wanted)] == [int(number == 2) for number in ids]
+
+
+def test_a_name_that_nothing_has_is_an_error(mixed):
+    with pytest.raises(ringbuf.TraceError, match="no span is called 'nope'"):
+        mixed.spans("nope")
+    with pytest.raises(ringbuf.TraceError, match="no call is called"):
+        mixed.calls("db")
+
+
+def test_threads_say_who_they_are(mixed):
+    pairs = mixed.spans()
+    pairs.to_numpy()
+    assert [str(one) for one in pairs.threads] == [
+        f"shop {PID}, MainThread {PID}", f"shop {PID}, worker 7", "other 5"
+    ]  # fmt: skip
+    assert [(one.first - ORIGIN, one.last - ORIGIN) for one in pairs.threads] == [(0, 10), (2, 13), (12, 12)]
+
+
+# ---- as columns ----
+
+
+def test_columns_are_by_begin_and_parts_by_end(mixed):
+    whole = mixed.spans().to_numpy()
+    assert whole["begin"].tolist() == [ORIGIN, ORIGIN + 2, ORIGIN + 12]
+    parts = list(mixed.spans().iter_numpy(1))
+    assert numpy.concatenate(parts)["id"].tolist() == [2, 1, 3]
+
+
+def test_a_trace_without_spans_has_none(tmp_path):
+    trace = written(tmp_path, (1, "tick", timelines.TICK))
+    assert list(trace.pairs()) == [] and len(trace.spans().to_numpy()) == 0
+    assert trace.spans().threads == []
+
+
+def test_arrow_has_names_for_numbers(mixed):
+    pytest.importorskip("pyarrow")
+    rows = mixed.spans().to_arrow().to_pylist()
+    assert [(row["name"], row["process"], row["task"], row["tid"]) for row in rows] == [
+        ("db", "shop", "Task-1", PID), ("web", "shop", "", 7), ("web", "other", "", 5)
+    ]  # fmt: skip
+    assert rows[0]["begin_missing"] is None and rows[0]["kind"] == "span"
+    assert sum(batch.num_rows for batch in mixed.spans().iter_arrow(1)) == 3
+
+
+# ---- beside the obvious algorithm ----
+
+CONTEXTS = ("vpid:i32,vtid:i32", "", "vpid:i32,vtid:i32,task_name:str", "task_name:str,vtid:i32,vpid:i32")
+SCHEMAS = {name: timelines.SCHEMAS[name] for name in ("db", "web", "span_end", "function_begin", "function_end",
+                                                      "function_code", "tick")}  # fmt: skip
+
+
+@some.composite
+def streams(draw):
+    """Records of two CPUs, in packets, with losses between them."""
+    small = some.integers(0, 3)
+    contexts = draw(some.sampled_from(CONTEXTS))
+    per_cpu = draw(some.booleans())
+    header = draw(some.sampled_from(["compact", "large"]))
+    record = some.tuples(some.integers(0, 4), small, small, small, some.booleans(), small)
+    losses = some.lists(some.integers(0, 5), min_size=60, max_size=60)
+    return contexts, per_cpu, header, draw(some.lists(record, max_size=60)), draw(losses)
+
+
+def made(directory, contexts, per_cpu, header, records, losses):
+    events = [EventSchema(index, name, fields=text) for index, (name, text) in enumerate(SCHEMAS.items())]
+    clock = ClockInfo(10**9, *divmod(ORIGIN, 10**9))
+    layout = ChannelLayout(bytes(16), header, per_cpu, clock, events=events, contexts=contexts)
+    ids = {event.name: event.id for event in events}
+    packets = [[ctf_writer.Packet(layout, cpu=cpu)] for cpu in (0, 1)]
+    now, spans = 0, 0
+    for (gap, what, one, other, flag, who), loss in zip(records, itertools.cycle(losses), strict=False):
+        now += gap
+        lane = packets[who % 2]
+        if loss == 5:  # another packet; records or packets may be missing before it
+            last = lane[-1]
+            lane.append(ctf_writer.Packet(layout, cpu=who % 2, begin=last.now, seq=last.seq + 1 + flag,
+                                          discarded=last.discarded + one % 2))  # fmt: skip
+        about = {"vpid": 1 + who // 3, "vtid": who, "task_name": f"Task-{one}"}
+        common = [about[part.partition(":")[0]] for part in contexts.split(",") if part]
+        if what == 0:
+            spans += 1
+            name, values = "db" if flag else "web", [spans, max(0, spans - other), *["t"] * flag]
+        elif what == 1:
+            name, values = "span_end", [1 + max(0, spans - one), "E: x" if flag else ""]
+        elif what == 2:
+            name, values = "function_begin", [one]
+        else:
+            name, values = "function_end", [one]
+        if flag and one == 3:
+            name, values = "function_code", [other, f"f{other}", "f.py", other]
+        if loss == 0:
+            lane[-1].event(ids["tick"], now, timelines.TICK, common=common)
+        lane[-1].event(ids[name], now, values, common=common)
+    files = {f"s{cpu}": [one.bytes() for one in packets[cpu]] for cpu in (0, 1)}
+    return ringbuf.open_trace(ctf_writer.write(directory / "trace", layout, **files))
+
+
+def comparable(one):
+    thread = one.thread
+    if not isinstance(thread, tuple) or hasattr(thread, "cpu"):
+        thread = (thread.pid, thread.tid) if thread.tid is not None else ("cpu", thread.cpu)
+    return (one.kind, one.name, one.begin, one.duration, one.self_time, one.id, one.parent, one.depth, thread, one.task,
+            one.error, one.begin_missing or "", one.end_missing or "")  # fmt: skip
+
+
+@given(streams(), some.integers(1, 30))
+@settings(max_examples=100)
+def test_pairs_are_those_of_the_obvious_algorithm(stream, rows):
+    with tempfile.TemporaryDirectory() as directory, made(Path(directory), *stream) as trace:
+        expected = sorted(map(comparable, Pairing(trace).found), key=repr)
+        pairs = trace.pairs()
+        assert sorted(map(comparable, pairs), key=repr) == expected
+        assert sum(len(part) for part in pairs.iter_numpy(rows)) == len(expected)
+        assert sorted(map(comparable, pairs.records_of(pairs.to_numpy())), key=repr) == expected
+
+
+@pytest.mark.slow
+def test_a_recorded_program_is_paired_as_the_obvious_algorithm_does(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import asyncio, os, threading, ringbuf\n"
+        "tracer = ringbuf.Tracer.attach(os.environ['RINGBUF_CHANNEL'])\n"
+        "def fib(n):\n    return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "async def one(n):\n"
+        "    with tracer.span('one', n=n):\n        fib(5)\n        await asyncio.sleep(0.001 * n)\n"
+        "async def main():\n    await asyncio.gather(*map(one, range(5)))\n"
+        "threads = [threading.Thread(target=fib, args=(8,)) for _ in range(3)]\n"
+        "for thread in threads:\n    thread.start()\n"
+        "asyncio.run(main())\n"
+        "if os.fork() == 0:\n    fib(7)\n    os._exit(0)\n"
+        "os.wait()\n"
+    )
+    trace = tmp_path / "trace"
+    command = [sys.executable, "-m", "ringbuf", "record", "--functions", "-o", str(trace), "--", str(program)]
+    subprocess.run(command, check=True, env={**os.environ, "RINGBUF_DIR": ""}, capture_output=True)
+    opened = ringbuf.open_trace(trace)
+    expected = sorted(map(comparable, Pairing(opened).found), key=repr)
+    assert len(expected) > 300
+    assert sorted(map(comparable, opened.pairs()), key=repr) == expected
