@@ -408,13 +408,14 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     cdef readonly object client         # Client
     cdef readonly object path           # str or None
     cdef object clock                   # a user's callable, or None
-    cdef bint is_closed                 # to callers; the mapping may outlive it
+    cdef bint is_closed                 # to callers, also before it is there; the mapping may outlive it
     cdef bint is_guarded                # a record may run Python code or wait, and meet a close()
     cdef int users                      # views, reservations and readers that need the mapping
     cdef int64_t payload_ids[13]        # event id of raw payloads aligned to 1 << i, -1: not declared
     cdef object __weakref__
 
     def __cinit__(self):
+        self.is_closed = True
         for i in range(13):
             self.payload_ids[i] = -1
 
@@ -461,6 +462,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         ret = ringbuf_create(&cfg, &self.ch)
         if ret:
             raise self._creation_error(ret, &cfg)
+        self.is_closed = False
         self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
         self._call_buffer_create()
         from .live import sharing
@@ -468,18 +470,23 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     @staticmethod
     def _attach(int fd, client, clock, path):
-        """A Channel over an open descriptor, which it takes over if that succeeds."""
+        """A Channel over an open descriptor, which is its own from now on, and closed if this fails."""
         cdef Channel self = Channel.__new__(Channel)
         cdef int ret
-        if clock is not None and not callable(clock):
-            raise TypeError(f"clock must be the callable that the channel was made with, not {clock!r}")
-        self._set_client(client, clock)
-        if self._has_callbacks():
-            self._check_likeness(fd)
-        self.path = path
-        ret = ringbuf_attach_fd(fd, &self.callbacks if self._has_callbacks() else NULL, <void *>self, &self.ch)
-        if ret:
-            raise _region_error(ret, path if path is not None else os.readlink(f"/proc/self/fd/{fd}"))
+        try:
+            if clock is not None and not callable(clock):
+                raise TypeError(f"clock must be the callable that the channel was made with, not {clock!r}")
+            self._set_client(client, clock)
+            if self._has_callbacks():
+                self._check_likeness(fd)
+            self.path = path
+            ret = ringbuf_attach_fd(fd, &self.callbacks if self._has_callbacks() else NULL, <void *>self, &self.ch)
+            if ret:
+                raise _region_error(ret, path if path is not None else os.readlink(f"/proc/self/fd/{fd}"))
+        except:
+            os.close(fd)
+            raise
+        self.is_closed = False
         self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
         if client is None:
             self.client = _client.CtfClient(header="large" if self.ch.header == RINGBUF_LARGE else "compact")
@@ -576,9 +583,10 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     @property
     def is_ctf(self):
         """bool: packets and records are in the built-in format."""
-        cdef uint32_t native = (RINGBUF_CTF_PACKET_HEADER_SIZE if self.per_cpu
+        cdef ringbuf_channel *ch = self.open_ch()
+        cdef uint32_t native = (RINGBUF_CTF_PACKET_HEADER_SIZE if ch.streams == RINGBUF_PER_CPU
                                 else RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL)
-        return not self.has_custom_records and self.ch.packet_header_size == native
+        return self.callbacks.record_header_size is NULL and ch.packet_header_size == native
 
     cdef bint has_native_packets(self):
         return self.ch.packet_header_size >= (RINGBUF_CTF_PACKET_HEADER_SIZE if self.ch.streams == RINGBUF_PER_CPU
@@ -593,13 +601,13 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         return None if _overrides(self.client, "clock_read") else self.clock
 
     def _call_buffer_create(self):
+        cdef ringbuf_channel *ch
         if _overrides(self.client, "buffer_create"):
-            for i in range(self.ch.n_streams):
-                _buffer_create(self._with_data(), i, i, <const char *>self.ch.super.name)
-
-    cdef const ringbuf_channel *_with_data(self):
-        self.ch.client_data = <void *>self
-        return self.ch
+            ch = self.enter_open()  # it may close the channel
+            ch.client_data = <void *>self
+            for i in range(ch.n_streams):
+                _buffer_create(ch, i, i, <const char *>ch.super.name)
+            self.leave()
 
     def __dealloc__(self):
         if self.ch is not NULL:
@@ -620,11 +628,22 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         self.users += 1
         return 0
 
+    cdef ringbuf_channel *enter_open(self) except NULL:
+        """One more user, of a channel that is not closed.
+
+        For every call during which other code may run: another thread, a callback, the conversion of an
+        argument, a finalizer. That code may close the channel; the mapping stays until `leave`.
+        """
+        cdef ringbuf_channel *ch = self.open_ch()
+        self.users += 1
+        return ch
+
     cdef int leave(self) except -1:
+        cdef ringbuf_channel *ch = self.ch
         self.users -= 1
-        if self.is_closed and not self.users and self.ch is not NULL:
-            ringbuf_close(self.ch)
-            self.ch = NULL
+        if self.is_closed and not self.users and ch is not NULL:
+            self.ch = NULL  # first: the client's buffer_finalize is Python code, which could come by here again
+            ringbuf_close(ch)
         return 0
 
     def close(self):
@@ -647,10 +666,16 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         self.close()
 
     def __repr__(self):
-        if self.is_closed or self.ch is NULL:
+        if self.closed:
             return "<ringbuf.Channel, closed>"
-        return (f"<ringbuf.Channel {self.name!r}, {self.mode}, {self.ch.n_streams} stream(s) of "
-                f"{self.n_subbufs} x {self.subbuf_size} bytes>")
+        cdef ringbuf_channel *ch = self.enter_open()
+        try:
+            name = _text(ch.super.name, strlen(ch.super.name))
+            mode = "overwrite" if ch.mode == RINGBUF_OVERWRITE else "discard"
+            return (f"<ringbuf.Channel {name!r}, {mode}, {ch.n_streams} stream(s) of "
+                    f"{ringbuf_n_subbufs(&ch.geometry)} x {ringbuf_subbuf_size(&ch.geometry)} bytes>")
+        finally:
+            self.leave()
 
     def __reduce__(self):
         from .live import sharing
@@ -732,7 +757,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     def timers(self):
         """tuple of (switch_timer, read_timer), float seconds, or None where not set."""
         cdef const ringbuf_superblock *sb = self.open_ch().super
-        return (sb.switch_timer_ns / 1e9 or None, sb.read_timer_ns / 1e9 or None)
+        cdef double switch_timer = sb.switch_timer_ns / 1e9, read_timer = sb.read_timer_ns / 1e9
+        return (switch_timer or None, read_timer or None)
 
     @property
     def blocking_timeout(self):
@@ -746,17 +772,23 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
         Tick 0 is at the two offsets, Unix time.
         """
-        cdef ringbuf_channel *ch = self.open_ch()
-        return (("tsc", "monotonic", "custom")[ch.clock], ch.super.clock_freq, ch.super.clock_offset_s,
-                ch.super.clock_offset)
+        cdef ringbuf_channel *ch = self.enter_open()
+        try:
+            return (("tsc", "monotonic", "custom")[ch.clock], ch.super.clock_freq, ch.super.clock_offset_s,
+                    ch.super.clock_offset)
+        finally:
+            self.leave()
 
     @property
     def environment(self):
         """dict: who created the channel."""
-        cdef const ringbuf_superblock *sb = self.open_ch().super
-        return {"hostname": (<char *>sb.hostname).decode("utf-8", "replace"),
-                "procname": (<char *>sb.program).decode("utf-8", "replace"),
-                "vpid": sb.creator_pid}
+        cdef const ringbuf_superblock *sb = self.enter_open().super
+        try:
+            return {"hostname": (<char *>sb.hostname).decode("utf-8", "replace"),
+                    "procname": (<char *>sb.program).decode("utf-8", "replace"),
+                    "vpid": sb.creator_pid}
+        finally:
+            self.leave()
 
     def current_timestamp(self):
         """Now, in ticks of the channel's clock (int)."""
@@ -776,7 +808,11 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     def schemas(self):
         """Declared events: list of (id, name, contexts text, fields text), in order of id."""
-        return _schemas(self.open_ch())
+        cdef ringbuf_channel *ch = self.enter_open()
+        try:
+            return _schemas(ch)
+        finally:
+            self.leave()
 
     def declare_event(self, str name not None, str contexts not None, str fields not None):
         """The id of an event (int), declared now if no process has declared it.
@@ -789,8 +825,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cdef const char *pn = n
         cdef const char *pc = c
         cdef const char *pf = f
-        cdef ringbuf_channel *ch = self.open_ch()
-        self.enter()
+        cdef ringbuf_channel *ch = self.enter_open()
         with nogil:
             ret = ringbuf_declare_event(ch, pn, pc, pf)
         self.leave()
@@ -840,7 +875,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     cdef int reserve_waiting(self, ringbuf_reservation *r) except? -1:
         """As ringbuf_reserve_blocking, in steps between which signal handlers run."""
-        cdef ringbuf_channel *ch = self.ch
+        cdef ringbuf_channel *ch = self.open_ch()
         cdef uint64_t deadline = 0
         cdef uint32_t stream, seq
         cdef int ret = -EAGAIN
@@ -967,13 +1002,14 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         sub-buffer is free: it carries the loss count and the time.
         Thread safety: any thread. Source: include/ringbuf/switch.h.
         """
-        cdef ringbuf_producer_slot *producer = self.producer()
         cdef unsigned int flags = RINGBUF_FLUSH_EMPTY if empty else 0
+        cdef ringbuf_channel *ch = self.enter_open()
+        cdef ringbuf_producer_slot *producer
         cdef uint32_t i
-        self.enter()
         try:
-            for i in range(self.ch.n_streams):
-                _flush(self.ch, producer, i, flags)
+            producer = self.producer()
+            for i in range(ch.n_streams):
+                _flush(ch, producer, i, flags)
         finally:
             self.leave()
 
@@ -997,9 +1033,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         Thread safety: any thread. Source: include/ringbuf/repair.h.
         """
         cdef uint64_t deadline = ringbuf_deadline(1_000_000_000)
-        cdef ringbuf_channel *ch = self.open_ch()
+        cdef ringbuf_channel *ch = self.enter_open()
         cdef int ret
-        self.enter()
         try:
             while True:
                 ret = ringbuf_repair(ch)
@@ -1032,11 +1067,12 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
         When this returns, no further record is accepted. Twice is harmless.
         """
-        cdef ringbuf_producer_slot *producer = self.producer()
+        cdef ringbuf_channel *ch = self.enter_open()
         cdef int ret
-        self.enter()
-        ret = ringbuf_finalize(self.ch, producer)
-        self.leave()
+        try:
+            ret = ringbuf_finalize(ch, self.producer())
+        finally:
+            self.leave()
         if ret:
             _raise_lost(ret, 0)
 
@@ -1078,23 +1114,27 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     def has_reader(self, stream=0):
         """bool: a living reader has the stream, now."""
-        return not ringbuf_has_no_reader(self.open_ch(), self._checked_stream(stream))
+        cdef uint32_t number = self.checked_stream(stream)
+        return not ringbuf_has_no_reader(self.open_ch(), number)
 
-    def _checked_stream(self, stream):
+    cdef uint32_t checked_stream(self, stream) except? 0xffffffff:
+        """Before the caller asks for `ch`: an object's __index__ may close the channel."""
         number = index(stream)
-        if not 0 <= number < self.open_ch().n_streams:
-            raise IndexError(f"stream {number} of {self.ch.n_streams}")
+        cdef uint32_t n_streams = self.open_ch().n_streams
+        if not 0 <= number < n_streams:
+            raise IndexError(f"stream {number} of {n_streams}")
         return number
 
     # -- what a client's default callbacks do --
 
-    def _native_header(self, stream, subbuf_idx, timestamp, end):
-        cdef uint32_t s = self._checked_stream(stream)
-        cdef uint32_t idx = ringbuf_checked(self.ch, subbuf_idx)
+    def _native_header(self, stream, uint64_t subbuf_idx, uint64_t timestamp, bint end):
+        cdef uint32_t s = self.checked_stream(stream)
+        cdef ringbuf_channel *ch = self.open_ch()
+        cdef uint32_t idx = ringbuf_checked(ch, subbuf_idx)
         if end:
-            ringbuf_buffer_end(NULL, self.ch, ringbuf_stream_at(self.ch, s), s, idx)
+            ringbuf_buffer_end(NULL, ch, ringbuf_stream_at(ch, s), s, idx)
         else:
-            ringbuf_buffer_begin(NULL, self.ch, ringbuf_stream_at(self.ch, s), s, idx, timestamp)
+            ringbuf_buffer_begin(NULL, ch, ringbuf_stream_at(ch, s), s, idx, timestamp)
 
 
 cdef list _schemas(const ringbuf_channel *ch):
@@ -1147,29 +1187,30 @@ cdef class Stream:
     def stats(self):
         """Counters of this stream; records_lost_disabled is counted for the channel alone."""
         cdef ringbuf_stats st
-        cdef uint32_t index = self.channel._checked_stream(self.index)
+        cdef uint32_t index = self.channel.checked_stream(self.index)
         memset(&st, 0, sizeof(st))
-        ringbuf_add_stream_stats(self.channel.ch, index, &st)
+        ringbuf_add_stream_stats(self.channel.open_ch(), index, &st)
         return _stats(&st)
 
     def usage(self):
         """(int, int): bytes claimed so far, and of those not read and not overwritten; headers and padding included."""
-        cdef uint32_t index = self.channel._checked_stream(self.index)
-        cdef ringbuf_usage usage = ringbuf_stream_usage(self.channel.ch, ringbuf_stream_at(self.channel.ch, index))
+        cdef uint32_t index = self.channel.checked_stream(self.index)
+        cdef ringbuf_channel *ch = self.channel.open_ch()
+        cdef ringbuf_usage usage = ringbuf_stream_usage(ch, ringbuf_stream_at(ch, index))
         return usage.produced, usage.unread
 
     def events_discarded(self):
         """int: records lost so far, as the next packet will say it."""
-        return ringbuf_events_discarded(ringbuf_stream_at(self.channel.open_ch(),
-                                                          self.channel._checked_stream(self.index)))
+        cdef uint32_t index = self.channel.checked_stream(self.index)
+        return ringbuf_events_discarded(ringbuf_stream_at(self.channel.open_ch(), index))
 
     def flush(self, empty=False):
         """End this stream's current packet; see `Channel.flush`."""
-        cdef ringbuf_producer_slot *producer = self.channel.producer()
-        cdef uint32_t index = self.channel._checked_stream(self.index)
-        self.channel.enter()
+        cdef unsigned int flags = RINGBUF_FLUSH_EMPTY if empty else 0
+        cdef uint32_t index = self.channel.checked_stream(self.index)
+        cdef ringbuf_channel *ch = self.channel.enter_open()
         try:
-            _flush(self.channel.ch, producer, index, RINGBUF_FLUSH_EMPTY if empty else 0)
+            _flush(ch, self.channel.producer(), index, flags)
         finally:
             self.channel.leave()
 
@@ -1204,8 +1245,7 @@ cdef class Reservation:
         if size < 0:
             raise ValueError(f"nbytes must be >= 0, not {nbytes}")
         channel.prepare_payload(&self.r, size, align)
-        channel.open_ch()  # what came before may have run any code
-        channel.enter()
+        channel.enter_open()  # what came before may have run any code
         if channel.is_guarded:
             try:
                 ret = channel.reserve_into(&self.r)

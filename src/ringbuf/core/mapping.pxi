@@ -22,21 +22,26 @@ cdef class StreamMap:
     cdef bint is_open, is_mapped
 
     def __cinit__(self, Channel channel not None, stream):
-        cdef ringbuf_channel *ch = channel.open_ch()
+        cdef ringbuf_channel *ch
         cdef int ret
-        self.stream = channel._checked_stream(stream)
-        if not ringbuf_is_whole(ch):
-            raise RegionError(f"{channel.path}: the file has been truncated")
-        with nogil:
-            ret = ringbuf_map_open(ch, self.stream, &self.map)
-        if ret == -EBUSY:
-            raise ReaderBusyError("a reader has the stream")
-        if ret:
-            raise OSError(-ret, os.strerror(-ret))
-        channel.enter()
+        self.stream = channel.checked_stream(stream)
+        ch = channel.enter_open()
+        try:
+            if not ringbuf_is_whole(ch):
+                raise RegionError(f"{channel.path}: the file has been truncated")
+            with nogil:
+                ret = ringbuf_map_open(ch, self.stream, &self.map)
+            if ret == -EBUSY:
+                raise ReaderBusyError("a reader has the stream")
+            if ret:
+                raise OSError(-ret, os.strerror(-ret))
+        except:
+            channel.leave()
+            raise
+        self.period_ns = ringbuf_consumer_period(ch.super.read_timer_ns, _DEFAULT_READ_PERIOD_NS)
         self.channel = channel
         self.is_open = self.is_mapped = True
-        self.period_ns = ringbuf_consumer_period(ch.super.read_timer_ns, _DEFAULT_READ_PERIOD_NS)
+        channel.open_ch()  # closed meanwhile: __dealloc__ gives all of it back
 
     def __dealloc__(self):
         self.close()
@@ -69,7 +74,7 @@ cdef class StreamMap:
         return &self.map
 
     cdef ringbuf_map *enter(self) except NULL:
-        """As `checked`, for a call without the GIL: who closes meanwhile leaves the end to it."""
+        """As `checked`, for a call during which other code may run: who closes meanwhile leaves the end to it."""
         cdef ringbuf_map *map = self.checked()
         self.callers += 1
         return map
@@ -100,7 +105,9 @@ cdef class StreamMap:
 
     def is_ready(self, unsigned int percent):
         """bool: `percent` of the sub-buffers wait to be handed out; 0: anything does."""
-        return self.result(ringbuf_map_is_ready(self.checked(), percent)) > 0
+        cdef int ret = ringbuf_map_is_ready(self.enter(), percent)
+        self.leave()
+        return self.result(ret) > 0
 
     def wait(self, timeout, unsigned int percent):
         """bool: as `is_ready`, after waiting for it; True too if woken, or finalized."""
@@ -129,16 +136,31 @@ cdef class StreamMap:
 
     def flush(self):
         """End the stream's current packet."""
-        self.checked()
-        _flush(self.channel.ch, self.channel.producer(), self.stream, 0)
+        self.enter()
+        try:
+            _flush(self.channel.ch, self.channel.producer(), self.stream, 0)
+        finally:
+            self.leave()
 
     def clear(self):
         """Throw away what was not handed out yet; it counts as overrun."""
-        self.result(ringbuf_map_clear(self.checked(), self.channel.producer()))
+        cdef ringbuf_map *map = self.enter()
+        cdef int ret
+        try:
+            ret = ringbuf_map_clear(map, self.channel.producer())
+        finally:
+            self.leave()
+        self.result(ret)
 
     def is_at_end(self):
         """bool: the channel is finalized, and everything was handed out."""
-        return self.result(ringbuf_map_is_at_end(self.checked(), self.channel.producer())) > 0
+        cdef ringbuf_map *map = self.enter()
+        cdef int ret
+        try:
+            ret = ringbuf_map_is_at_end(map, self.channel.producer())
+        finally:
+            self.leave()
+        return self.result(ret) > 0
 
     @property
     def closed(self):

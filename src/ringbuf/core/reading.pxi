@@ -122,6 +122,7 @@ cdef class Reader:
     cdef Packet current
     cdef uint64_t period_ns, switch_ns, next_switch_ns
     cdef bint is_open
+    cdef int callers                 # calls during which other code may run, and close it
     cdef object notifier
     cdef public object _cursors      # what records() has in hand between two calls
     cdef object __weakref__
@@ -132,21 +133,24 @@ cdef class Reader:
     @staticmethod
     cdef Reader _open(Channel channel, stream):
         cdef Reader self = Reader.__new__(Reader)
-        cdef ringbuf_channel *ch = channel.open_ch()
-        cdef uint32_t first = 0 if stream is None else channel._checked_stream(stream)
+        cdef uint32_t first = 0 if stream is None else channel.checked_stream(stream)
+        cdef ringbuf_channel *ch = channel.enter_open()
         cdef int ret
-        self.n_streams = ch.n_streams if stream is None else 1
-        self.streams = <ringbuf_stream_reader *>calloc(self.n_streams, sizeof(ringbuf_stream_reader))
-        if self.streams is NULL:
-            raise MemoryError()
-        if not ringbuf_is_whole(ch):
-            raise RegionError(f"{channel.path}: the file has been truncated")
-        ret = ringbuf_open_reader(ch, first, self.n_streams, &self.right)
-        if ret == -EBUSY:
-            raise ReaderBusyError("another reader has the channel")
-        if ret:
-            raise OSError(-ret, os.strerror(-ret))
-        channel.enter()
+        try:
+            self.n_streams = ch.n_streams if stream is None else 1
+            self.streams = <ringbuf_stream_reader *>calloc(self.n_streams, sizeof(ringbuf_stream_reader))
+            if self.streams is NULL:
+                raise MemoryError()
+            if not ringbuf_is_whole(ch):
+                raise RegionError(f"{channel.path}: the file has been truncated")
+            ret = ringbuf_open_reader(ch, first, self.n_streams, &self.right)
+            if ret == -EBUSY:
+                raise ReaderBusyError("another reader has the channel")
+            if ret:
+                raise OSError(-ret, os.strerror(-ret))
+        except:
+            channel.leave()
+            raise
         self.channel = channel
         self.is_open = True
         self.period_ns = ringbuf_consumer_period(ch.super.read_timer_ns, _DEFAULT_READ_PERIOD_NS)
@@ -168,8 +172,12 @@ cdef class Reader:
         free(self.streams)
 
     cdef _close(self):
-        """Unread packets stay unread: what is held goes back."""
         self.is_open = False
+        if not self.callers:
+            self.give_up()
+
+    cdef give_up(self):
+        """Unread packets stay unread: what is held goes back."""
         if self.right.fd >= 0:  # not in a forked child
             for i in range(self.n_streams):
                 if self.streams[i].holding and ringbuf_is_whole(self.channel.ch):
@@ -202,12 +210,27 @@ cdef class Reader:
             raise RegionError(f"{self.channel.path}: the file has been truncated")
         return 0
 
+    cdef int enter(self) except -1:
+        """As `check`, for a call during which other code may run: a callback, a signal handler, another thread.
+
+        Who closes the reader meanwhile leaves the end of it to `leave`.
+        """
+        self.check()
+        self.callers += 1
+        return 0
+
+    cdef leave(self):
+        self.callers -= 1
+        if not self.callers and not self.is_open:
+            self.give_up()
+
     cdef Packet wrap(self, ringbuf_stream_reader *r, ringbuf_put how):
         cdef Packet packet = Packet.__new__(Packet)
+        self.check()  # closed in a callback, while the packet was fetched: it goes back
         packet.reader = self
         packet.p = r.packet
         packet.how = how
-        packet.is_per_cpu = self.channel.per_cpu
+        packet.is_per_cpu = self.channel.ch.streams == RINGBUF_PER_CPU
         packet.is_held = True
         self.current = packet
         return packet
@@ -261,10 +284,8 @@ cdef class Reader:
         until = min(deadline, now + (_WAIT_STEP_NS if ch.wakeup == RINGBUF_WAKEUP_WRITER else self.period_ns))
         if self.switch_ns:
             until = min(until, max(self.next_switch_ns, now))
-        self.channel.enter()  # another thread may close all there is
         with nogil:
             ringbuf_wait_for_data(ch, seq, until)
-        self.channel.leave()
         PyErr_CheckSignals()
 
     def next(self, timeout=None):
@@ -293,23 +314,27 @@ cdef class Reader:
         cdef uint32_t seq
         cdef bint final
         cdef Packet packet
-        self.check()
-        self._release_current()
-        while True:
-            seq = ringbuf_data_wanted(self.channel.ch)
-            final = ringbuf_is_finalized(self.channel.ch)  # before the look: what was recorded is seen
-            self.run_switch_timer()
-            packet = self.poll()
-            if packet is not None:
-                return packet
-            if final and self.is_at_end():
-                raise EndOfStream("the channel is finalized and read to the end")
-            if self.repair():
-                continue
-            if _now_ns() >= deadline:
-                return None
-            self.sleep(seq, deadline)
-            self.check()
+        self.enter()
+        try:
+            self._release_current()
+            while True:
+                seq = ringbuf_data_wanted(self.channel.ch)
+                final = ringbuf_is_finalized(self.channel.ch)  # before the look: what was recorded is seen
+                self.run_switch_timer()
+                packet = self.poll()
+                if packet is not None:
+                    return packet
+                if final and self.is_at_end():
+                    raise EndOfStream("the channel is finalized and read to the end")
+                if self.repair():
+                    continue
+                self.check()
+                if _now_ns() >= deadline:
+                    return None
+                self.sleep(seq, deadline)
+                self.check()
+        finally:
+            self.leave()
 
     def wait(self, timeout=None):
         """Wait for a packet, or for the end; takes nothing.
@@ -321,16 +346,19 @@ cdef class Reader:
         """
         cdef uint64_t deadline = ringbuf_deadline(_nanoseconds("timeout", timeout))
         cdef uint32_t seq
-        self.check()
-        while True:
-            seq = ringbuf_data_wanted(self.channel.ch)
-            self.run_switch_timer()
-            if self.has_packet() or ringbuf_is_finalized(self.channel.ch) or self.repair():
-                return True
-            if _now_ns() >= deadline:
-                return False
-            self.sleep(seq, deadline)
-            self.check()
+        self.enter()
+        try:
+            while True:
+                seq = ringbuf_data_wanted(self.channel.ch)
+                self.run_switch_timer()
+                if self.has_packet() or ringbuf_is_finalized(self.channel.ch) or self.repair():
+                    return True
+                if _now_ns() >= deadline:
+                    return False
+                self.sleep(seq, deadline)
+                self.check()
+        finally:
+            self.leave()
 
     def __iter__(self):
         return self
@@ -396,14 +424,17 @@ cdef class Reader:
         overwritten in your hands stays intact, and counts as overrun.
         """
         cdef uint64_t first, last
-        self.check()
-        self._release_current()
-        ranges = []
-        self.flush()
-        ringbuf_repair(self.channel.ch)
-        for i in range(self.n_streams):
-            ringbuf_snapshot_range(&self.streams[i], &first, &last)
-            ranges.append((i, first, last))
+        self.enter()
+        try:
+            self._release_current()
+            ranges = []
+            self.flush()
+            ringbuf_repair(self.channel.ch)
+            for i in range(self.n_streams):
+                ringbuf_snapshot_range(&self.streams[i], &first, &last)
+                ranges.append((i, first, last))
+        finally:
+            self.leave()
         return self._snapshot(ranges)
 
     def _snapshot(self, ranges):
@@ -437,26 +468,37 @@ cdef class Reader:
 
     def _get_at(self, uint32_t i, uint64_t pos):
         self.check_stream(i)
-        if self.streams[i].holding or ringbuf_get_subbuf(&self.streams[i], pos):
-            return None
-        return self.wrap(&self.streams[i], RINGBUF_PUT_BACK)
+        self.enter()
+        try:
+            if self.streams[i].holding or ringbuf_get_subbuf(&self.streams[i], pos):
+                return None
+            return self.wrap(&self.streams[i], RINGBUF_PUT_BACK)
+        finally:
+            self.leave()
 
     def _next_of_stream(self, uint32_t i):
         """The next packet of one stream, or None."""
         self.check_stream(i)
-        self._release_current()
-        while not self.streams[i].holding and ringbuf_get_next_subbuf(&self.streams[i]):
-            if not ringbuf_repair_next(&self.streams[i]):
-                return None
-        return self.wrap(&self.streams[i], RINGBUF_PUT_READ)
+        self.enter()
+        try:
+            self._release_current()
+            while not self.streams[i].holding and ringbuf_get_next_subbuf(&self.streams[i]):
+                if not ringbuf_repair_next(&self.streams[i]):
+                    return None
+            return self.wrap(&self.streams[i], RINGBUF_PUT_READ)
+        finally:
+            self.leave()
 
     def _is_stream_drained(self, uint32_t i):
         self.check_stream(i)
         return ringbuf_is_drained(&self.streams[i])
 
     def _is_at_end(self):
-        self.check()
-        return self.is_at_end()
+        self.enter()
+        try:
+            return self.is_at_end()
+        finally:
+            self.leave()
 
     @property
     def stream_indices(self):
@@ -467,21 +509,28 @@ cdef class Reader:
     def flush(self, empty=False):
         """End the current packets of the reader's streams; see `Channel.flush`."""
         cdef ringbuf_producer_slot *producer
-        self.check()
-        producer = self.channel.producer()
-        for i in range(self.n_streams):
-            _flush(self.channel.ch, producer, self.streams[i].stream_idx, RINGBUF_FLUSH_EMPTY if empty else 0)
+        cdef unsigned int flags = RINGBUF_FLUSH_EMPTY if empty else 0
+        self.enter()
+        try:
+            producer = self.channel.producer()
+            for i in range(self.n_streams):
+                _flush(self.channel.ch, producer, self.streams[i].stream_idx, flags)
+        finally:
+            self.leave()
 
     def clear(self):
         """Throw away everything recorded and not yet read; it counts as overrun, and as cleared."""
         cdef ringbuf_producer_slot *producer
-        self.check()
-        producer = self.channel.producer()
-        self._release_current()
-        for i in range(self.n_streams):
-            if self.streams[i].holding:
-                ringbuf_put_subbuf(&self.streams[i], RINGBUF_PUT_DROP)
-            ringbuf_clear_stream(&self.streams[i], producer)
+        self.enter()
+        try:
+            producer = self.channel.producer()
+            self._release_current()
+            for i in range(self.n_streams):
+                if self.streams[i].holding:
+                    ringbuf_put_subbuf(&self.streams[i], RINGBUF_PUT_DROP)
+                ringbuf_clear_stream(&self.streams[i], producer)
+        finally:
+            self.leave()
 
     def _lower(self):
         if self.notifier is not None:

@@ -70,14 +70,14 @@ cdef class Consumer:
     def __cinit__(self, Channel channel not None, directory, str name not None, read_period, switch_period):
         cdef ringbuf_consumer_options options
         cdef bytes directory_bytes = _path_bytes(directory), name_bytes = name.encode()
-        cdef ringbuf_channel *ch = channel.open_ch()
+        cdef ringbuf_channel *ch
         cdef int ret
         memset(&options, 0, sizeof(options))
         options.directory = directory_bytes
         options.stream_name = name_bytes
         options.read_period_ns = _nanoseconds("read_timer", read_period or 0)
         options.switch_period_ns = _nanoseconds("switch_timer", switch_period or 0)
-        channel.enter()
+        ch = channel.enter_open()
         with nogil:
             ret = ringbuf_consumer_start(ch, &options, &self.c)
         if ret:
@@ -141,14 +141,14 @@ def snapshot_files(Channel channel not None, directory, str name not None, uint6
     cdef ringbuf_consumer_options options
     cdef ringbuf_consumer_stats_t st
     cdef bytes directory_bytes = _path_bytes(directory), name_bytes = name.encode()
-    cdef ringbuf_channel *ch = channel.open_ch()
+    cdef ringbuf_channel *ch
     cdef int ret
     memset(&options, 0, sizeof(options))
     options.directory = directory_bytes
     options.stream_name = name_bytes
     options.since_timestamp = since_timestamp
     options.timeout_ns = _nanoseconds("timeout", timeout)
-    channel.enter()
+    ch = channel.enter_open()
     try:
         with nogil:
             ret = ringbuf_snapshot_files(ch, &options, &st)

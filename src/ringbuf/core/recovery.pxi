@@ -41,14 +41,17 @@ def copy_region(int fd, what):
 
 def last_words(Channel channel not None):
     """Producers that held their slots to the end: list of (pid, tid, process start, thread name, time, open records)."""
-    cdef ringbuf_channel *ch = channel.open_ch()
+    cdef ringbuf_channel *ch = channel.enter_open()
     cdef ringbuf_last_words words
     cdef uint32_t i
     found = []
-    for i in range(ch.n_producers):
-        if ringbuf_get_last_words(ch, i, &words):
-            found.append((words.pid, words.tid, words.start, (<const char *>words.name).decode("utf-8", "replace"),
-                          words.timestamp, words.open))
+    try:
+        for i in range(ch.n_producers):
+            if ringbuf_get_last_words(ch, i, &words):
+                found.append((words.pid, words.tid, words.start, (<const char *>words.name).decode("utf-8", "replace"),
+                              words.timestamp, words.open))
+    finally:
+        channel.leave()
     return found
 
 
@@ -84,9 +87,9 @@ def recover_files(Channel channel not None, directory, str name, check, include_
     """
     cdef ringbuf_recovery how
     cdef bytes directory_bytes = _path_bytes(directory), name_bytes = name.encode()
-    cdef ringbuf_channel *ch = channel.open_ch()
     cdef _Judge judge = _Judge.__new__(_Judge)
-    cdef ringbuf_recovered_stream *streams
+    cdef ringbuf_recovered_stream *streams = NULL
+    cdef ringbuf_channel *ch
     cdef int ret
     judge.channel, judge.function = channel, check
     memset(&how, 0, sizeof(how))
@@ -95,11 +98,11 @@ def recover_files(Channel channel not None, directory, str name, check, include_
     how.all = bool(include_consumed)
     how.check = _judge
     how.arg = <void *>judge
-    streams = <ringbuf_recovered_stream *>calloc(ch.n_streams, sizeof(ringbuf_recovered_stream))
-    if streams is NULL:
-        raise MemoryError()
-    channel.enter()
+    ch = channel.enter_open()
     try:
+        streams = <ringbuf_recovered_stream *>calloc(ch.n_streams, sizeof(ringbuf_recovered_stream))
+        if streams is NULL:
+            raise MemoryError()
         ret = ringbuf_recover_files(ch, &how, streams)
         if judge.error is not None:
             raise judge.error

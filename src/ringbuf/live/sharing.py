@@ -14,6 +14,7 @@ from multiprocessing import reduction
 
 from .._core import Channel
 from ..errors import RegionError
+from .descriptors import channels_of, is_channel, open_region
 
 __all__ = ["attach", "reduce_channel"]
 
@@ -29,7 +30,7 @@ def attach(target, *, client=None, clock=None) -> Channel:
     Parameters
     ----------
     target : str, os.PathLike, int or file object
-        A path; the pid of a process that has exactly one channel open; or an open
+        A path; the pid of a process that uses exactly one channel; or an open
         descriptor, given as an object with ``fileno()``, or as an int that is an open
         descriptor of this process and a channel.
     client : Client, optional
@@ -57,10 +58,9 @@ def attach(target, *, client=None, clock=None) -> Channel:
 
 def _attach_number(number: int, client, clock) -> Channel:
     """A descriptor of this process if it is a channel; else a pid."""
-    own = f"/proc/self/fd/{number}"
-    if _is_channel(own):
+    if is_channel(number):
         return _attach_descriptor(number, client, clock)
-    if os.path.exists(own) and not os.path.exists(f"/proc/{number}"):
+    if os.path.lexists(f"/proc/self/fd/{number}") and not os.path.exists(f"/proc/{number}"):
         return _attach_descriptor(number, client, clock)  # says what is wrong with it
     paths = channels_of(number)
     if not paths:
@@ -70,59 +70,18 @@ def _attach_number(number: int, client, clock) -> Channel:
     return _attach_opened(paths[0], client, clock)
 
 
-def _is_channel(link: str) -> bool:
-    try:
-        name = os.readlink(link)
-    except OSError:
-        return False
-    return name.startswith("/memfd:ringbuf:") or _has_magic(link)
-
-
-def _has_magic(path: str) -> bool:
-    try:
-        if not os.path.isfile(path):
-            return False
-        with open(path, "rb") as file:
-            return file.read(8) == b"\xf1fubring"
-    except OSError:
-        return False
-
-
-def channels_of(pid: int) -> list[str]:
-    """Paths (in /proc) of the channels that process `pid` has open, each channel once."""
-    folder = f"/proc/{pid}/fd"
-    try:
-        numbers = os.listdir(folder)
-    except FileNotFoundError:
-        raise ProcessLookupError(f"no process {pid}") from None
-    found = {}
-    for number in numbers:
-        path = f"{folder}/{number}"
-        if _is_channel(path):
-            try:
-                status = os.stat(path)
-            except OSError:
-                continue  # closed meanwhile
-            found.setdefault((status.st_dev, status.st_ino), path)
-    return list(found.values())
-
-
 def _attach_descriptor(fd: int, client, clock) -> Channel:
     # A description of our own: locks and offsets of the caller's are its own affair.
     return _attach_opened(f"/proc/self/fd/{fd}", client, clock)
 
 
 def _attach_opened(name: str, client, clock, path=None) -> Channel:
-    return _attach_owned(os.open(name, os.O_RDWR | os.O_CLOEXEC), client, clock, path)
+    return _attach_owned(open_region(name), client, clock, path)
 
 
 def _attach_owned(fd: int, client, clock, path=None) -> Channel:
     """Attach by a descriptor that the Channel takes over, or that is closed."""
-    try:
-        return Channel._attach(fd, client, clock, _file_of(fd) if path is None else path)
-    except BaseException:
-        os.close(fd)
-        raise
+    return Channel._attach(fd, client, clock, _file_of(fd) if path is None else path)
 
 
 def _file_of(fd: int) -> str | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .._core import Channel, describe_region, is_region_used
 from ..errors import RegionError
-from ..live.sharing import channels_of
+from ..live.descriptors import channels_of
 from . import processes
 
 __all__ = [

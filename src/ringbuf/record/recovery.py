@@ -211,11 +211,7 @@ def _copy(path: str, force: bool) -> tuple[Channel, int]:
         copy, missing = copy_region(fd, path)
     finally:
         os.close(fd)
-    try:
-        return Channel._attach(copy, None, None, path), missing
-    except BaseException:
-        os.close(copy)
-        raise
+    return Channel._attach(copy, None, None, path), missing
 
 
 def _layout(channel: Channel, path: str) -> ChannelLayout:
