@@ -98,9 +98,26 @@ def test_the_listing_has_every_folder():
     assert below == set(listing()["tests/"])
 
 
-def test_the_umbrella_header_includes_what_the_listing_says():
-    umbrella = set(re.findall(r'#include "(\w+\.h)"', (ROOT / "include/ringbuf/ringbuf.h").read_text()))
-    assert umbrella == set(listing()["include/ringbuf/"]) - {"ringbuf.h"}
+def included(header):
+    return re.findall(r'#include "(\w+\.h)"', (ROOT / "include/ringbuf" / header).read_text())
+
+
+def test_the_umbrella_headers_include_what_the_listing_says_in_its_order():
+    assert ["ringbuf.h", *included("ringbuf.h"), "files.h", *included("files.h")[1:]] == listing()["include/ringbuf/"]
+    assert included("files.h")[0] == "ringbuf.h"
+
+
+def test_each_header_includes_only_those_above_it_in_the_listing():
+    above = []
+    for header in listing()["include/ringbuf/"]:
+        if header not in ("ringbuf.h", "files.h"):
+            assert set(included(header)) <= set(above), header
+            above.append(header)
+
+
+def test_no_header_declares_a_function_that_another_defines():
+    for path in ROOT.glob("include/ringbuf/*.h"):
+        assert not re.search(r"^RINGBUF_\w+ [^{}#;]*\);", path.read_text(), re.M), path.name
 
 
 def test_the_client_template_names_things_that_exist():

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <ringbuf/ringbuf.h>
+#include <ringbuf/files.h>
 
 int
 main(int argc, char **argv)

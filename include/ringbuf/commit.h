@@ -4,13 +4,9 @@
 #ifndef RINGBUF_COMMIT_H
 #define RINGBUF_COMMIT_H
 
-#include "ctf.h"
+#include "holes.h"
 #include "ledger.h"
 #include "wait.h"
-
-/* discard.h */
-RINGBUF_SLOW void ringbuf_settle_fillers(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
-					 uint64_t pos, uint8_t *data);
 
 /*
  * ringbuf_deliver - make a complete sub-buffer readable.

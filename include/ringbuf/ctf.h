@@ -1,44 +1,13 @@
 /*
  * ringbuf/ctf.h - the built-in client: Common Trace Format 1.8.
  *
- * Everything is packed, but for record headers, which are aligned to 4 bytes.
- *
- * Packet header, 84 bytes (80 without cpu_id, in a global stream):
- *	 0 u32 magic         4 u8[16] uuid          20 u32 stream_id (0)
- *	24 u64 stream_instance_id
- *	32 u64 timestamp_begin   40 u64 timestamp_end
- *	48 u64 content_size      56 u64 packet_size     (bits)
- *	64 u64 packet_seq_num    72 u64 events_discarded (since the start)
- *	80 u32 cpu_id
- *
- * Record header, compact: one u32, id in 5 bits and time in 27; id 31 means
- * extended: that byte, u32 id, u64 time. Large: u16 id and u32 time; id 65535
- * means extended: that u16, u32 id, u64 time.
- *
- * A hole stands where a record was discarded or torn: id 30 (large: 65534),
- * then its length in 27 (large: 32) bits, then that many bytes, then the next
- * record's header. To a reader it is part of that next header, so it is never
- * seen. Holes that touch are joined, and one at the end of the packet is left
- * out of its content, before anybody reads it (discard.h).
+ * It fills in what format.h describes.
  */
 #ifndef RINGBUF_CTF_H
 #define RINGBUF_CTF_H
 
 #include "client.h"
-
-#define RINGBUF_CTF_MAGIC UINT32_C(0xC1FC1FC1)
-#define RINGBUF_CTF_PACKET_HEADER_SIZE 84
-#define RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL 80
-
-#define RINGBUF_CTF_ALIGN 4 /* of record headers */
-#define RINGBUF_CTF_TIME_BITS 27 /* of a short timestamp, also in the large header */
-#define RINGBUF_CTF_COMPACT_HOLE 30u
-#define RINGBUF_CTF_COMPACT_EXTENDED 31u
-#define RINGBUF_CTF_LARGE_HOLE 65534u
-#define RINGBUF_CTF_LARGE_EXTENDED 65535u
-#define RINGBUF_CTF_COMPACT_SIZE 4 /* of a header that is not extended */
-#define RINGBUF_CTF_LARGE_SIZE 6
-#define RINGBUF_CTF_HEADER_SIZE_MAX 14
+#include "format.h"
 
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #error "bit-fields of the compact header are laid out for little-endian hosts"
@@ -90,7 +59,7 @@ ringbuf_ctf_write_record_header(const struct ringbuf_channel *ch, uint8_t *heade
 				const struct ringbuf_reservation *r)
 {
 	if (RINGBUF_LIKELY(r->header_size == RINGBUF_CTF_COMPACT_SIZE)) {
-		uint32_t id_and_time = r->event_id | (uint32_t)(r->timestamp << 5);
+		uint32_t id_and_time = r->event_id | (uint32_t)(r->timestamp << RINGBUF_CTF_COMPACT_ID_BITS);
 
 		ringbuf_data_write(header, &id_and_time, 4);
 	} else if (RINGBUF_LIKELY(r->header_size == RINGBUF_CTF_LARGE_SIZE)) {
@@ -116,7 +85,7 @@ RINGBUF_FUNC void
 ringbuf_ctf_write_hole(const struct ringbuf_channel *ch, uint8_t *at, uint32_t skip)
 {
 	if (ch->header == RINGBUF_COMPACT) {
-		uint32_t id_and_skip = RINGBUF_CTF_COMPACT_HOLE | skip << 5;
+		uint32_t id_and_skip = RINGBUF_CTF_COMPACT_HOLE | skip << RINGBUF_CTF_COMPACT_ID_BITS;
 
 		ringbuf_data_write(at, &id_and_skip, 4);
 	} else {
@@ -135,8 +104,8 @@ ringbuf_ctf_read_hole(const struct ringbuf_channel *ch, const uint8_t *at, uint3
 
 	if (ch->header == RINGBUF_COMPACT) {
 		ringbuf_data_read(skip, at, 4);
-		id = *skip & 31;
-		*skip >>= 5;
+		id = *skip & RINGBUF_CTF_COMPACT_EXTENDED;
+		*skip >>= RINGBUF_CTF_COMPACT_ID_BITS;
 		return id == RINGBUF_CTF_COMPACT_HOLE;
 	}
 	ringbuf_data_read(&id, at, 2);
@@ -144,36 +113,37 @@ ringbuf_ctf_read_hole(const struct ringbuf_channel *ch, const uint8_t *at, uint3
 	return id == RINGBUF_CTF_LARGE_HOLE;
 }
 
-RINGBUF_INLINE void
-ringbuf_ctf_put_u64(uint8_t *header, size_t off, uint64_t v)
-{
-	ringbuf_data_write(header + off, &v, 8);
-}
+/* Store one member of a packet's header. */
+#define ringbuf_ctf_put(header, member, value)                                                     \
+	do {                                                                                       \
+		uint64_t put_value = (value);                                                      \
+												   \
+		ringbuf_data_write((header) + offsetof(struct ringbuf_ctf_packet_header, member), &put_value, \
+				   sizeof(((struct ringbuf_ctf_packet_header *)0)->member));       \
+	} while (0)
 
 RINGBUF_FUNC void
 ringbuf_ctf_buffer_begin(const struct ringbuf_channel *ch, uint32_t stream_idx, uint64_t timestamp,
 			 uint8_t *header)
 {
-	uint32_t magic = RINGBUF_CTF_MAGIC, stream_id = 0;
-
-	ringbuf_data_write(header, &magic, 4);
-	ringbuf_data_write(header + 4, ch->super->uuid, 16);
-	ringbuf_data_write(header + 20, &stream_id, 4);
-	ringbuf_ctf_put_u64(header, 24, stream_idx);
-	ringbuf_ctf_put_u64(header, 32, timestamp);
+	ringbuf_ctf_put(header, magic, RINGBUF_CTF_MAGIC);
+	ringbuf_data_write(header + offsetof(struct ringbuf_ctf_packet_header, uuid), ch->super->uuid, 16);
+	ringbuf_ctf_put(header, stream_id, 0);
+	ringbuf_ctf_put(header, stream_instance_id, stream_idx);
+	ringbuf_ctf_put(header, timestamp_begin, timestamp);
 	if (ch->streams == RINGBUF_PER_CPU)
-		ringbuf_data_write(header + 80, &stream_idx, 4);
+		ringbuf_ctf_put(header, cpu_id, stream_idx);
 }
 
 RINGBUF_FUNC void
 ringbuf_ctf_buffer_end(const struct ringbuf_subbuf *sb, uint8_t *header)
 {
 	/* all relaxed: the deliverer's own, who has just stored them */
-	ringbuf_ctf_put_u64(header, 40, ringbuf_load(&sb->timestamp_end, RINGBUF_RELAXED));
-	ringbuf_ctf_put_u64(header, 48, ringbuf_load(&sb->content_size, RINGBUF_RELAXED) * 8);
-	ringbuf_ctf_put_u64(header, 56, ringbuf_load(&sb->packet_size, RINGBUF_RELAXED) * 8);
-	ringbuf_ctf_put_u64(header, 64, ringbuf_load(&sb->sequence_number, RINGBUF_RELAXED));
-	ringbuf_ctf_put_u64(header, 72, ringbuf_load(&sb->events_discarded, RINGBUF_RELAXED));
+	ringbuf_ctf_put(header, timestamp_end, ringbuf_load(&sb->timestamp_end, RINGBUF_RELAXED));
+	ringbuf_ctf_put(header, content_size, ringbuf_load(&sb->content_size, RINGBUF_RELAXED) * 8);
+	ringbuf_ctf_put(header, packet_size, ringbuf_load(&sb->packet_size, RINGBUF_RELAXED) * 8);
+	ringbuf_ctf_put(header, packet_seq_num, ringbuf_load(&sb->sequence_number, RINGBUF_RELAXED));
+	ringbuf_ctf_put(header, events_discarded, ringbuf_load(&sb->events_discarded, RINGBUF_RELAXED));
 }
 
 /* ---- dispatch: the client's callback where it has one, CTF where not ---- */

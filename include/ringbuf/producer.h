@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #include "context.h"
-#include "repair.h"
+#include "reserve.h"
 
 /* One thread's registration with one channel; private memory. */
 struct ringbuf_producer {

@@ -27,8 +27,8 @@
 #ifndef RINGBUF_REPAIR_H
 #define RINGBUF_REPAIR_H
 
-#include "discard.h"
 #include "reader.h"
+#include "switch.h"
 
 #define RINGBUF_SUSPECTS_MAX 64
 #define RINGBUF_SOLVE_STEPS 65536

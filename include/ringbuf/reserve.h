@@ -5,12 +5,7 @@
 #define RINGBUF_RESERVE_H
 
 #include "cpu.h"
-#include "switch.h"
-
-/* repair.h */
-RINGBUF_SLOW int ringbuf_repair_lapped(const struct ringbuf_channel *ch,
-				       const struct ringbuf_producer_slot *producer, uint32_t stream_idx,
-				       uint64_t begin);
+#include "repair.h"
 
 RINGBUF_INLINE uint32_t
 ringbuf_prefix_size(const struct ringbuf_reservation *r)

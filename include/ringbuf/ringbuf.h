@@ -1,5 +1,6 @@
 /*
- * ringbuf/ringbuf.h - the whole library, in the order a record goes through it.
+ * ringbuf/ringbuf.h - all that records into a channel and reads from it, each header below those that use it.
+ * What writes files, maps and recovers is in files.h.
  *
  *	struct ringbuf_channel *ch;
  *	ringbuf_attach("/dev/shm/demo", &ch);
@@ -22,26 +23,23 @@
 #include "clock.h"
 #include "cpu.h"
 #include "client.h"
+#include "format.h"
 #include "ctf.h"
 #include "certificate.h"
 #include "ledger.h"
 #include "wait.h"
+#include "holes.h"
 #include "commit.h"
 #include "switch.h"
+#include "reader.h"
+#include "repair.h"
 #include "reserve.h"
 #include "discard.h"
 #include "write.h"
-#include "reader.h"
-#include "repair.h"
 #include "context.h"
 #include "producer.h"
 #include "channel.h"
 #include "schema.h"
 #include "stats.h"
-#include "map.h"
-#include "trace.h"
-#include "consumer.h"
-#include "snapshot.h"
-#include "recover.h"
 
 #endif /* RINGBUF_RINGBUF_H */

@@ -141,8 +141,8 @@ ringbuf_packet_is_sound(const struct ringbuf_channel *ch, const struct ringbuf_p
 		return 0;
 	if (!ringbuf_has_ctf_packets(ch))
 		return 1;
-	ringbuf_data_read(&magic, p->data, 4);
-	ringbuf_data_read(sizes, p->data + 48, 16);
+	ringbuf_data_read(&magic, p->data + offsetof(struct ringbuf_ctf_packet_header, magic), 4);
+	ringbuf_data_read(sizes, p->data + offsetof(struct ringbuf_ctf_packet_header, content_size), 16);
 	return magic == RINGBUF_CTF_MAGIC && sizes[0] == p->content_size * 8 &&
 	       sizes[1] == p->packet_size * 8;
 }

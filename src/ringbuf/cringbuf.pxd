@@ -135,9 +135,17 @@ cdef extern from "ringbuf/client.h" nogil:
                              const char *name) noexcept nogil
         void (*buffer_finalize)(const ringbuf_channel *ch, uint32_t stream_idx, uint32_t cpu) noexcept nogil
 
-cdef extern from "ringbuf/ctf.h" nogil:
+cdef extern from "ringbuf/format.h" nogil:
     const uint32_t RINGBUF_CTF_PACKET_HEADER_SIZE
     const uint32_t RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL
+
+    struct ringbuf_ctf_packet_header:
+        uint64_t timestamp_begin
+        uint64_t timestamp_end
+        uint64_t content_size
+        uint64_t packet_size
+
+cdef extern from "ringbuf/ctf.h" nogil:
     const uint32_t RINGBUF_CTF_HEADER_SIZE_MAX
 
     size_t ringbuf_record_header_size(const ringbuf_client *client, const ringbuf_channel *ch, size_t offset,

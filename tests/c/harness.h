@@ -96,7 +96,7 @@ ringbuf_clock_offset(int clock, uint64_t freq, int64_t *offset_s, uint64_t *offs
 }
 #endif
 
-#include <ringbuf/ringbuf.h>
+#include <ringbuf/files.h>
 
 #define UNUSED __attribute__((unused))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include <ringbuf/consumer.h>
-#include <ringbuf/ringbuf.h>
+#include <ringbuf/files.h>
 
 #define THREADS 4
 #define EACH 5000

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from pathlib import Path
 
 import ctf_writer
 import judge
@@ -299,11 +300,20 @@ def test_an_impossible_clock_is_refused(changes):
         ClockInfo(**changes)
 
 
-@pytest.mark.parametrize(("per_cpu", "size"), [(True, 84), (False, 80)])
-def test_packet_headers_have_the_size_that_the_metadata_says(per_cpu, size):
+def header_struct():
+    """(name, bits) of each member of struct ringbuf_ctf_packet_header, in its order."""
+    text = Path(__file__).parents[2].joinpath("include/ringbuf/format.h").read_text()
+    body = re.search(r"struct ringbuf_ctf_packet_header {(.*?)^}", text, re.S | re.M)[1]
+    members = re.findall(r"^\tuint(\d+)_t (\w+)(?:\[(\d+)\])?;", body, re.M)
+    return [(name, int(bits) * int(count or 1)) for bits, name, count in members]
+
+
+@pytest.mark.parametrize("per_cpu", [True, False])
+def test_packet_headers_are_what_the_headers_of_c_say(per_cpu):
     channel = layout("", per_cpu=per_cpu)
     model = tsdl.parse(metadata.channel_metadata(channel))
-    bits = {"magic": 32, "uuid": 128, "stream_id": 32, "stream_instance_id": 64}
     members = [*model.packet_header.members, *model.streams[0].packet_context.members]
-    assert sum(bits.get(name) or kind.size for name, kind in members) == 8 * size
-    assert channel.packet_header_size == size
+    found = [(name, 128 if name == "uuid" else kind.size) for name, kind in members]
+    assert found == (header_struct() if per_cpu else header_struct()[:-1])
+    assert header_struct()[-1][0] == "cpu_id"
+    assert channel.packet_header_size * 8 == sum(bits for _, bits in found)

@@ -102,7 +102,7 @@ fuzz_munmap(void *at, size_t size)
 
 #define mmap fuzz_mmap
 #define munmap fuzz_munmap
-#include <ringbuf/ringbuf.h>
+#include <ringbuf/files.h>
 #undef mmap
 #undef munmap
 

@@ -26,7 +26,7 @@
 
 static void testpoint(const char *name);
 #define RINGBUF_TESTPOINT(name) testpoint(#name)
-#include <ringbuf/ringbuf.h>
+#include <ringbuf/files.h>
 
 struct entry {
 	_Atomic uint64_t attempts, committed, discarded, lost, open, stop, reserved[2];

@@ -20,7 +20,7 @@
 #include <longintrepr.h>
 #endif
 
-#include <ringbuf/ringbuf.h>
+#include <ringbuf/files.h>
 
 enum ringbuf_kind {
 	RINGBUF_KIND_UINT,

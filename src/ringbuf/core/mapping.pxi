@@ -4,6 +4,22 @@ cdef extern from "<errno.h>" nogil:
     const int ECANCELED  # not in libc.errno
 
 
+def end_packet(uint8_t[::1] packet not None):
+    """Write into the header of a packet that is still being written that it ends here, when it began.
+
+    Parameters
+    ----------
+    packet : writable buffer of bytes, shape (n,)
+        A copy of the packet so far, in the built-in format. ValueError: it is shorter than a header.
+    """
+    cdef ringbuf_ctf_packet_header *header
+    if packet.shape[0] < <Py_ssize_t>RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL:
+        raise ValueError("a packet is not shorter than its header")
+    header = <ringbuf_ctf_packet_header *>&packet[0]
+    header.timestamp_end = header.timestamp_begin
+    header.content_size = header.packet_size = 8 * packet.shape[0]
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class StreamMap:

@@ -20,11 +20,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <ringbuf/format.h>
+
 #define KERNEL_HEADER_SIZE 16
-#define KERNEL_PACKET_HEADER_SIZE 84
 #define KERNEL_STREAM_ID 1
-#define KERNEL_SHORT_TIME (UINT64_C(1) << 27) /* as babeltrace2 and decode.h extend times */
-#define KERNEL_EXTENDED_ID 65535
+#define KERNEL_SHORT_TIME (UINT64_C(1) << RINGBUF_CTF_TIME_BITS) /* as babeltrace2 and decode.h extend times */
+#define KERNEL_EXTENDED_ID RINGBUF_CTF_LARGE_EXTENDED
 
 enum kernel_kind {
 	KERNEL_COPY,       /* `size` bytes at `offset` */
@@ -212,22 +213,29 @@ kernel_begin_packet(struct kernel_packet *p, uint8_t *data, uint64_t capacity)
 	memset(p, 0, sizeof(*p));
 	p->data = data;
 	p->capacity = capacity;
-	p->size = KERNEL_PACKET_HEADER_SIZE;
+	p->size = RINGBUF_CTF_PACKET_HEADER_SIZE;
 }
 
-/* As ctf.h has it, with another stream id. */
+/* The header of ringbuf's own packets, with another stream id. */
 static inline void
 kernel_end_packet(struct kernel_packet *p, const struct kernel_formats *formats, uint32_t cpu,
 		  uint64_t sequence_number, uint64_t events_discarded)
 {
-	uint32_t magic = UINT32_C(0xC1FC1FC1), stream_id = KERNEL_STREAM_ID;
-	uint64_t words[] = {cpu, p->begin, p->end, 8 * p->size, 8 * p->size, sequence_number, events_discarded};
+	struct ringbuf_ctf_packet_header header = {
+		.magic = RINGBUF_CTF_MAGIC,
+		.stream_id = KERNEL_STREAM_ID,
+		.stream_instance_id = cpu,
+		.timestamp_begin = p->begin,
+		.timestamp_end = p->end,
+		.content_size = 8 * p->size,
+		.packet_size = 8 * p->size,
+		.packet_seq_num = sequence_number,
+		.events_discarded = events_discarded,
+		.cpu_id = cpu,
+	};
 
-	memcpy(p->data, &magic, 4);
-	memcpy(p->data + 4, formats->uuid, 16);
-	memcpy(p->data + 20, &stream_id, 4);
-	memcpy(p->data + 24, words, sizeof(words));
-	memcpy(p->data + 80, &cpu, 4);
+	memcpy(header.uuid, formats->uuid, sizeof(header.uuid));
+	memcpy(p->data, &header, sizeof(header));
 }
 
 #endif /* RINGBUF_KERNEL_H */

@@ -2,7 +2,7 @@
 
 cdef extern from "decode/kernel.h" nogil:
     const uint64_t KERNEL_HEADER_SIZE
-    const uint64_t KERNEL_PACKET_HEADER_SIZE
+    const uint64_t RINGBUF_CTF_PACKET_HEADER_SIZE
 
     cdef struct kernel_field:
         uint32_t offset
@@ -83,7 +83,7 @@ cdef class KernelPackets:
             The sub-buffer makes no sense.
         """
         cdef const uint8_t[::1] view = subbuf
-        cdef uint64_t capacity = KERNEL_PACKET_HEADER_SIZE + 4 * (end - begin) + 256
+        cdef uint64_t capacity = RINGBUF_CTF_PACKET_HEADER_SIZE + 4 * (end - begin) + 256
         cdef kernel_packet p
         cdef const char *wrong
         cdef uint8_t *data

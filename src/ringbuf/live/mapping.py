@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import time
 
-from .._core import StreamMap
+from .._core import StreamMap, end_packet
 from .merge import content_decoder
 
 __all__ = ["Mapped", "Mapping", "Meta"]
@@ -282,8 +282,7 @@ class Mapping(Mapped):
         """The first `size` bytes of the reader's sub-buffer as a packet of that size, a copy."""
         packet = bytearray(self.subbuf(self.meta.reader.id)[:size])
         if self.channel.is_ctf:
-            packet[40:48] = packet[32:40]  # one still being written has no end
-            struct.pack_into("<QQ", packet, 48, 8 * size, 8 * size)
+            end_packet(packet)
         return memoryview(packet)
 
     def _flush_if_held_back(self) -> None:
