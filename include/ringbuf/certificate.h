@@ -10,10 +10,10 @@
  * The list is the C library's, for its own robust mutexes. Those will not do:
  * they keep pointers in shared memory and follow them, so whoever writes there
  * could make a thread that unlocks write anywhere. Here a thread knows from its
- * own memory what it holds. Its locks stand in the list between two links that
- * are its own, too, so that the library, when it changes the neighbours, sees
- * those only. What is read of a lock is its word, and nothing follows from it
- * but whether the lock is free.
+ * own memory what it holds. It puts two private sentinel links into the list and
+ * keeps its locks between them, so that the library only ever edits links in
+ * private memory, never in the shared region. Of a lock in the region only the
+ * word is read, and it decides nothing but whether the lock is free.
  *
  * A signal handler over a call of these, or of the library's for a robust mutex,
  * gets no lock: both have the list in their hands. Elsewhere it may lock and

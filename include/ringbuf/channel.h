@@ -599,7 +599,7 @@ ringbuf_set_state(const struct ringbuf_channel *ch, uint32_t bit, int on)
 RINGBUF_INLINE int
 ringbuf_is_disabled(const struct ringbuf_channel *ch)
 {
-	return ringbuf_load(&ch->control->state, RINGBUF_RELAXED) != 0; /* relaxed: told to people */
+	return ringbuf_load(&ch->control->state, RINGBUF_RELAXED) != 0; /* relaxed: informational; no other access depends on it */
 }
 
 RINGBUF_INLINE int

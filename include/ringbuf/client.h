@@ -31,8 +31,9 @@ struct ringbuf_reservation {
 	uint64_t timestamp;
 	uint32_t stream_idx;
 
-	/* the ring's own. In an order that keeps the compiler from packing neighbours into
-	 * vectors: those that a commit needs stand between others. */
+	/* the ring's own. Those that a commit needs stand between others on purpose: where they are
+	 * neighbours, compilers store two at once through a vector register and load one of them
+	 * soon after, and the load must wait until the wide store has reached the cache. */
 	uint32_t header_flags; /* RINGBUF_FULL_TIMESTAMP */
 	uint64_t size;         /* of the whole record, padding before it included; of all, if there are more */
 	uint32_t pre_padding;  /* bytes before the header */

@@ -348,8 +348,8 @@ ringbuf_repairer_slot(const struct ringbuf_channel *ch)
 	return ringbuf_producer_slot_at(ch, ch->n_producers);
 }
 
-/* The pass in a slot's word, and the one that stands there while `pos` is written:
- * the low 31 bits. The slot is on one of two neighbouring passes. */
+/* The pass number stored in subbuf_ref, 31 bits of it; below, the one that a slot has while
+ * `pos` is written. They are enough: a slot is only ever on the current or the previous pass. */
 RINGBUF_INLINE uint64_t
 ringbuf_ref_pass(uint64_t ref)
 {

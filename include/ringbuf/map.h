@@ -244,10 +244,10 @@ ringbuf_meta_put_reader(const struct ringbuf_stream_reader *r, struct ringbuf_pa
 	ringbuf_meta_put_u32(&meta->reader.id, ringbuf_map_id(r));
 }
 
-/* Has another sub-buffer become the reader's though nothing was handed out: an empty one that was passed over,
- * a cleared one, or one that a mapper died over? */
+/* Does the meta page name another reader sub-buffer than the one we hold? So it is after an empty
+ * packet, after a clear, and after another mapper's death. */
 RINGBUF_FUNC int
-ringbuf_meta_is_astray(const struct ringbuf_stream_reader *r)
+ringbuf_meta_is_stale(const struct ringbuf_stream_reader *r)
 {
 	ringbuf_atomic_u32 *id = (ringbuf_atomic_u32 *)(void *)&ringbuf_meta_of(r)->reader.id;
 
@@ -510,7 +510,7 @@ ringbuf_map_get_reader(struct ringbuf_map *map)
 	ringbuf_map_count(map);
 	if (step == RINGBUF_MAP_SWAPPED)
 		ringbuf_meta_put_lost(map);
-	if (step != RINGBUF_MAP_UNCHANGED || ringbuf_meta_is_astray(r))
+	if (step != RINGBUF_MAP_UNCHANGED || ringbuf_meta_is_stale(r))
 		ringbuf_meta_put_reader(r, handed_out);
 	ringbuf_meta_put_counters(map, handed_out);
 	ret = (int)ringbuf_map_id(r);
@@ -768,7 +768,7 @@ ringbuf_map_clear(struct ringbuf_map *map, struct ringbuf_producer_slot *produce
 	}
 	if (!r->holding)
 		ringbuf_clear_stream(r, producer);
-	if (ringbuf_meta_is_astray(r))
+	if (ringbuf_meta_is_stale(r))
 		ringbuf_meta_put_reader(r, ringbuf_map_handed_out(r));
 	ringbuf_map_leave(map);
 	return 0;

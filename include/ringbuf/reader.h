@@ -183,10 +183,11 @@ ringbuf_advance(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint
 }
 
 /*
- * Why the slot has no packet that begins at `pos`, `ref` being its word; `complete`: it is delivered,
- * hence read or lapped, or somebody scribbled on it: it will not be had by waiting.
- * A position that is stale here does no harm: -ESTALE moves the reader on, and
- * -EAGAIN is said again after the slot was looked at.
+ * Classify a failed look-up of the packet at `pos`: -EAGAIN, not complete yet; -ESTALE,
+ * overwritten or read; -EINVAL, not in the ring. `ref` is the slot's word; `complete`: the
+ * slot's sub-buffer is delivered, so that waiting will not help.
+ * `produced` may be old by now. That does no harm: -ESTALE moves the reader on, and after
+ * -EAGAIN it looks at the slot once more.
  */
 RINGBUF_FUNC int
 ringbuf_why_no_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint64_t ref,

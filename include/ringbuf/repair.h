@@ -352,12 +352,12 @@ ringbuf_suspect_closes(const struct ringbuf_repair *r, const struct ringbuf_susp
 }
 
 /*
- * Who among the dead opened (or closed) the sub-buffer? Returns 0 if nobody.
- * Of several who may have, one that is known to have won did, or else the one
- * that sampled the last position. Of several there, the earliest time is right,
- * whoever it was: not before what precedes, nor after what follows. And both
- * sides of the boundary get the same: whoever won without saying so has come to
- * neither of them.
+ * Which of the dead opened (or closed) the sub-buffer? Returns 0 if none did.
+ * If several may have: the one whose ledger says that it won, or else one that
+ * sampled the last position. If several of those are left, take the earliest of
+ * their times, which is neither before what precedes nor after what follows. If
+ * no suspect's ledger says that it won, the winner died before it wrote on
+ * either side of the boundary, so both sides may use that same time.
  */
 RINGBUF_FUNC int
 ringbuf_suspect_at_boundary(const struct ringbuf_repair *r, int opener, int chosen, struct ringbuf_suspect *who)
@@ -491,9 +491,9 @@ ringbuf_repair_contents(struct ringbuf_repair *r, uint32_t idx)
 }
 
 /*
- * Bytes that a packet given up keeps: its header. Or all, for a caller that can see what
- * records are, and counts them itself; *doubt is then where the first suspect begins:
- * before it, all is complete.
+ * Content size, in bytes, of a packet that could not be repaired. Normally only its header
+ * survives. A caller that can decode records (recovery) asks for all of it by passing
+ * `doubt`: *doubt is then where the first suspect begins, and all before it is complete.
  */
 RINGBUF_FUNC uint64_t
 ringbuf_give_up_size(const struct ringbuf_repair *r)

@@ -247,7 +247,7 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 }
 
 /*
- * ringbuf_reserve_slow - the record opens a sub-buffer, ends one, or met company.
+ * ringbuf_reserve_slow - the record opens a sub-buffer, ends one, or lost the race for the position.
  * Progress: lock-free: every retry means that another thread moved on, that this
  *           one was migrated, or that a dead one's sub-buffer was repaired. Ordering: O1-O5, O9.
  */
@@ -350,8 +350,8 @@ ringbuf_reserve_fast(const struct ringbuf_client *client, const struct ringbuf_c
 	r->owned = ringbuf_ledger_next(claim);
 	r->word = word + r->size;
 	/* O1 release: my claim in the ledger, to whoever sees the position moved. Pairs
-	 * with the loads of `produced`. The sample has acquired what this reads: a
-	 * position comes back under another tag only. */
+	 * with the loads of `produced`. RELEASE without ACQUIRE suffices: a roll-back changes
+	 * the tag, so the value matched is the very store that ringbuf_sample acquired. */
 	if (RINGBUF_UNLIKELY(!ringbuf_cas(&r->stream->produced, &word, r->word, RINGBUF_RELEASE,
 					  RINGBUF_RELAXED)))
 		return 0;
