@@ -27,14 +27,17 @@ except ImportError as error:
     if getattr(error, "name", None) != "ringbuf._core":
         raise
     raise ImportError("ringbuf is not built: run `make` in the source tree, or `pip install .`") from error
-from .client import Client, CtfClient
-from .live.sharing import attach
-from .record.logging_handler import LoggingHandler
-from .record.recorder import Recorder, snapshot
-from .record.recovery import Recovery, recover
-from .record.tracer import Tracer
-from .stats import Stats
-from .trace.trace import Trace, open_trace
+
+TYPE_CHECKING = False  # typing's own takes as long to import as all that is needed here
+if TYPE_CHECKING:
+    from .client import Client, CtfClient
+    from .live.sharing import attach
+    from .record.logging_handler import LoggingHandler
+    from .record.recorder import Recorder, snapshot
+    from .record.recovery import Recovery, recover
+    from .record.tracer import Tracer
+    from .stats import Stats
+    from .trace.trace import Trace, open_trace
 
 __version__ = "0.1.0"
 
@@ -72,6 +75,35 @@ __all__ = [
     "recover",
     "snapshot",
 ]
+
+# Imported when they are first asked for: what runs in every recorded program, or records a little, needs few of them.
+_MODULES = {
+    "Client": "client",
+    "CtfClient": "client",
+    "LoggingHandler": "record.logging_handler",
+    "Recorder": "record.recorder",
+    "Recovery": "record.recovery",
+    "Stats": "stats",
+    "Trace": "trace.trace",
+    "Tracer": "record.tracer",
+    "attach": "live.sharing",
+    "open_trace": "trace.trace",
+    "recover": "record.recovery",
+    "snapshot": "record.recorder",
+}
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def get_include() -> str:

@@ -1,7 +1,7 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from enum import Enum
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any, Literal, NoReturn, final
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from typing_extensions import Buffer, Self  # typing and collections.abc have th
 
 from ._decode import Record
 from .client import Client
-from .ctf.schema import EventSchema, Field
+from .ctf.schema import EventSchema
 from .live.mapping import Mapping
 from .stats import Stats
 
@@ -244,8 +244,8 @@ class StreamMap:
 class ContextBlock:
     def __init__(
         self,
-        fields: Sequence[Field],
-        providers: Sequence[Callable[[], object]],
+        fields: Sequence[tuple[str, str, int | None]],
+        providers: Sequence[Callable[[], object] | None],
         enum_classes: Sequence[type[Enum] | None],
     ) -> None: ...
 
@@ -255,8 +255,11 @@ class Event:
     def __init__(
         self,
         channel: Channel,
-        schema: EventSchema,
-        fields: Sequence[Field],
+        event_id: int,
+        name: str,
+        contexts_text: str,
+        fields_text: str,
+        fields: Sequence[tuple[str, str, int | None]],
         enum_classes: Sequence[type[Enum] | None],
         contexts: ContextBlock | None,
     ) -> None: ...
@@ -310,10 +313,33 @@ class Calls:
     def end(self, code: CodeType, offset: int, value: object) -> object: ...
     def begin_by_throw(self, code: CodeType, offset: int, error: BaseException) -> None: ...
     def end_by_throw(self, code: CodeType, offset: int, error: BaseException) -> None: ...
-    def profile_here(
-        self, frame: FrameType | None = None, what: str | None = None, argument: object = None
-    ) -> None: ...
     def stop(self) -> None: ...
+
+@final
+class Profiling:
+    def __init__(self, calls: Calls, displaced: Callable[[], object] | None) -> None: ...
+    def start(self) -> None: ...
+    def start_in_threads(self, threading: ModuleType) -> None: ...
+    def stop(self) -> None: ...
+
+@final
+class Tap:
+    def __init__(
+        self, method: Callable[..., Any], before: Callable[..., object], after: Callable[..., object] | None
+    ) -> None: ...
+    def __get__(self, instance: object, owner: type | None) -> Callable[..., Any]: ...
+    def __call__(self, *args: Any, **named: Any) -> Any: ...
+    def __getattribute__(self, name: str) -> Any: ...
+
+@final
+class AuditHook:
+    def __init__(self, choose: Callable[[str], Callable[[str, tuple[object, ...]], object] | None]) -> None: ...
+    def __call__(self, name: str, args: tuple[object, ...]) -> None: ...
+
+def untapped(tap: Tap) -> Callable[..., Any]: ...
+def glob_matches(pattern: str, text: str) -> bool: ...
+def moved_up(fd: int) -> int: ...
+def pass_on(error: BaseException) -> bool: ...
 
 @final
 class Consumer:

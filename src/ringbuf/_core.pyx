@@ -6,7 +6,8 @@ itself, reservations, packets, and every memoryview of any of them.
 """
 
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals, PyErr_WriteUnraisable
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -19,8 +20,10 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from ringbuf.cringbuf cimport *
 
+# What is imported here is imported into every program that is recorded, before the program: modules that a
+# Python has anyway, and our own. What else is needed is imported by those who need it (tests/test_imports.py).
 import os
-from operator import index
+from _operator import index
 from time import sleep as _sleep
 
 from . import client as _client
@@ -34,7 +37,6 @@ from .errors import (
     RegionError,
     TooManyProducersError,
 )
-from .stats import Stats
 
 cdef uint64_t _WAIT_STEP_NS = 100_000_000  # between looks for signals
 
@@ -124,7 +126,12 @@ cdef extern from "Python.h":
 
 
 cdef int _report(object error, object where) except -1:
-    """Tell sys.unraisablehook of an exception that was caught. Within `except`, it is no longer set."""
+    """Tell sys.unraisablehook of an exception that was caught. Within `except`, it is no longer set.
+
+    One that is the program's own goes on to the program: see core/program.pxi.
+    """
+    if _is_of_program(error) and _raise_later(error):
+        return 0
     cdef object kind = type(error), traceback = error.__traceback__
     cdef PyObject *tb = NULL if traceback is None else <PyObject *>traceback
     Py_INCREF(kind)
@@ -921,25 +928,22 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             self.leave()
 
     cdef int write_now(self, payload, align) except -1:
-        cdef ringbuf_reservation r
-        cdef const uint8_t[::1] data
-        cdef Py_ssize_t size
+        cdef Py_buffer view  # not a memoryview of Cython's, which imports collections.abc
         if type(payload) is bytes:
-            size = len(<bytes>payload)
-            self.prepare_payload(&r, size, align)
-            if self.reserve_into(&r):
-                return 0
-            memcpy(r.payload, <const char *><bytes>payload, size)
-        else:
-            view = memoryview(payload)
-            size = view.nbytes
-            self.prepare_payload(&r, size, align)
-            if size:
-                data = view.cast("B")  # needs C-contiguity, says so if not
-            if self.reserve_into(&r):
-                return 0
-            if size:
-                memcpy(r.payload, &data[0], size)
+            return self.write_bytes(PyBytes_AS_STRING(payload), len(<bytes>payload), align)
+        PyObject_GetBuffer(payload, &view, PyBUF_C_CONTIGUOUS)
+        try:
+            return self.write_bytes(<const char *>view.buf, view.len, align)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int write_bytes(self, const char *data, Py_ssize_t size, align) except -1:
+        cdef ringbuf_reservation r
+        self.prepare_payload(&r, size, align)
+        if self.reserve_into(&r):
+            return 0
+        if size:
+            memcpy(r.payload, data, size)
         ringbuf_commit(self.ch, &r)
         return 1
 
@@ -1159,6 +1163,7 @@ cdef int _flush(ringbuf_channel *ch, ringbuf_producer_slot *producer, uint32_t s
 
 
 cdef object _stats(ringbuf_stats *st):
+    from .stats import Stats
     return Stats(
         records_written=st.written, records_read=st.read, records_unread=st.unread, records_overrun=st.overrun,
         records_lost_full=st.lost[RINGBUF_LOST_FULL], records_lost_wrap=st.lost[RINGBUF_LOST_WRAP],
@@ -1342,5 +1347,6 @@ include "core/mapping.pxi"
 include "core/event.pxi"
 include "core/span.pxi"
 include "core/calls.pxi"
+include "core/program.pxi"
 include "core/recorder.pxi"
 include "core/recovery.pxi"

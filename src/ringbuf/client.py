@@ -1,10 +1,6 @@
 """Clients: what a channel's records and packets look like; and checks of its parameters."""
 
-from __future__ import annotations
-
 import time
-
-from .ctf import schema
 
 __all__ = ["Client", "CtfClient"]
 
@@ -107,6 +103,10 @@ def checked_contexts(contexts: object) -> bytes:
     """Canonical text of a channel's contexts, as UTF-8."""
     if not isinstance(contexts, str):
         raise TypeError(f"contexts must be a str, schema text, not {type(contexts).__name__}")
+    if not contexts:
+        return b""
+    from .ctf import schema
+
     fields = schema.parse(contexts)
     for field in fields:
         if field.align != 1:

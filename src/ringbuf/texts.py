@@ -1,7 +1,5 @@
 """Texts that any program may hold, made such that a record can."""
 
-from __future__ import annotations
-
 __all__ = ["encodable", "of_error"]
 
 _ERROR_SIZE = 1000

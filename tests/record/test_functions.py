@@ -167,7 +167,8 @@ def module(name):
 
 
 BY_DEFAULT = {"shop", "shop.pay", "shop.view", "shopping", "?"}
-MODULES = (*BY_DEFAULT, "json", "json.decoder", "namedtuple_Point", "ringbuf.record.tracer")
+MADE_UP = ("sitecustomize", "usercustomize", "namedtuple_Point")
+MODULES = (*BY_DEFAULT, *MADE_UP, "json", "json.decoder", "ringbuf.record.tracer")
 
 
 @pytest.mark.parametrize(

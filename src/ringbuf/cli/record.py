@@ -7,6 +7,7 @@ Python program need not know of it, nor need its child processes. The exit statu
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import json
@@ -16,15 +17,22 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from .. import inject
 from ..ctf.layout import clock_info
-from ..errors import RingbufError
+from ..inject.environment import environment
+from ..record import processes
 from ..record.recorder import Recorder, check_directory, snapshot
 from ..record.tracer import Tracer
+from . import _buffers
+from ._notes import Note, Notes
 
 __all__ = ["configure", "run"]
+
+
+_GRACE = 0.5  # seconds that child processes have to end after the program
+_PATIENCE = 60.0  # seconds that a record waits for room with --block, if it cannot see whether we live
 
 
 def configure(parser) -> None:
@@ -34,6 +42,9 @@ def configure(parser) -> None:
         "--mode", choices=("discard", "overwrite"), default="discard",
         help="what goes when the buffers are full; overwrite: only the end is written (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--block", action="store_true", help="when the buffers are full, the program waits: nothing goes"
+    )
     parser.add_argument("--functions", action="store_true", help="calls of Python functions")
     parser.add_argument(
         "--include", metavar="MODULE", action="append", default=[],
@@ -41,40 +52,78 @@ def configure(parser) -> None:
     )  # fmt: skip
     parser.add_argument("--exclude", metavar="MODULE", action="append", default=[], help="but not of these")
     parser.add_argument("--logging", action="store_true", help="what Python's logging logs")
-    parser.add_argument("--audit", action="store_true", help="Python's audit events: open, import and so on")
+    parser.add_argument(
+        "--audit", metavar="EVENT", action="append", nargs="?",
+        help="Python's audit events, such as open or 'socket.*'; by default all but what is of no interest",
+    )  # fmt: skip
     parser.add_argument("--kernel", metavar="EVENTS", help="kernel events, such as sched:sched_switch,irq; needs root")
     parser.add_argument("--subbuf-size", type=int, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
-    parser.add_argument("--n-subbufs", type=int, default=4, help="sub-buffers of each CPU (%(default)s)")
-    parser.add_argument("program", nargs="+", metavar="PROGRAM", help="what to run, with its arguments")
+    parser.add_argument("--n-subbufs", type=int, help=f"sub-buffers of each CPU (4; {_buffers.HELP})")
+    parser.add_argument("--n-producers", type=int, default=1024, help="threads that record at one time (%(default)s)")
+    parser.add_argument(
+        "program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="what to run, with its arguments"
+    )
 
 
 def run(args) -> int:
-    if args.kernel is not None and args.mode == "overwrite":
-        raise RingbufError("--kernel streams: it goes with --mode discard")
-    command = _command(args.program)
+    what = _what(args)
+    command = _command(_checked(args))
     with contextlib.ExitStack() as stack:
         kernel, clock = _kernel(args, stack)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-", dir=_memory()))
-        sizes = {"subbuf_size": args.subbuf_size, "n_subbufs": args.n_subbufs}
-        name = _name(args.program[0])
-        tracer = stack.enter_context(Tracer(name, mode=args.mode, path=f"{folder}/channel", clock=clock, **sizes))
-        with _writing(args, tracer.channel, kernel):
-            status = _run(command, inject.environment(tracer.channel.path, _what(args)))
-        result = {"directory": args.output, "exit_status": status, **_counts(tracer.stats(), kernel)}
-        is_unknown = _is_asked(args) and not tracer.channel.schemas()
+        tracer = stack.enter_context(_tracer(args, command, f"{folder}/channel", clock))
+        notes = stack.enter_context(Notes())
+        with _writing(args, tracer.channel, kernel) as written:
+            status = _run(command, environment(tracer.channel.path, what, notes.address))
+            found = [*notes.stop(), *_outliving(tracer.channel)]
+            _tell(tracer, found)
+        result = {"directory": args.output, "exit_status": status, **_counts(tracer.stats(), kernel, written)}
+        result["not_recorded"] = [note.as_dict() for note in found]
+        result["hints"] = _buffers.hints(tracer.stats(), tracer.channel, args)
+        is_unknown = what and not tracer.channel.schemas()
     _report(result, args.json)
     if is_unknown:
         print("nothing was recorded: does the program run a Python that has ringbuf?", file=sys.stderr)
     return status
 
 
-def _is_asked(args) -> bool:
-    return args.functions or args.logging or args.audit
+def _checked(args) -> list[str]:
+    """The program; ValueError: the options do not go together."""
+    program = args.program[1:] if args.program[:1] == ["--"] else args.program
+    if not program:
+        taken = next((one for one in args.audit or () if one is not None and shutil.which(one)), None)
+        more = f": --audit took {taken!r} for an event, put -- before the program" if taken else ""
+        raise ValueError(f"there is no program to run{more} (ringbuf record [options] -- PROGRAM [ARGUMENT ...])")
+    if program[0].startswith("-"):
+        raise ValueError(f"there is no option {program[0]}; see ringbuf record --help")
+    if (args.include or args.exclude) and not args.functions:
+        raise ValueError("--include and --exclude choose among functions: add --functions")
+    if args.mode == "overwrite" and (args.kernel is not None or args.block):
+        raise ValueError(f"{'--block waits' if args.block else '--kernel streams'}: it goes with --mode discard")
+    for pattern in [*args.include, *args.exclude, *filter(None, args.audit or ())]:
+        if not pattern.strip() or "\n" in pattern:
+            raise ValueError(f"{pattern!r} is no pattern of names")
+    return program
 
 
-def _what(args) -> dict:
-    functions = {"include": args.include, "exclude": args.exclude} if args.functions else None
-    return {"functions": functions, "logging": args.logging, "audit": args.audit}
+def _what(args) -> dict[str, list[str]]:
+    """As `inject.environment.environment` takes it."""
+    what: dict[str, list[str]] = {}
+    if args.functions:
+        what |= {"functions": [], "include": args.include, "exclude": args.exclude}
+    if args.logging:
+        what["logging"] = []
+    if args.audit is not None:
+        what["audit"] = [pattern for pattern in args.audit if pattern is not None]
+    return {name: value for name, value in what.items() if value or name not in ("include", "exclude")}
+
+
+def _tracer(args, command: list[str], path: str, clock) -> Tracer:
+    return Tracer(
+        _name(command), mode=args.mode, path=path, clock=clock, subbuf_size=args.subbuf_size,
+        n_subbufs=_buffers.n_subbufs(args, os.path.dirname(path)), n_producers=args.n_producers,
+        blocking_timeout=_PATIENCE if args.block else 0.0,
+    )  # fmt: skip
 
 
 def _command(program: list[str]) -> list[str]:
@@ -86,24 +135,44 @@ def _command(program: list[str]) -> list[str]:
     return program
 
 
-def _name(program: str) -> str:
-    """Of the channel."""
+def _name(command: list[str]) -> str:
+    """Of the channel: the program's."""
+    program = command[1] if command[0] == sys.executable and len(command) > 1 else command[0]
     name = os.fsencode(Path(program).name)[:48].decode("utf-8", "ignore")
-    return name if name not in ("", "..") else "program"
+    return name if name not in ("", ".", "..") else "program"
 
 
 @contextlib.contextmanager
 def _writing(args, channel, kernel):
-    """Write the trace: while the program runs, or what is left at its end."""
+    """Write the trace: while the program runs, or what is left at its end. Gives what a snapshot has written."""
+    written: dict[str, int] = {}
     if args.mode == "overwrite":
         check_directory(args.output)
-        yield
-        snapshot(channel, args.output)
+        yield written
+        written |= snapshot(channel, args.output)
         return
     more = kernel.metadata(clock_info(channel)) if kernel else ""
     with Recorder(channel, args.output, switch_timer=1.0, more_metadata=more):
         with kernel.recording(args.output, channel.uuid.bytes) if kernel else contextlib.nullcontext():
-            yield
+            yield written
+
+
+def _outliving(channel) -> list[Note]:
+    """Processes that record when the program has ended."""
+    deadline = time.monotonic() + _GRACE
+    while True:
+        pids = [pid for pid in processes.users_of(channel.fileno()) if pid != os.getpid()]
+        if not pids or time.monotonic() > deadline:
+            return [Note(pid, processes.command(pid), "it outlives the recording") for pid in pids]
+        time.sleep(0.02)
+
+
+def _tell(tracer: Tracer, notes: list[Note]) -> None:
+    """In the trace too."""
+    if notes:
+        event = tracer.event("not_recorded", pid="i32", program="str", why="str")
+        for note in notes:
+            event(note.pid, note.program, note.why)
 
 
 def _kernel(args, stack):
@@ -137,17 +206,28 @@ def _run(program: list[str], environment: dict[str, str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _counts(stats, kernel) -> dict:
+def _counts(stats, kernel, written: dict[str, int]) -> dict:
     counts = {"records": stats.records_written, "lost": stats.records_lost, "torn": stats.records_torn}
+    if written:
+        counts |= {"records": written["records"], "overwritten": stats.records_overrun}
     if kernel:
         counts |= {"kernel_packets": kernel.n_packets, "kernel_lost": kernel.n_lost}
     return counts
+
+
+_NAMES = {
+    "overwritten": "overwritten", "lost": "lost", "torn": "torn", "kernel_packets": "kernel packets",
+    "kernel_lost": "kernel events lost",
+}  # fmt: skip
 
 
 def _report(result: dict, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result))
         return
-    names = {"lost": "lost", "torn": "torn", "kernel_packets": "kernel packets", "kernel_lost": "kernel events lost"}
-    more = "".join(f", {result[key]} {name}" for key, name in names.items() if result.get(key))
+    more = "".join(f", {result[key]} {name}" for key, name in _NAMES.items() if result.get(key))
     print(f"{result['directory']}: {result['records']} records{more}", file=sys.stderr)
+    for hint in result["hints"]:
+        print(hint, file=sys.stderr)
+    for note in result["not_recorded"]:
+        print(f"not recorded: {Note(**note)}", file=sys.stderr)

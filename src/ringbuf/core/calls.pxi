@@ -84,15 +84,6 @@ cdef class Calls:
         """An exception leaves a function."""
         self.record(self.ends, <PyObject *>code)
 
-    # before Python 3.12
-
-    def profile_here(self, frame=None, what=None, argument=None):
-        """Profile this thread from now on: for itself, or as the profile function that a new thread calls first."""
-        PyEval_SetProfile(_profile, <PyObject *>self)
-        if what == "call":
-            code = frame.f_code
-            self.record(self.begins, <PyObject *>code)
-
     def stop(self):
         """Record no more."""
         self.is_on = False
@@ -128,8 +119,9 @@ cdef class Calls:
     cdef void record_guarded(self, Event event, uint32_t number) noexcept:
         try:
             event(number)
-        except Exception:
-            pass  # closed meanwhile
+        except BaseException as error:  # closed meanwhile, or a signal handler ran while it waited for room
+            if _is_of_program(error):
+                _raise_later(error)
 
     cdef uint32_t tell(self, PyObject *code, uint32_t number) noexcept:
         """Tell what this code is. Its number; 0: it is not wanted."""
@@ -141,7 +133,7 @@ cdef class Calls:
             number = _last_code
         try:
             told = self.declare(number, <object>code, {} if names is NULL else <object>names)
-        except Exception as error:
+        except BaseException as error:
             _report(error, self.declare)
             told = None
         if told is None:
@@ -157,3 +149,81 @@ cdef int _profile(PyObject *calls, PyFrameObject *frame, int what, PyObject *arg
         (<Calls>calls).record((<Calls>calls).begins if what == PyTrace_CALL else (<Calls>calls).ends, code)
         Py_DECREF_ptr(code)
     return 0
+
+
+@cython.final
+cdef class Profiling:
+    """Calls by a profile function, before Python 3.12: of this thread, and of threads to come.
+
+    A thread has one such function. The program does not see ours: `sys.getprofile` says what it would say without us,
+    and `sys.setprofile` gives the place to the program's own, and back to ours when that is taken away.
+
+    Parameters
+    ----------
+    calls : Calls
+    displaced : callable or None
+        Called when the program takes the place.
+    """
+
+    cdef Calls calls
+    cdef object displaced, set_profile, get_profile, threading
+
+    def __cinit__(self, Calls calls not None, displaced):
+        self.calls = calls
+        self.displaced = displaced
+
+    def start(self):
+        """In this thread."""
+        import sys
+        self.set_profile, self.get_profile = sys.setprofile, sys.getprofile
+        sys.setprofile, sys.getprofile = self._setprofile(), self._getprofile()
+        self.profile_here()
+
+    def start_in_threads(self, threading):
+        """In those that this module starts from now on. Nothing is set where the program would look."""
+        if not self.calls.is_on or not hasattr(threading, "Thread"):
+            return
+        self.threading = threading
+        threading.Thread._bootstrap_inner = Tap(threading.Thread._bootstrap_inner, self._begin_thread, None)
+
+    def stop(self):
+        """In this thread; others go on for nothing."""
+        import sys
+        if isinstance(self.get_profile(), Calls):
+            self.set_profile(None)
+        sys.setprofile, sys.getprofile = self.set_profile, self.get_profile
+        if self.threading is not None:
+            self.threading.Thread._bootstrap_inner = untapped(self.threading.Thread._bootstrap_inner)
+
+    def _begin_thread(self, thread):
+        self.profile_here()
+
+    cdef profile_here(self):
+        global ringbuf_acting
+        cdef int acting = ringbuf_acting
+        ringbuf_acting = 1  # setting one is an audit event
+        PyEval_SetProfile(_profile, <PyObject *>self.calls)
+        ringbuf_acting = acting
+
+    # Functions of Cython's: a C function, or one of Python's, would be told to the profile function itself.
+
+    def _setprofile(self):
+        def setprofile(function, /):
+            global ringbuf_acting
+            if function is None and self.calls.is_on:
+                self.profile_here()
+                return
+            if function is not None and self.displaced is not None:
+                self.displaced()
+            ringbuf_acting += 1
+            try:
+                self.set_profile(function)
+            finally:
+                ringbuf_acting -= 1
+        return setprofile
+
+    def _getprofile(self):
+        def getprofile():
+            found = self.get_profile()
+            return None if isinstance(found, Calls) else found
+        return getprofile

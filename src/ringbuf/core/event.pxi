@@ -1,7 +1,7 @@
 # event.pxi - part of _core: typed events, and contexts that Python provides.
 
-from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_STRIDED_RO
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.type cimport type as _type
 
@@ -76,21 +76,20 @@ cdef class _Fields:
     cdef tuple enum_classes
 
     def __cinit__(self, fields, enum_classes):
-        """`fields`: of schema.Field; `enum_classes`: for each, its enum.Enum class or None."""
+        """`fields`: of (name, base, length), as in schema.Field; `enum_classes`: for each, its enum.Enum class or None."""
         self.n = len(fields)
-        self.names = tuple(field.name for field in fields)
+        self.names = tuple([name for name, _, _ in fields])
         self.enum_classes = tuple(enum_classes)
         self.fields = <ringbuf_field *>PyMem_Malloc(max(self.n, 1) * sizeof(ringbuf_field))
         if self.fields is NULL:
             raise MemoryError()
-        for i, field in enumerate(fields):
-            self._compile(&self.fields[i], field)
+        for i, (_, base, length) in enumerate(fields):
+            self._compile(&self.fields[i], base, length)
             self.fields[i].name = <PyObject *>self.names[i]
             self.fields[i].enum_class = NULL if self.enum_classes[i] is None else <PyObject *>self.enum_classes[i]
 
-    cdef _compile(self, ringbuf_field *f, field):
+    cdef _compile(self, ringbuf_field *f, str base, length):
         memset(f, 0, sizeof(f[0]))
-        base = field.base
         if base == "str":
             f.kind = RINGBUF_KIND_STR
         elif base == "bytes":
@@ -103,8 +102,8 @@ cdef class _Fields:
             f.size = int(base[1:]) // 8
             if f.kind != RINGBUF_KIND_FLOAT:
                 f.max = UINT64_MAX >> (64 - 8 * f.size + (f.kind == RINGBUF_KIND_INT))
-        f.is_many = field.length is not None
-        f.length = field.length or 0
+        f.is_many = length is not None
+        f.length = length or 0
         if f.is_many or base == "bytes":
             f.form = RINGBUF_FORM_MANY
         else:
@@ -171,7 +170,7 @@ cdef class ContextBlock:
 
     Parameters
     ----------
-    fields : sequence of schema.Field
+    fields : sequence of (name, base, length), as in schema.Field
     providers : sequence of (callable or None)
         One for each field, called without arguments for every record. One that raises is
         reported through `sys.unraisablehook`, and its field is 0 or empty; so is that of None.
@@ -214,7 +213,7 @@ cdef class ContextBlock:
             result = provider()
             kept.append(result)  # its memory is read when the block is written
             ringbuf_measure(&self.fields.fields[i], <PyObject *>result, value)
-        except Exception as error:
+        except BaseException as error:
             ringbuf_value_release(value)
             _report(error, provider)
             ringbuf_default_value(&self.fields.fields[i], value)
@@ -250,16 +249,18 @@ cdef class Event:
     cdef bint is_direct                 # few fields, no contexts to ask Python for
     cdef public bint enabled
     cdef readonly str name
-    cdef readonly object schema
+    cdef str contexts_text, fields_text
     cdef _Rows rows                     # of the dtype that many() had last
 
-    def __cinit__(self, Channel channel not None, schema, fields, enum_classes, contexts):
-        """`schema`: schema.EventSchema with the declared id; `contexts`: ContextBlock or None."""
+    def __cinit__(self, Channel channel not None, event_id, str name, str contexts_text, str fields_text, fields,
+                  enum_classes, contexts):
+        """The declared id and texts; `fields`: of (name, base, length); `contexts`: ContextBlock or None."""
         self.vectorcall = <vectorcallfunc>_call_event
         self.channel = channel
-        self.schema = schema
-        self.name = schema.name
-        self.event_id = schema.id
+        self.event_id = event_id
+        self.name = name
+        self.contexts_text = contexts_text
+        self.fields_text = fields_text
         self.fields = _Fields(fields, enum_classes)
         self.contexts = contexts
         self.is_direct = contexts is None and self.fields.n <= RINGBUF_FEW_FIELDS
@@ -270,12 +271,18 @@ cdef class Event:
         """int: event class id in the channel."""
         return self.event_id
 
+    @property
+    def schema(self):
+        """ringbuf.ctf.schema.EventSchema: as declared."""
+        from .ctf.schema import EventSchema
+        return EventSchema(self.event_id, self.name, self.contexts_text, self.fields_text)
+
     def __call__(self, *values, **named_values):
         # For those who look whether there is a __call__; a call itself goes through the slot.
         return PyVectorcall_Call(self, values, named_values)
 
     def __repr__(self):
-        return f"<ringbuf.Event {self.name!r}({self.schema.fields})>"
+        return f"<ringbuf.Event {self.name!r}({self.fields_text})>"
 
     def __reduce__(self):
         raise TypeError("an Event does not pickle: pass the Tracer, and call its event() again")

@@ -1,6 +1,6 @@
 # span.pxi - part of _core: spans, which are two events with one id.
 
-from contextvars import ContextVar
+from _contextvars import ContextVar
 
 from cpython.contextvars cimport PyContextVar_Set, get_value
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
@@ -183,7 +183,7 @@ cdef class Span:
         try:
             return _record_event(self.kind.begin, PySequence_Fast_ITEMS(<PyObject *>args))
         except (TypeError, OverflowError) as error:
-            fields = self.kind.begin.schema.fields.removeprefix("span_id:u64,parent_id:u64,")
+            fields = self.kind.begin.fields_text.removeprefix("span_id:u64,parent_id:u64,")
             raise type(error)(f"span {self.name!r} was declared, or first used, with {fields}: {error}") from None
 
     def __exit__(self, exc_type, exc, traceback):

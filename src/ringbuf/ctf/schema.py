@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from collections import namedtuple  # not dataclasses, whose import takes longer than the rest of a tracer
 
 __all__ = [
     "FLOATS",
@@ -63,8 +63,7 @@ _TYPE = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(namedtuple("Field", ("name", "base", "length", "labels", "align"), defaults=(None, (), 1))):
     """One field of an event.
 
     Parameters
@@ -88,13 +87,19 @@ class Field:
         A part is not allowed, or the parts do not go together.
     """
 
+    __slots__ = ()
     name: str
     base: str
-    length: int | None = None
-    labels: tuple[tuple[str, int], ...] = ()
-    align: int = 1
+    length: int | None
+    labels: tuple[tuple[str, int], ...]
+    align: int
 
-    def __post_init__(self) -> None:
+    def __new__(cls, *values, **named) -> Field:
+        self = super().__new__(cls, *values, **named)
+        self._check()
+        return self
+
+    def _check(self) -> None:
         if not isinstance(self.name, str) or not _NAME.match(self.name):
             raise ValueError(f"field name {self.name!r} is not an ASCII identifier")
         _check_base(self)
@@ -133,8 +138,7 @@ class Field:
         return f"{self.name}:{self.type}"
 
 
-@dataclass(frozen=True)
-class EventSchema:
+class EventSchema(namedtuple("EventSchema", ("id", "name", "contexts", "fields"))):
     """An event class: what its records are called and contain.
 
     Parameters
@@ -154,20 +158,21 @@ class EventSchema:
         One of these is not allowed.
     """
 
+    __slots__ = ()
     id: int
     name: str
-    contexts: str = ""
-    fields: str = ""
+    contexts: str
+    fields: str
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.id <= _MAX_EVENT_ID:
-            raise ValueError(f"event id {self.id} is not within 0..{_MAX_EVENT_ID}")
-        _check_event_name(self.name)
-        object.__setattr__(self, "contexts", canonical(self.contexts))
-        object.__setattr__(self, "fields", canonical(self.fields))
-        for field in parse(self.contexts):
+    def __new__(cls, id: int, name: str, contexts: str = "", fields: str = "") -> EventSchema:
+        if not 0 <= id <= _MAX_EVENT_ID:
+            raise ValueError(f"event id {id} is not within 0..{_MAX_EVENT_ID}")
+        _check_event_name(name)
+        own = parse(contexts)
+        for field in own:
             if field.kind in ("bytes", "sequence"):
-                raise ValueError(f"event {self.name!r}: a context cannot be {field.type}, unless it is the channel's")
+                raise ValueError(f"event {name!r}: a context cannot be {field.type}, unless it is the channel's")
+        return super().__new__(cls, id, name, to_text(own), canonical(fields))
 
 
 def parse(text: str) -> tuple[Field, ...]:

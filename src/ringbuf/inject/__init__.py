@@ -1,77 +1,95 @@
 """Recording in programs that were not written for it: what `ringbuf record` makes them do.
 
-`environment` says what the program is to record. A Python that starts with that environment, be it
+`environment.py` says what the program is to record. A Python that starts with that environment, be it
 the program or a descendant, imports site/sitecustomize.py, which calls `start`. Forked children go
 on by themselves. A Python that ignores its environment (-I, -E) or has no site (-S) is left alone.
+
+What runs in the program imports nothing that a Python does not have anyway (tests/test_imports.py): it would
+take the program's time, its handlers at exit would stand before the program's, and a program that has a module of
+that name would get the wrong one. It prints nothing: what is to be said goes to the recorder (`notes.py`).
 """
 
-from __future__ import annotations
-
-import functools
-import json
-import logging
 import os
 import sys
-from pathlib import Path
 
-from ..record.functions import Functions
-from ..record.logging_handler import LoggingHandler
-from ..record.tracer import Tracer
-from .audit import record_audit
+from .._core import Channel, Event, moved_up
+from ..record import later
 
-__all__ = ["CHANNEL", "environment", "start"]
+__all__ = ["CHANNEL", "WHAT", "start"]
 
 CHANNEL = "RINGBUF_CHANNEL"  # path of the channel to record into
-_WHAT = "RINGBUF_INJECT"  # what to record, as JSON
-_SITE = Path(__file__).with_name("site")
+WHAT = "RINGBUF_INJECT"  # what to record: a line for each thing and its argument
 
 
-def environment(channel: str, what: dict) -> dict[str, str]:
-    """The environment of a program that is to record into a channel.
+class Sink:
+    """What a `Tracer` is to those who record here, as far as they need one: events in the channel, told by texts."""
 
-    Parameters
-    ----------
-    channel : str
-        Its path.
-    what : dict
-        ``functions``: None, or a dict of `include` and `exclude`; ``logging``, ``audit``: bool.
-    """
-    added = {CHANNEL: channel}
-    if any(value or value == {} for value in what.values()):
-        folders = [str(_SITE), *filter(None, [os.environ.get("PYTHONPATH")])]
-        added |= {_WHAT: json.dumps(what), "PYTHONPATH": os.pathsep.join(folders)}
-    return os.environ | added
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    def event(self, name: str, /, **types: str) -> Event:
+        """As `Tracer.event`, for numbers, str and integers with labels."""
+        text = ",".join(f"{field}:{kind}" for field, kind in types.items())
+        fields = [(field, kind.partition("{")[0], None) for field, kind in types.items()]
+        number = self.channel.declare_event(name, "", text)
+        return Event(self.channel, number, name, "", text, fields, [None] * len(fields), None)
 
 
 def start() -> None:
-    """Record what the environment says, from now on. A program does not fail of it: what is wrong is printed."""
+    """Record what the environment says, from now on. A program does not fail of it, nor print anything."""
     try:
-        what = json.loads(os.environ[_WHAT])
-        tracer = Tracer.attach(os.environ[CHANNEL])
-        if what["logging"]:
-            _record_logging(tracer)
-        if what["audit"]:
-            record_audit(tracer)
-        if what["functions"] is not None:
-            Functions(tracer, **what["functions"]).start()
+        _start(Sink(attach(os.environ[CHANNEL])), parse(os.environ[WHAT]))
     except FileNotFoundError:
         pass  # the recording has ended
     except Exception as error:
-        print(f"ringbuf: {' '.join(sys.argv[:1])} is not recorded: {error}", file=sys.stderr)
+        from .notes import tell
+
+        tell(f"{type(error).__name__}: {error}")
 
 
-def _record_logging(tracer: Tracer) -> None:
-    """Record what loggers pass on to their handlers.
+def attach(path: str) -> Channel:
+    """The recording's channel, by a descriptor that the program does not meet."""
+    fd = moved_up(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    try:
+        return Channel._attach(fd, None, None, path)
+    except BaseException:
+        os.close(fd)
+        raise
 
-    Not by a handler of the root logger: `logging.basicConfig` would find the root configured, and do
-    nothing; `logging.config` would remove it; and what does not propagate would not get there.
-    """
-    handler = LoggingHandler(tracer)
-    call_handlers = logging.Logger.callHandlers
 
-    @functools.wraps(call_handlers)
-    def record_and_call_handlers(self, record):
-        handler.handle(record)
-        call_handlers(self, record)
+def parse(text: str) -> dict[str, list[str]]:
+    """{what: its arguments}"""
+    what: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, _, argument = line.partition(" ")
+        what.setdefault(name, []).extend([argument] if argument else [])
+    return what
 
-    logging.Logger.callHandlers = record_and_call_handlers
+
+def _start(sink: Sink, what: dict[str, list[str]]) -> None:
+    from . import audit, children
+
+    record = audit.recorder(sink, what["audit"]) if "audit" in what else None
+    audit.watch(record, children.ACTIONS | {"import": _on_import} | dict.fromkeys(_PROGRAM_BEGINS, _leave_site))
+    later.expect_arming()
+    if "logging" in what:
+        from .logs import record_logging
+
+        record_logging(sink)
+    if "functions" in what:
+        from ..record.functions import Functions
+
+        Functions(sink, what.get("include", ()), what.get("exclude", ()), children.tell_displaced).start()
+
+
+_PROGRAM_BEGINS = [f"cpython.run_{what}" for what in ("command", "file", "interactivehook", "module", "stdin")]
+
+
+def _on_import(_event, args) -> None:
+    later.arm(args[0])
+
+
+def _leave_site(_event, _args) -> None:
+    """The program begins. Of what started us (site/sitecustomize.py), nothing is left."""
+    if getattr(sys.modules.get("sitecustomize"), "__name__", None) == "ringbuf.inject.site":
+        del sys.modules["sitecustomize"]

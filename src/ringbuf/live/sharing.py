@@ -7,10 +7,9 @@ process has already, because it or its parent made it, or because it came before
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
-from multiprocessing import context as mp_context
-from multiprocessing import reduction
 
 from .._core import Channel
 from ..errors import RegionError
@@ -101,11 +100,19 @@ def reduce_channel(channel):
     """
     clock = channel._clock
     client = channel.client if channel._needs_client else None
-    if mp_context.get_spawning_popen() is not None:
-        source = reduction.DupFd(channel.fileno())
+    if _is_spawning():
+        from multiprocessing.reduction import DupFd
+
+        source = DupFd(channel.fileno())
     else:
         source = f"/proc/{os.getpid()}/fd/{channel.fileno()}"
     return _restore, (source, channel.uuid.bytes, client, clock)
+
+
+def _is_spawning() -> bool:
+    """Is multiprocessing pickling what a new process is to have?"""
+    context = sys.modules.get("multiprocessing.context")
+    return context is not None and context.get_spawning_popen() is not None
 
 
 def _restore(source, uuid: bytes, client, clock) -> Channel:

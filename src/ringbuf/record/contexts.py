@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import namedtuple
 
 from ..ctf import schema
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = ["BUILTIN", "Context", "resolve"]
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(namedtuple("Context", ("field", "provider", "per_thread", "enum_class"), defaults=(False, None))):
     """One context field.
 
     Parameters
@@ -26,10 +28,11 @@ class Context:
         Constant for the thread: the core encodes it once (include/ringbuf/context.h).
     """
 
+    __slots__ = ()
     field: schema.Field
     provider: Callable[[], object] | None
-    per_thread: bool = False
-    enum_class: type | None = None
+    per_thread: bool
+    enum_class: type | None
 
 
 def _procname() -> str:

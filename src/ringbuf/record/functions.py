@@ -1,18 +1,18 @@
 """Which functions run: every call of Python code, recorded as it begins and ends.
 
-By `sys.monitoring` from Python 3.12 on; before, by a profile function, which a program that sets
-one of its own (cProfile) replaces. Events: docs/formats.md, "Spans, calls, log records".
+By `sys.monitoring` from Python 3.12 on; before, by a profile function, of which a thread has one: while the
+program has set its own (cProfile), its calls are not recorded. Events: docs/formats.md, "Spans, calls, log records".
 """
 
-from __future__ import annotations
-
-import fnmatch
 import sys
-import threading
-from collections.abc import Iterable
 
-from .._core import Calls
+from .._core import Calls, Profiling, glob_matches
 from ..texts import encodable
+from .later import when_imported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Functions"]
 
@@ -33,16 +33,25 @@ class Functions:
         of it, ``*`` everything. By default everything but the standard library.
     exclude : iterable of str
         Modules to leave out, whatever `include` says.
+    displaced : callable, optional
+        Called when the program sets a profile function of its own (before Python 3.12).
 
     Functions that are left out cost next to nothing from Python 3.12 on.
     """
 
-    def __init__(self, tracer, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        tracer,
+        include: "Iterable[str]" = (),
+        exclude: "Iterable[str]" = (),
+        displaced: "Callable[[], object] | None" = None,
+    ) -> None:
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._wanted: dict[str, bool] = {}  # by module
         self._code = tracer.event("function_code", code="u32", name="str", file="str", line="u32")
         self._events = tracer.event("function_begin", code="u32"), tracer.event("function_end", code="u32")
         self._retell = tracer.channel.mode == "overwrite"
+        self._displaced = displaced
         self._calls: Calls | None = None
 
     def start(self) -> None:
@@ -70,10 +79,9 @@ class Functions:
             sys.monitoring.set_events(self._tool, 0)
             sys.monitoring.free_tool_id(self._tool)
         else:
-            threading.setprofile(None)
-            sys.setprofile(None)
+            self._profiling.stop()
 
-    def __enter__(self) -> Functions:
+    def __enter__(self) -> "Functions":
         self.start()
         return self
 
@@ -99,8 +107,9 @@ class Functions:
 
     def _profile(self) -> None:
         self._calls = Calls(*self._events, self._declare, self._retell)
-        threading.setprofile(self._calls.profile_here)
-        self._calls.profile_here()
+        self._profiling = Profiling(self._calls, self._displaced)
+        self._profiling.start()
+        when_imported("threading", self._profiling.start_in_threads)
 
     def _declare(self, number: int, code, names: dict) -> bool | None:
         """What `Calls` asks when it meets a code."""
@@ -124,9 +133,9 @@ class Functions:
         return package not in sys.stdlib_module_names and not _matches(module, _MADE_UP)
 
 
-def _matches(module: str, patterns: Iterable[str]) -> bool:
+def _matches(module: str, patterns: "Iterable[str]") -> bool:
     """A pattern matches a module, or a package that it is in."""
-    return any(fnmatch.fnmatchcase(module, one) or fnmatch.fnmatchcase(module, f"{one}.*") for one in patterns)
+    return any(glob_matches(one, module) or glob_matches(f"{one}.*", module) for one in patterns)
 
 
 def _take_tool(monitoring) -> int:

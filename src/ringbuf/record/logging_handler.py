@@ -6,11 +6,10 @@ import logging
 import threading
 
 from ..texts import encodable
+from .log_event import LOG_FIELDS
 
 __all__ = ["LoggingHandler"]
 
-_LEVELS = ("NOTSET", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_LEVEL = f"i32{{{','.join(f'{name}={getattr(logging, name)}' for name in _LEVELS)}}}"
 _traceback = logging.Formatter()
 
 
@@ -35,9 +34,7 @@ class LoggingHandler(logging.Handler):
 
     def __init__(self, tracer, level: int | str = logging.NOTSET) -> None:
         super().__init__(level)
-        self._record = tracer.event(
-            "log", level=_LEVEL, logger="str", message="str", file="str", line="u32", function="str", exception="str"
-        )
+        self._record = tracer.event("log", **LOG_FIELDS)
         self._failing = threading.local()
 
     def createLock(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-__all__ = ["open_files", "pids", "started", "users_of"]
+__all__ = ["command", "open_files", "pids", "started", "users_of"]
 
 
 def pids() -> list[int]:
@@ -20,6 +20,15 @@ def started(pid: int) -> float:
     with open("/proc/stat", "rb") as file:
         boot = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
     return boot + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def command(pid: int) -> str:
+    """The command line, as far as we may know, cut short."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read(300).replace(b"\0", b" ").decode("utf-8", "backslashreplace").strip()
+    except OSError:
+        return ""
 
 
 def open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:

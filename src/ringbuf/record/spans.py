@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import inspect
 import operator
 
 from .._core import SpanType
@@ -49,10 +48,18 @@ def traced(function, tracer, name: str | None):
     if name is None:
         name = f"{function.__module__}.{function.__qualname__}"
     span = tracer.span_type(name)
-    for is_one, wrap in _WRAPPERS:
-        if is_one(function):
-            return functools.wraps(function)(wrap(function, span))
-    return functools.wraps(function)(_plain(function, span))
+    return functools.wraps(function)(_wrapper(function)(function, span))
+
+
+def _wrapper(function):
+    """By what the function is."""
+    import inspect  # which takes longer than all that a program needs that traces no functions
+
+    if inspect.iscoroutinefunction(function):
+        return _coroutine
+    if inspect.isasyncgenfunction(function):
+        return _async_generator
+    return _generator if inspect.isgeneratorfunction(function) else _plain
 
 
 def _plain(function, span: SpanType):
@@ -123,10 +130,3 @@ def _async_generator(function, span: SpanType):
                 current._back()
 
     return run
-
-
-_WRAPPERS = (
-    (inspect.iscoroutinefunction, _coroutine),
-    (inspect.isasyncgenfunction, _async_generator),
-    (inspect.isgeneratorfunction, _generator),
-)

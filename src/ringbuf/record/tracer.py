@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
 
 from .._core import Channel, ContextBlock, Event, Span, SpanType
 from ..ctf import schema as _schema
 from ..live import sharing as _sharing
-from ..stats import Stats
 from . import contexts as _contexts
-from . import files as _files
-from . import spans as _spans
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ..stats import Stats
     from .recorder import Recorder
 
 __all__ = ["Tracer"]
@@ -57,12 +56,16 @@ class Tracer:
         self._events: dict[tuple, Event] = {}
         self._span_types: dict[tuple, SpanType] = {}
         options |= {"mode": mode, "contexts": _contexts.text(self._contexts)}
-        if path is None:
-            self.channel = _files.automatic_channel(name, keep, options)
+        if path is None and os.environ.get("RINGBUF_DIR"):
+            from . import files
+
+            self.channel = files.automatic_channel(name, keep, options)
         else:
             self.channel = Channel(name, path=path, **options)
-            if keep is False:
-                _files.remove_at_exit(self.channel.path)
+            if path is not None and keep is False:
+                from . import files
+
+                files.remove_at_exit(self.channel.path)
 
     @classmethod
     def attach(cls, target, *, contexts=(), **options) -> Tracer:
@@ -139,8 +142,9 @@ class Tracer:
         texts = (_contexts.text(own), _schema.to_text(declared))
         _schema.EventSchema(0, name, *texts)  # checks the name before it is stored for good
         event_id = self.channel.declare_event(name, *texts)
-        schema = _schema.EventSchema(event_id, name, *texts)
-        return Event(self.channel, schema, declared, enum_classes, self._context_block(own))
+        return Event(
+            self.channel, event_id, name, *texts, _parts(declared), enum_classes, self._context_block(own)
+        )
 
     def span(self, name: str, /, **fields) -> Span:
         """A context manager that records when it begins, with these fields, and when it ends.
@@ -172,7 +176,9 @@ class Tracer:
         key = (name, *sorted(fields))
         kind = self._span_types.get(key)
         if kind is None:
-            kind = self.span_type(name, **{field: _spans.type_of(field, value) for field, value in fields.items()})
+            from . import spans
+
+            kind = self.span_type(name, **{field: spans.type_of(field, value) for field, value in fields.items()})
         self._span_types[key] = self._span_types[(name, *fields)] = kind
         return kind
 
@@ -197,9 +203,11 @@ class Tracer:
         name : str, optional
             Of the span; by default the function's, qualified with its module.
         """
+        from .spans import traced
+
         if function is None:
-            return lambda function: _spans.traced(function, self, name)
-        return _spans.traced(function, self, name)
+            return lambda function: traced(function, self, name)
+        return traced(function, self, name)
 
     def _context_block(self, own) -> ContextBlock | None:
         """None if the core's block for the thread says it all."""
@@ -207,7 +215,7 @@ class Tracer:
         if not own and all(context.per_thread for context in contexts):
             return None
         return ContextBlock(
-            [context.field for context in contexts],
+            _parts(context.field for context in contexts),
             [context.provider for context in contexts],
             [context.enum_class for context in contexts],
         )
@@ -246,6 +254,11 @@ class Tracer:
 
     def __repr__(self) -> str:
         return f"<ringbuf.Tracer of {self.channel!r}>"
+
+
+def _parts(fields) -> list[tuple]:
+    """Fields as the core takes them."""
+    return [(field.name, field.base, field.length) for field in fields]
 
 
 resolve_contexts = _contexts.resolve  # Tracer.event has a parameter of the module's name

@@ -1,0 +1,54 @@
+"""What is imported with ringbuf: nothing that a program would notice, or wait for, before it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+import ringbuf
+
+BUILT_IN = {"_contextvars", "_operator", "_signal", "time"}
+
+
+def imported(program):
+    """Modules, without ours and those built in, that a fresh Python has after `program` and did not have before."""
+    show = f"import sys; before = set(sys.modules)\n{program}\nprint(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, timeout=60)
+    roots = {name.partition(".")[0] for name in done.stdout.split()}
+    return {name for name in roots if name not in BUILT_IN and not name.startswith(("_cython", "cython", "ringbuf"))}
+
+
+def test_importing_ringbuf_imports_next_to_nothing():
+    assert not imported("import ringbuf")
+
+
+def test_what_runs_in_recorded_programs_imports_next_to_nothing():
+    parts = ", ".join(f"ringbuf.inject.{name}" for name in ("audit", "children", "logs", "notes"))
+    assert not imported(f"import {parts}, ringbuf.record.functions")
+
+
+def test_a_tracer_needs_no_heavy_modules():
+    heavy = {"ast", "asyncio", "dataclasses", "inspect", "logging", "multiprocessing", "numpy", "pathlib", "socket",
+             "subprocess", "tempfile", "typing"}  # fmt: skip
+    program = "import ringbuf; tracer = ringbuf.Tracer('x'); tracer.event('e', n='u8')(1)\nwith tracer.span('s'): pass"
+    assert not imported(program) & heavy
+
+
+@pytest.mark.parametrize("name", ringbuf.__all__)
+def test_each_public_name_is_there_and_listed(name):
+    assert name in dir(ringbuf)
+    assert getattr(ringbuf, name) is getattr(ringbuf, name)
+
+
+def test_there_are_no_other_names():
+    with pytest.raises(AttributeError, match="module 'ringbuf' has no attribute 'nothing'"):
+        _ = ringbuf.nothing
+
+
+def test_all_names_are_known_to_type_checkers_and_at_run_time():
+    from_source = set(ringbuf._MODULES)
+    assert from_source | {name for name in vars(ringbuf) if name in ringbuf.__all__} == set(ringbuf.__all__)
+    with open(ringbuf.__file__) as file:
+        text = file.read().partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
+    lists = [line.partition(" import ")[2] for line in text.splitlines()]
+    assert {name.strip() for names in lists for name in names.split(",") if name} == from_source
