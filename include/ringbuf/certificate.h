@@ -3,9 +3,18 @@
  *
  * A word in shared memory that has its owner's thread id, and a link. Each
  * thread has a list of the locks that it holds, which the kernel walks when the
- * thread dies or execs, whatever killed it, in any PID namespace: a word that
- * still has the thread's id loses it. The next to lock it sees all that the dead
- * one wrote.
+ * thread dies, whatever killed it, in any PID namespace: a word that still has
+ * the thread's id loses it. The next to lock it sees all that the dead one wrote.
+ *
+ * Two things the kernel does not free. When a thread execs that is not its
+ * process's first, it takes the first one's id, and only then is its list walked:
+ * the words have an id that is no longer its own. And the links lie in shared
+ * memory: where somebody scribbled on one, or cut a file short, the walk ends
+ * before the locks of other channels. So beside the id stands the number of the
+ * owner's process image, whose end is seen otherwise (image.h). The two change
+ * as one 64-bit word; the kernel changes its half alone. An image's number is
+ * given once: what a dead image holds is never held again in these words, so
+ * taking it from there needs no more than one swap.
  *
  * The list is the C library's, for its own robust mutexes. Those will not do:
  * they keep pointers in shared memory and follow them, so whoever writes there
@@ -84,11 +93,21 @@ ringbuf_robust_is_usual(long futex_offset)
 	       futex_offset >= -(long)offsetof(struct ringbuf_robust, link);
 }
 
-/* The word of a lock. */
-RINGBUF_INLINE ringbuf_atomic_u32 *
-ringbuf_robust_word(const struct ringbuf_robust_self *self, struct ringbuf_robust *m)
+/* A lock's owner: the half that the kernel knows is the thread id, the other one the image. */
+RINGBUF_INLINE ringbuf_atomic_u64 *
+ringbuf_robust_owner(const struct ringbuf_robust_self *self, struct ringbuf_robust *m)
 {
-	return (ringbuf_atomic_u32 *)(void *)((uint8_t *)&m->link + self->list->futex_offset);
+	uintptr_t word = (uintptr_t)&m->link + (uintptr_t)self->list->futex_offset;
+
+	return (ringbuf_atomic_u64 *)(word & ~(uintptr_t)7);
+}
+
+/* From or to: thread id in the lower half, image in the upper one. Some libraries have the kernel's word
+ * in the upper half. */
+RINGBUF_INLINE uint64_t
+ringbuf_robust_turned(const struct ringbuf_robust_self *self, uint64_t owner)
+{
+	return self->list->futex_offset & 4 ? owner >> 32 | owner << 32 : owner;
 }
 
 RINGBUF_INLINE struct ringbuf_robust *
@@ -274,21 +293,30 @@ ringbuf_robust_fork_child(void)
 
 /* ---- locks ---- */
 
+/* Who is to have a lock, and who has it. */
+struct ringbuf_robust_claim {
+	uint32_t image;  /* the caller's; 0: has none */
+	uint64_t from;   /* take it if this owner has it; 0: if nobody has */
+	uint64_t holder; /* out, with -EBUSY: who has it. The upper half is the image. */
+};
+
 /* Returns 0 or -EBUSY. Whatever the word says, nothing but that follows from it. */
 RINGBUF_FUNC int
-ringbuf_robust_try(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
+ringbuf_robust_try(struct ringbuf_robust_self *self, struct ringbuf_robust *m, struct ringbuf_robust_claim *claim)
 {
-	ringbuf_atomic_u32 *word = ringbuf_robust_word(self, m);
-	uint32_t was = ringbuf_load(word, RINGBUF_RELAXED); /* the swap checks it */
+	ringbuf_atomic_u64 *owner = ringbuf_robust_owner(self, m);
+	uint64_t mine = ringbuf_robust_turned(self, self->tid | (uint64_t)claim->image << 32);
+	uint64_t was = ringbuf_load(owner, RINGBUF_RELAXED); /* the swap checks it */
 	int ret = -EBUSY;
 
-	if (was & FUTEX_TID_MASK)
+	claim->holder = ringbuf_robust_turned(self, was);
+	if ((claim->holder & FUTEX_TID_MASK) && claim->holder != claim->from)
 		return ret;
 	self->list->list_op_pending = &m->link; /* should I die before it is linked */
 	ringbuf_signal_fence();
 	/* O15 acquire: what the owners before did, the dead ones too. Pairs with
 	 * ringbuf_robust_release, and with the kernel. */
-	if (ringbuf_cas(word, &was, self->tid, RINGBUF_ACQUIRE, RINGBUF_RELAXED)) {
+	if (ringbuf_cas(owner, &was, mine, RINGBUF_ACQUIRE, RINGBUF_RELAXED)) {
 		RINGBUF_TESTPOINT(robust_taken);
 		ringbuf_robust_link(self, m);
 		ret = 0;
@@ -309,7 +337,7 @@ ringbuf_robust_now_ms(void)
 
 /* Try again and again, for a while. */
 RINGBUF_SLOW int
-ringbuf_robust_wait(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
+ringbuf_robust_wait(struct ringbuf_robust_self *self, struct ringbuf_robust *m, struct ringbuf_robust_claim *claim)
 {
 	struct timespec pause = {0, RINGBUF_ROBUST_PAUSE_NS};
 	int64_t end = ringbuf_robust_now_ms() + RINGBUF_ROBUST_WAIT_MS;
@@ -317,7 +345,7 @@ ringbuf_robust_wait(struct ringbuf_robust_self *self, struct ringbuf_robust *m)
 
 	do {
 		nanosleep(&pause, NULL);
-		ret = ringbuf_robust_try(self, m);
+		ret = ringbuf_robust_try(self, m, claim);
 	} while (ret && ringbuf_robust_now_ms() < end);
 	return ret;
 }
@@ -338,30 +366,40 @@ ringbuf_robust_set_busy(struct ringbuf_robust_self *self, int is_busy)
 }
 
 /*
- * ringbuf_robust_lock - lock, or try to; a dead owner's lock is simply had.
+ * ringbuf_robust_claim - lock, or try to, as `claim` says; a dead owner's lock is simply had.
  * Returns: 0; -EBUSY somebody alive has it, and had it for five seconds if `wait` (or somebody
  *          scribbled on it), or this is a signal handler over another such call; -ENOMEM;
  *          -errno: the thread has no list.
  */
 RINGBUF_FUNC int
-ringbuf_robust_lock(pthread_mutex_t *m, int wait)
+ringbuf_robust_claim(pthread_mutex_t *m, int wait, struct ringbuf_robust_claim *claim)
 {
 	struct ringbuf_robust_self *self = &ringbuf_robust_self;
 	int ret;
 
+	claim->holder = 0;
 	if (ringbuf_robust_is_busy(self))
 		return -EBUSY;
 	ringbuf_robust_set_busy(self, 1);
 	ret = ringbuf_robust_begin(self);
 	if (!ret) {
-		ret = ringbuf_robust_try(self, ringbuf_robust_of(m));
+		ret = ringbuf_robust_try(self, ringbuf_robust_of(m), claim);
 		if (ret && wait)
-			ret = ringbuf_robust_wait(self, ringbuf_robust_of(m));
+			ret = ringbuf_robust_wait(self, ringbuf_robust_of(m), claim);
 		if (!self->n)
 			ringbuf_robust_end(self);
 	}
 	ringbuf_robust_set_busy(self, 0);
 	return ret;
+}
+
+/* The same, for a while at most, of locks that are held for a moment only. */
+RINGBUF_FUNC int
+ringbuf_robust_lock(pthread_mutex_t *m, int wait)
+{
+	struct ringbuf_robust_claim claim = {0, 0, 0};
+
+	return ringbuf_robust_claim(m, wait, &claim);
 }
 
 RINGBUF_FUNC void
@@ -379,7 +417,7 @@ ringbuf_robust_release(struct ringbuf_robust_self *self, struct ringbuf_robust *
 	ringbuf_signal_fence();
 	RINGBUF_TESTPOINT(robust_unlinked);
 	/* O15 release: what I did. Pairs with ringbuf_robust_try. */
-	ringbuf_store(ringbuf_robust_word(self, lock), 0, RINGBUF_RELEASE);
+	ringbuf_store(ringbuf_robust_owner(self, lock), 0, RINGBUF_RELEASE);
 	ringbuf_signal_fence();
 	self->list->list_op_pending = NULL;
 	if (!self->n)
@@ -401,7 +439,7 @@ ringbuf_robust_was_held(const pthread_mutex_t *m)
 {
 	const struct ringbuf_robust *lock = (const struct ringbuf_robust *)(const void *)m;
 
-	/* of the words only one is ever written */
+	/* of the words only two are ever written: the library decides which */
 	for (size_t i = 0; i < sizeof(lock->words) / sizeof(lock->words[0]); i++)
 		if (lock->words[i])
 			return 1;

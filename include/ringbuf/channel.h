@@ -191,6 +191,7 @@ ringbuf_channel_enlist(struct ringbuf_channel *ch)
 	ch->id = ++ringbuf_registry.last_channel_id;
 	ch->registry_next = ringbuf_registry.channels;
 	ringbuf_registry.channels = ch;
+	ringbuf_begin_image(ch);
 	pthread_mutex_unlock(&ringbuf_registry.lock);
 	return 0;
 }
@@ -679,21 +680,12 @@ ringbuf_is_at_end(const struct ringbuf_stream_reader *r, struct ringbuf_producer
 /* ---- the right to read ---- */
 
 #define RINGBUF_READER_LOCK (INT64_C(1) << 62) /* lock byte of stream 0: far beyond the file */
-#define RINGBUF_OFD_GETLK 36                   /* F_OFD_*: not all C libraries have their names */
-#define RINGBUF_OFD_SETLK 37
 
-/* The lock of n streams from `first` on; n = 0: of all. `type` is F_WRLCK, F_RDLCK or F_UNLCK. */
+/* The lock of n streams from `first` on; n = 0: of all. */
 RINGBUF_FUNC struct flock
 ringbuf_reader_lock(short type, uint32_t first, uint32_t n)
 {
-	struct flock lock;
-
-	memset(&lock, 0, sizeof(lock));
-	lock.l_type = type;
-	lock.l_whence = SEEK_SET;
-	lock.l_start = (off_t)(RINGBUF_READER_LOCK + first);
-	lock.l_len = (off_t)n;
-	return lock;
+	return ringbuf_file_lock(type, RINGBUF_READER_LOCK + first, n);
 }
 
 /* A locked descriptor for these streams, or -errno. F_WRLCK: alone; F_RDLCK: beside others of that type. */

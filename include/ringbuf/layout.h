@@ -28,7 +28,7 @@
 #include "atomic.h"
 #include "position.h"
 
-#define RINGBUF_LAYOUT_VERSION 1
+#define RINGBUF_LAYOUT_VERSION 2
 #define RINGBUF_MAGIC UINT64_C(0x676e6972627566f1) /* "\xf1fubring" */
 #define RINGBUF_BYTE_ORDER UINT32_C(0x01020304)
 #define RINGBUF_CACHE_LINE 64
@@ -114,6 +114,8 @@ struct ringbuf_control {
 
 	RINGBUF_ALIGNED ringbuf_atomic_u32 producers_used; /* slots of the table ever taken: the first so many */
 	ringbuf_atomic_u64 repair_after; /* CLOCK_MONOTONIC ns: no producer tries to repair before */
+	ringbuf_atomic_u32 images; /* numbers given to process images: 1, 2, ... (image.h) */
+	ringbuf_atomic_u32 codes;  /* numbers given to code whose calls are recorded */
 };
 
 /* ---- producer table ---- */
@@ -150,7 +152,7 @@ enum ringbuf_ledger_state {
 
 struct ringbuf_producer_slot {
 	RINGBUF_ALIGNED struct ringbuf_ledger_entry ledger[RINGBUF_NESTING_MAX];
-	/* Held for the thread's life; the kernel marks it when the thread dies. */
+	/* Held for the thread's life; has its id and its process image. */
 	RINGBUF_ALIGNED pthread_mutex_t certificate;
 	ringbuf_atomic_u32 pid, tid;        /* P, at registration: as the producer sees them */
 	ringbuf_atomic_u64 start;           /* P: process start, clock ticks since boot */
@@ -274,6 +276,8 @@ struct ringbuf_channel {
 	uint32_t n_producers, page_size;
 	int fd;
 	/* registry (producer.h), under its lock: */
+	uint32_t image;    /* this process's number in the region (image.h) */
+	void *image_lock;  /* the mapping that holds the number's lock; NULL: there is no lock */
 	struct ringbuf_channel *registry_next;
 	struct ringbuf_producer *producers;
 	uint32_t refs;

@@ -17,8 +17,7 @@
 #ifndef RINGBUF_LEDGER_H
 #define RINGBUF_LEDGER_H
 
-#include "certificate.h"
-#include "layout.h"
+#include "image.h"
 
 RINGBUF_INLINE uint64_t
 ringbuf_ledger_word(enum ringbuf_ledger_state state, uint32_t stream_idx, uint64_t pos)

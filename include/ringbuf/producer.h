@@ -3,10 +3,11 @@
  *
  * A thread that records holds a slot of the channel's producer table, and in
  * it the certificate: a lock that it keeps locked for its life. When the thread
- * dies or execs, whatever killed it, the kernel frees it and says so, in any PID
- * namespace. A slot whose certificate can be had is nobody's; if its
- * ledger is not idle, its owner died over a record, and a repairer must come
- * before the slot is used again.
+ * dies, whatever killed it, the kernel frees it, in any PID namespace; what it
+ * does not free, after an exec by a thread that is not the first, is found by the
+ * process image, and had all the same (image.h). A slot whose certificate can be
+ * had is nobody's; if its ledger is not idle, its owner died over a record, and a
+ * repairer must come before the slot is used again.
  *
  * The kernel finds a thread's locks by a list that runs through the mapping, so
  * a mapping stays until every thread of this process that recorded into it has
@@ -101,14 +102,16 @@ ringbuf_note_slot_used(const struct ringbuf_channel *ch, uint32_t idx)
 		;
 }
 
-/* Take a free slot of the table. Returns NULL if there is none. */
+/* Take a free slot of the table; `from_dead_images`: look for more than the kernel has freed. Returns NULL if
+ * there is none. */
 RINGBUF_FUNC struct ringbuf_producer_slot *
-ringbuf_find_producer_slot(const struct ringbuf_channel *ch)
+ringbuf_find_producer_slot(const struct ringbuf_channel *ch, int from_dead_images)
 {
 	for (uint32_t i = 0; i < ch->n_producers; i++) {
 		struct ringbuf_producer_slot *slot = ringbuf_producer_slot_at(ch, i);
 
-		if (ringbuf_robust_lock(&slot->certificate, 0))
+		if (from_dead_images ? ringbuf_certificate_take(ch, &slot->certificate)
+				     : ringbuf_certificate_try(ch, &slot->certificate))
 			continue; /* its owner lives */
 		if (!ringbuf_ledger_is_clear(slot)) {
 			ringbuf_robust_unlock(&slot->certificate); /* died over a record: a repairer's */
@@ -130,11 +133,11 @@ ringbuf_find_producer_slot(const struct ringbuf_channel *ch)
 RINGBUF_FUNC struct ringbuf_producer_slot *
 ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
 {
-	struct ringbuf_producer_slot *slot = ringbuf_find_producer_slot(ch);
+	struct ringbuf_producer_slot *slot = ringbuf_find_producer_slot(ch, 0);
 
 	if (!slot) {
 		ringbuf_repair(ch);
-		slot = ringbuf_find_producer_slot(ch);
+		slot = ringbuf_find_producer_slot(ch, 1);
 	}
 	return slot;
 }
@@ -175,6 +178,7 @@ ringbuf_channel_unref(struct ringbuf_channel *ch)
 	while (*link != ch)
 		link = &(*link)->registry_next;
 	*link = ch->registry_next;
+	ringbuf_end_image(ch);
 	if (!ch->buried)
 		munmap(ch->base, ch->region_size);
 	close(ch->fd);
@@ -244,6 +248,7 @@ ringbuf_fork_child(void)
 	for (ch = ringbuf_registry.channels; ch; ch = next) {
 		next = ch->registry_next;
 		ch->refs++; /* until this loop is done with it */
+		ch->image_lock = NULL; /* the parent's: this image has no such mapping */
 		while (ch->producers) {
 			struct ringbuf_producer *p = ch->producers;
 
@@ -251,6 +256,8 @@ ringbuf_fork_child(void)
 			free(p);
 			ch->refs--;
 		}
+		if (!ch->closed)
+			ringbuf_begin_image(ch);
 		ringbuf_channel_unref(ch);
 	}
 	pthread_mutex_unlock(&ringbuf_registry.lock); /* of ringbuf_fork_prepare */

@@ -168,7 +168,7 @@ ringbuf_slot_to_scan(const struct ringbuf_channel *ch, uint32_t i, uint32_t used
 RINGBUF_FUNC int
 ringbuf_lock_dead(const struct ringbuf_channel *ch, struct ringbuf_producer_slot *slot)
 {
-	return slot == ringbuf_repairer_slot(ch) || ringbuf_robust_lock(&slot->certificate, 0) == 0;
+	return slot == ringbuf_repairer_slot(ch) || ringbuf_certificate_take(ch, &slot->certificate) == 0;
 }
 
 RINGBUF_FUNC void

@@ -26,6 +26,7 @@
 #include "format.h"
 #include "ctf.h"
 #include "certificate.h"
+#include "image.h"
 #include "ledger.h"
 #include "wait.h"
 #include "holes.h"
