@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test fresh test-c model mutants tsan asan asan-python fuzz aarch64 kill soak guard bench bench-report lint clean distclean help
+.PHONY: build demo test fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak guard bench bench-report lint clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -55,6 +55,12 @@ asan-python: $(VENV)/.built $(VENV)/.test  ## the extensions under AddressSaniti
 	    $(PY) -m pytest -p no:cacheprovider $(foreach name,model_of_a_channel channel client event reader reservation,tests/test_$(name).py) \
 	    tests/ctf tests/live/test_merge.py tests/live/test_sharing.py tests/record/test_recorder.py \
 	    tests/record/test_recovery.py tests/trace/test_decode.py tests/trace/test_trace.py tests/lifetime/test_views.py
+
+musl: $(VENV)/.pytest  ## the C tests with musl for a C library, by Debian's musl-tools
+	CC="$$(cd tests && ../$(PY) -c 'import cross; print(cross.MUSL["CC"])')" $(C_TESTS)
+
+compilers:  ## headers and C tests by all gcc and clang of Debian's releases, as root; RELEASES=(bookworm trixie sid)
+	tools/compilers.sh $(RELEASES)
 
 # Qemu's user emulation frees no lock when a thread dies, and has no restartable sequences.
 aarch64: $(VENV)/.pytest  ## the C tests compiled for aarch64, under qemu; without those about death

@@ -1,5 +1,6 @@
 """The part of the build that pyproject.toml cannot say: two Cython extensions and the C headers."""
 
+import platform
 import sys
 from glob import glob
 
@@ -52,6 +53,14 @@ class build_ext(_build_ext):
         super().build_extensions()
 
 
+def tls_model():
+    """With initial-exec, a thread-local costs one instruction instead of a call to __tls_get_addr per record.
+
+    Only glibc keeps room for those of libraries that are loaded later; musl refuses to load them.
+    """
+    return ["-ftls-model=initial-exec"] if platform.libc_ver()[0] == "glibc" else []
+
+
 def extension(name, *more_flags):
     return Extension(
         f"ringbuf.{name}",
@@ -68,7 +77,6 @@ setup(
     package_dir={"": "src"},
     package_data={"ringbuf": ["*.pxd", "*.pyi", "py.typed"], "ringbuf.inject": ["site/*.py"]},
     include_package_data=False,
-    # initial-exec: a thread-local costs one instruction instead of a call to __tls_get_addr per record.
-    ext_modules=[extension("_core", "-ftls-model=initial-exec"), extension("_decode")],
+    ext_modules=[extension("_core", *tls_model()), extension("_decode")],
     cmdclass={"build_ext": build_ext, "build_py": build_py},
 )

@@ -7,6 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 AARCH64 = {"CC": "aarch64-linux-gnu-gcc", "RINGBUF_CFLAGS": "-static", "RINGBUF_EMULATOR": "qemu-aarch64"}
+# Debian's wrapper knows the headers of musl alone; those of the kernel come after them.
+KERNEL = " ".join(f"-idirafter /usr/include{place}" for place in ("", f"/{os.uname().machine}-linux-gnu"))
+MUSL = {"CC": f"musl-gcc {KERNEL}", "RINGBUF_CFLAGS": ""}
 ASAN = {"RINGBUF_CFLAGS": "-fsanitize=address,undefined -fno-sanitize-recover=all"}
 TSAN = {"RINGBUF_CFLAGS": "-fsanitize=thread"}
 
@@ -28,6 +31,6 @@ def run(how, source, directory, *arguments):
     """Compiles one C source in a directory, and runs it. Returns the finished process."""
     program = Path(directory) / "program"
     flags = ["-std=gnu11", "-O1", "-g", "-w", "-pthread", f"-I{ROOT / 'include'}"]
-    subprocess.run([how.get("CC", "cc"), *flags, *how["RINGBUF_CFLAGS"].split(), source, "-o", program], check=True)
+    subprocess.run([*how.get("CC", "cc").split(), *flags, *how["RINGBUF_CFLAGS"].split(), source, "-o", program], check=True)
     emulator = how.get("RINGBUF_EMULATOR", "").split()
     return subprocess.run([*emulator, program, *arguments], capture_output=True, text=True, check=False)

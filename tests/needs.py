@@ -26,6 +26,7 @@ PACKAGES = {
     "g++": ["g++"],
     "libclang_rt": ["libclang-rt-dev"],
     "mount": ["mount"],
+    "musl-gcc": ["musl-tools"],
     "qemu-aarch64": ["qemu-user"],
     "relacy": ["relacy-dev"],
     "sh": ["dash"],

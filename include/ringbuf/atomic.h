@@ -11,9 +11,17 @@
 #ifndef RINGBUF_ATOMIC_H
 #define RINGBUF_ATOMIC_H
 
+#if !defined(__linux__) || __SIZEOF_POINTER__ != 8 || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "ringbuf needs Linux on a little-endian 64-bit processor"
+#endif
+
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#if defined(__GLIBC__) ? !defined(__USE_MISC) : defined(__STRICT_ANSI__) && !defined(_GNU_SOURCE)
+#error "ringbuf needs more than ISO C: compile with -std=gnu11, or with -D_GNU_SOURCE"
+#endif
 
 #if defined(__GNUC__)
 #define RINGBUF_LIKELY(x) __builtin_expect(!!(x), 1)

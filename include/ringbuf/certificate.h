@@ -198,7 +198,7 @@ ringbuf_robust_end(struct ringbuf_robust_self *self)
 	self->room = RINGBUF_ROBUST_FEW;
 }
 
-/* Some libraries make the list with their first robust mutex. */
+/* Some libraries (musl) make the list with their first robust mutex that processes share. */
 RINGBUF_FUNC void
 ringbuf_robust_make_list(void)
 {
@@ -207,6 +207,7 @@ ringbuf_robust_make_list(void)
 
 	pthread_mutexattr_init(&attr);
 	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
 	pthread_mutex_init(&m, &attr);
 	pthread_mutex_lock(&m);
 	pthread_mutex_unlock(&m);

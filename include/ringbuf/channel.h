@@ -275,8 +275,8 @@ RINGBUF_FUNC void
 ringbuf_copy_name(char *dst, size_t size, const char *src)
 {
 	memset(dst, 0, size);
-	if (src)
-		memcpy(dst, src, strnlen(src, size - 1));
+	for (size_t i = 0; src && i < size - 1 && src[i]; i++)
+		dst[i] = src[i];
 }
 
 RINGBUF_FUNC void

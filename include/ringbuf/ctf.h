@@ -9,10 +9,6 @@
 #include "client.h"
 #include "format.h"
 
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-#error "bit-fields of the compact header are laid out for little-endian hosts"
-#endif
-
 RINGBUF_INLINE uint32_t
 ringbuf_ctf_packet_header_size(uint32_t streams)
 {

@@ -95,7 +95,7 @@ RINGBUF_FUNC int
 ringbuf_recover_copy(int fd, uint64_t *missing)
 {
 	struct ringbuf_superblock sb;
-	uint64_t size;
+	uint64_t size = 0;
 	int copy, ret = ringbuf_check_superblock(fd, &sb, &size);
 
 	if (ret)

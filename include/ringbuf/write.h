@@ -60,21 +60,22 @@ RINGBUF_INLINE void
 ringbuf_strcpy(struct ringbuf_writer *w, const char *src, size_t len, char pad)
 {
 	const volatile char *from = src;
-	size_t i = 0;
+	size_t i, last;
 
 	len = ringbuf_writer_fit(w, len);
 	if (!len)
 		return;
-	for (; i < len - 1; i++) {
+	last = len - 1;
+	for (i = 0; i < last; i++) {
 		char c = from[i];
 
 		if (!c)
 			break;
 		ringbuf_data_write(w->at + i, &c, 1);
 	}
-	if (i < len - 1)
-		ringbuf_data_fill(w->at + i, pad, len - 1 - i);
-	ringbuf_data_fill(w->at + len - 1, 0, 1);
+	for (; i < last; i++)
+		ringbuf_data_write(w->at + i, &pad, 1);
+	ringbuf_data_fill(w->at + last, 0, 1);
 	w->at += len;
 }
 

@@ -254,12 +254,30 @@ explore_log(const char *what)
 			explore_running->cpu, (unsigned long long)explore_time, what);
 }
 
+#if defined(__GLIBC__)
+#define explore_swap swapcontext
+
+static void
+explore_make(ucontext_t *context, void *stack, void (*entry)(void))
+{
+	getcontext(context);
+	context->uc_stack.ss_sp = stack;
+	context->uc_stack.ss_size = EXPLORE_STACK;
+	context->uc_link = NULL;
+	makecontext(context, entry, 0);
+}
+#else /* musl has the type, without the functions */
+#define explore_swap(from, to) ((void)(from), (void)(to))
+#define explore_make(context, stack, entry)                                                       \
+	((void)(context), (void)(stack), (void)(entry), SKIP("this C library cannot switch stacks"))
+#endif
+
 static void
 explore_stop(void)
 {
 	struct actor *self = explore_running;
 
-	swapcontext(&self->context, &explore_main);
+	explore_swap(&self->context, &explore_main);
 }
 
 static unsigned int
@@ -417,11 +435,7 @@ actor_init(struct actor *a, void (*fn)(void *), void *arg)
 	a->stack = stack;
 	a->fn = fn;
 	a->arg = arg;
-	getcontext(&a->context);
-	a->context.uc_stack.ss_sp = stack;
-	a->context.uc_stack.ss_size = EXPLORE_STACK;
-	a->context.uc_link = NULL;
-	makecontext(&a->context, explore_entry, 0);
+	explore_make(&a->context, stack, explore_entry);
 }
 
 static UNUSED void
@@ -431,7 +445,7 @@ actor_resume(struct actor *a)
 
 	OK(!before && !a->done);
 	explore_running = a;
-	swapcontext(&explore_main, &a->context);
+	explore_swap(&explore_main, &a->context);
 	explore_running = NULL;
 	if (a->dead)
 		a->die(a);

@@ -134,6 +134,10 @@ nest_some(void)
 		raise_another();
 }
 
+#ifndef sigev_notify_thread_id /* its name in timer_create(2), which older C libraries do not have */
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
 static timer_t
 start_signals(void)
 {
@@ -142,7 +146,7 @@ start_signals(void)
 	struct itimerspec every = {{0, 30000}, {0, 30000}};
 	timer_t timer = NULL;
 
-	event._sigev_un._tid = gettid();
+	event.sigev_notify_thread_id = gettid();
 	sigaction(SIGUSR1, &sa, NULL);
 	EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
 	EQ(timer_settime(timer, 0, &every, NULL), 0);

@@ -59,16 +59,44 @@ TEST(each_header_may_come_first)
 	compile_each("cc -std=gnu11", "c");
 }
 
-TEST(all_headers_together_are_cpp17)
+/* The first error of a compiler that is called wrongly says what is wrong. */
+static void
+refuses(const char *flags, const char *why)
 {
-	const char *compilers[] = {"g++", "clang++"};
+	char command[8192], line[1024], *error = NULL;
+	FILE *output;
+
+	snprintf(command, sizeof(command), "echo '#include <ringbuf/ringbuf.h>' | cc -xc %s -fsyntax-only -I%s - 2>&1",
+		 flags, include_dir());
+	output = popen(command, "r");
+	OK(output);
+	while (!error && fgets(line, sizeof(line), output))
+		error = strstr(line, "error: ");
+	CHECK(error && strstr(error, why), "cc %s: %s", flags, error ? error : "no error");
+	while (fgets(command, sizeof(command), output))
+		;
+	pclose(output);
+}
+
+TEST(what_cannot_work_is_refused_with_the_reason)
+{
+	if (!have("cc"))
+		SKIP("no C compiler");
+	refuses("-std=c11", "-std=gnu11");
+	if (!system("echo | cc -m32 -E - >/dev/null 2>&1"))
+		refuses("-std=gnu11 -m32", "64-bit");
+}
+
+TEST(all_headers_together_are_cpp17_to_23)
+{
+	const char *compilers[] = {"g++", "clang++"}, *standards[] = {"c++17", "c++20", "c++2b"};
 	int tried = 0;
 
 	for (int i = 0; i < 2; i++)
-		if (have(compilers[i])) {
+		for (int j = 0; j < 3 && have(compilers[i]); j++) {
 			char with_standard[64];
 
-			snprintf(with_standard, sizeof(with_standard), "%s -std=c++17", compilers[i]);
+			snprintf(with_standard, sizeof(with_standard), "%s -std=%s", compilers[i], standards[j]);
 			compile(with_standard, "c++", "ringbuf.h");
 			tried++;
 		}
