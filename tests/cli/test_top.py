@@ -9,6 +9,7 @@ import rings
 
 import ringbuf
 from ringbuf.cli import main, top
+from ringbuf.trace.units import short
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_the_table_has_the_busiest_first():
     [(0, "0"), (9999, "9999"), (9999.6, "10.0k"), (999_940, "999.9k"), (1e6, "1.0M"), (2.5e9, "2.5G"), (3e13, "30.0T")],
 )
 def test_numbers_are_short(number, text):
-    assert top._short(number) == text
+    assert short(number) == text
 
 
 def test_it_keeps_nothing_open(tmp_path, capsys):

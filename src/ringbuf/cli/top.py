@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from ..errors import RingbufError
 from ..live.sharing import attach
 from ..record.files import open_channels
+from ..trace.units import short
 from ._numbers import seconds, target
 
 __all__ = ["configure", "run"]
@@ -129,17 +130,6 @@ def _lines(rows: list[_Row]) -> list[str]:
 
 
 def _line(row: _Row) -> str:
-    rates = map(_short, (row.records_per_second, row.bytes_per_second, row.lost_per_second, row.lost))
+    rates = map(short, (row.records_per_second, row.bytes_per_second, row.lost_per_second, row.lost))
     where = ",".join(map(str, row.processes)) or row.path
     return _COLUMNS.format(row.name, row.mode, *rates, f"{row.full:.0%}", where)
-
-
-def _short(number: float) -> str:
-    if number < 9999.5:
-        return f"{number:.0f}"
-    unit = 1000
-    for name in "kMG":
-        if number / unit < 999.95:
-            return f"{number / unit:.1f}{name}"
-        unit *= 1000
-    return f"{number / unit:.1f}T"

@@ -20,7 +20,8 @@
 
 #include "decode.h"
 
-enum pair_kind { PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END };
+/* PAIR_RECORD: neither begins nor ends anything, but its thread is counted. */
+enum pair_kind { PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END, PAIR_RECORD };
 
 /* Why a begin or an end is not there. */
 enum pair_missing {
@@ -56,9 +57,13 @@ struct pair_row {
 	uint8_t kind;
 	uint8_t begin_missing, end_missing;
 	uint8_t reserved;
+	uint32_t path;                  /* index into pair_joiner.paths */
+	uint32_t end_thread;            /* of the end: a span may end in another */
 };
 
 #define PAIR_NOWHERE UINT64_MAX
+#define PAIR_MAX_PATHS (1u << 20)
+#define PAIR_MAX_LOOK 4096
 
 /* ---- arrays that grow ---- */
 
@@ -482,7 +487,7 @@ struct pair_span {
 	int64_t begin;
 	int64_t covered, since; /* time with a child open, but for those open `since` */
 	uint64_t id, parent, at;
-	uint32_t name, thread, task, depth;
+	uint32_t name, thread, task, depth, path;
 	uint32_t n_children;    /* open now */
 	uint32_t next_free;
 };
@@ -491,14 +496,21 @@ struct pair_span {
 struct pair_call {
 	int64_t begin, children; /* time in calls within it */
 	uint64_t id, at;
-	uint32_t code, task;
+	uint32_t code, name, task, path;
 	uint8_t begin_missing;
+};
+
+/* What was open, outermost first, when something began: a name, and the path to it. */
+struct pair_path {
+	uint32_t above, name;
+	uint32_t is_within; /* the same name stands further up: it recurs */
 };
 
 struct pair_thread {
 	int32_t pid, tid;
 	uint32_t process, name; /* texts */
 	int64_t first, last;    /* mark */
+	uint64_t n_marks;
 	int64_t children;       /* time in calls that nothing is known to be around */
 	struct pair_call *calls; /* innermost last */
 	size_t n_calls, room;
@@ -515,6 +527,9 @@ struct pair_joiner {
 	uint32_t free_span;           /* + 1; 0: none */
 	struct pair_thread *threads;
 	size_t n_threads, threads_room;
+	struct pair_map paths_by_end; /* by path above << 32 | name */
+	struct pair_path *paths;      /* [0]: nothing */
+	size_t n_paths, paths_room;
 	uint64_t *unknown;            /* pid << 32 | code of names that nobody told, in order of their numbers */
 	size_t n_unknown, unknown_room;
 	struct pair_row *rows;
@@ -553,6 +568,8 @@ pair_free(struct pair_joiner *j)
 	free(j->threads_by_id.places);
 	free(j->spans);
 	free(j->threads);
+	free(j->paths_by_end.places);
+	free(j->paths);
 	free(j->unknown);
 	free(j->rows);
 }
@@ -582,7 +599,7 @@ pair_new_thread(struct pair_joiner *j, const struct pair_mark *m, uint64_t id)
 	memset(t, 0, sizeof(*t));
 	t->pid = m->pid;
 	t->tid = m->tid;
-	t->first = m->time;
+	t->first = t->last = m->time;
 	return t;
 }
 
@@ -604,7 +621,9 @@ pair_thread_of(struct pair_joiner *j, const struct pair_mark *m)
 		j->last_thread_id = id;
 		j->last_thread = (uint32_t)(t - j->threads) + 1;
 	}
-	t->last = m->time;
+	t->n_marks++;
+	t->first = m->time < t->first ? m->time : t->first; /* those that are only counted come in any order */
+	t->last = m->time > t->last ? m->time : t->last;
 	if (m->process)
 		t->process = m->process;
 	if (m->thread)
@@ -624,6 +643,41 @@ static inline uint8_t
 pair_no_begin(const struct pair_joiner *j, int64_t end)
 {
 	return j->first_loss <= end ? PAIR_LOST : PAIR_BEFORE;
+}
+
+/* Does a name stand in a path, as far as one cares to look? */
+static uint32_t
+pair_is_in(const struct pair_joiner *j, uint32_t path, uint32_t name)
+{
+	for (unsigned steps = 0; path && steps < PAIR_MAX_LOOK; steps++, path = j->paths[path].above)
+		if (j->paths[path].name == name)
+			return 1;
+	return 0;
+}
+
+/* The path that goes on with a name. Where there are too many, it ends early. */
+static inline int
+pair_go_on(struct pair_joiner *j, uint32_t above, uint32_t name, uint32_t *path)
+{
+	uint64_t key = (uint64_t)above << 32 | name;
+	const struct pair_place *place = pair_find(&j->paths_by_end, key);
+
+	if (CTF_LIKELY(place != NULL)) {
+		*path = place->value - 1;
+		return 0;
+	}
+	*path = above;
+	if (j->n_paths >= PAIR_MAX_PATHS)
+		return 0;
+	if (!pair_room((void **)&j->paths, j->n_paths + !j->n_paths, &j->paths_room, sizeof(*j->paths)))
+		return -1;
+	if (!j->n_paths)
+		j->paths[j->n_paths++] = (struct pair_path){0, 0, 0};
+	if (pair_put(&j->paths_by_end, key, (uint32_t)j->n_paths))
+		return -1;
+	j->paths[j->n_paths] = (struct pair_path){above, name, pair_is_in(j, above, name)};
+	*path = (uint32_t)j->n_paths++;
+	return 0;
 }
 
 /* ---- calls ---- */
@@ -654,7 +708,11 @@ pair_begin_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_
 
 	if (!pair_room((void **)&t->calls, t->n_calls, &t->room, sizeof(*call)))
 		return -1;
-	call = &t->calls[t->n_calls++];
+	call = &t->calls[t->n_calls];
+	if (pair_name(j, t->pid, m->name, &call->name) ||
+	    pair_go_on(j, t->n_calls ? call[-1].path : 0, call->name, &call->path))
+		return -1;
+	t->n_calls++;
 	call->begin = m->time;
 	call->children = 0;
 	call->id = ++j->last_call;
@@ -672,16 +730,18 @@ pair_pop_call(struct pair_joiner *j, struct pair_thread *t, int64_t time, uint64
 	const struct pair_call *call = &t->calls[t->n_calls - 1];
 	struct pair_row *row = pair_new_row(j);
 
-	if (!row || pair_name(j, t->pid, call->code, &row->name))
+	if (!row)
 		return -1;
 	row->kind = PAIR_CALL;
+	row->name = call->name;
+	row->path = call->path;
 	row->begin = call->begin;
 	row->duration = pair_minus(time, call->begin);
 	row->self = pair_minus(row->duration, call->children);
 	row->id = call->id;
 	row->begin_at = call->at;
 	row->end_at = at;
-	row->thread = (uint32_t)(t - j->threads);
+	row->thread = row->end_thread = (uint32_t)(t - j->threads);
 	row->task = call->task;
 	row->depth = (uint32_t)--t->n_calls;
 	row->begin_missing = call->begin_missing;
@@ -705,12 +765,13 @@ pair_end_unbegun(struct pair_joiner *j, struct pair_thread *t, const struct pair
 {
 	struct pair_row *row = pair_new_row(j);
 
-	if (!row || pair_name(j, t->pid, m->name, &row->name))
+	if (!row || pair_name(j, t->pid, m->name, &row->name) ||
+	    pair_go_on(j, t->n_calls ? t->calls[t->n_calls - 1].path : 0, row->name, &row->path))
 		return -1;
 	row->kind = PAIR_CALL;
 	row->id = ++j->last_call;
 	row->end_at = m->at;
-	row->thread = (uint32_t)(t - j->threads);
+	row->thread = row->end_thread = (uint32_t)(t - j->threads);
 	row->task = m->task;
 	row->depth = (uint32_t)t->n_calls;
 	if (t->n_calls) {
@@ -754,8 +815,8 @@ pair_open_span(struct pair_joiner *j, uint64_t id)
 
 /* A row for a span; it is not open any more. */
 static int
-pair_close_span(struct pair_joiner *j, struct pair_place *place, int64_t time, uint64_t at, uint32_t error,
-		uint8_t missing)
+pair_close_span(struct pair_joiner *j, struct pair_place *place, int64_t time, uint64_t at, uint8_t missing,
+		const struct pair_thread *t, uint32_t error)
 {
 	struct pair_span *span = &j->spans[place->value - 1], *parent;
 	struct pair_row *row = pair_new_row(j);
@@ -774,6 +835,8 @@ pair_close_span(struct pair_joiner *j, struct pair_place *place, int64_t time, u
 	row->end_at = at;
 	row->name = span->name;
 	row->thread = span->thread;
+	row->end_thread = t ? (uint32_t)(t - j->threads) : span->thread;
+	row->path = span->path;
 	row->task = span->task;
 	row->error = error;
 	row->depth = span->depth;
@@ -809,7 +872,7 @@ pair_begin_span(struct pair_joiner *j, const struct pair_thread *t, const struct
 	struct pair_span *span, *parent;
 
 	/* Ids are not used twice; where one is, the first has no end. */
-	if (CTF_UNLIKELY(known != NULL) && pair_close_span(j, known, m->time, PAIR_NOWHERE, 0, PAIR_LOST))
+	if (CTF_UNLIKELY(known != NULL) && pair_close_span(j, known, m->time, PAIR_NOWHERE, PAIR_LOST, NULL, 0))
 		return -1;
 	span = pair_new_span(j, m->id);
 	if (!span)
@@ -828,7 +891,7 @@ pair_begin_span(struct pair_joiner *j, const struct pair_thread *t, const struct
 		if (!parent->n_children++)
 			parent->since = m->time;
 	}
-	return 0;
+	return pair_go_on(j, parent ? parent->path : 0, span->name, &span->path);
 }
 
 static int
@@ -838,7 +901,7 @@ pair_end_span(struct pair_joiner *j, const struct pair_thread *t, const struct p
 	struct pair_row *row;
 
 	if (CTF_LIKELY(known != NULL))
-		return pair_close_span(j, known, m->time, m->at, m->name, PAIR_THERE);
+		return pair_close_span(j, known, m->time, m->at, PAIR_THERE, t, m->name);
 	row = pair_new_row(j);
 	if (!row)
 		return -1;
@@ -847,7 +910,7 @@ pair_end_span(struct pair_joiner *j, const struct pair_thread *t, const struct p
 	row->duration = row->self = pair_minus(m->time, row->begin);
 	row->id = m->id;
 	row->end_at = m->at;
-	row->thread = (uint32_t)(t - j->threads);
+	row->thread = row->end_thread = (uint32_t)(t - j->threads);
 	row->task = m->task;
 	row->error = m->name;
 	row->begin_missing = pair_no_begin(j, m->time);
@@ -872,8 +935,10 @@ pair_join(struct pair_joiner *j, const struct pair_mark *marks, size_t n)
 			failed = pair_end_call(j, t, m);
 		else if (m->kind == PAIR_SPAN)
 			failed = pair_begin_span(j, t, m);
-		else
+		else if (m->kind == PAIR_SPAN_END)
 			failed = pair_end_span(j, t, m);
+		else
+			failed = 0;
 		if (CTF_UNLIKELY(failed))
 			return -1;
 	}
@@ -896,7 +961,7 @@ pair_finish(struct pair_joiner *j, int64_t end)
 		struct pair_place *place = pair_find(&j->spans_by_id, j->spans[i].id);
 
 		if (place && place->value == i + 1 &&
-		    pair_close_span(j, place, end, PAIR_NOWHERE, 0, pair_no_end(j, j->spans[i].begin)))
+		    pair_close_span(j, place, end, PAIR_NOWHERE, pair_no_end(j, j->spans[i].begin), NULL, 0))
 			return -1;
 	}
 	return 0;

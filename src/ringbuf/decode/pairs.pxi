@@ -2,7 +2,7 @@
 
 cdef extern from "decode/pairs.h" nogil:
     enum:
-        PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END
+        PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END, PAIR_RECORD
         PAIR_ALIGN, PAIR_SKIP, PAIR_PID, PAIR_TID, PAIR_CODE, PAIR_ID, PAIR_PARENT
         PAIR_PROCESS, PAIR_THREAD, PAIR_TASK, PAIR_ERROR
 
@@ -51,6 +51,10 @@ cdef extern from "decode/pairs.h" nogil:
         int32_t pid, tid
         uint32_t process, name
         int64_t first, last
+        uint64_t n_marks
+
+    struct pair_path:
+        uint32_t above, name, is_within
 
     struct pair_joiner:
         int64_t begin, first_loss, last_loss
@@ -58,6 +62,8 @@ cdef extern from "decode/pairs.h" nogil:
         uint32_t n_names
         pair_thread *threads
         size_t n_threads
+        pair_path *paths
+        size_t n_paths
         uint64_t *unknown
         size_t n_unknown
         pair_row *rows
@@ -71,13 +77,20 @@ cdef extern from "decode/pairs.h" nogil:
     void pair_free(pair_joiner *j)
 
 
-_MARK = [("timestamp", "i8"), ("rest", "V56")]
+_MARK = [
+    ("timestamp", "i8"), ("cpu", "i4"), ("kind", "u1"), ("reserved", "V3"), ("name", "u4"), ("pid", "i4"), ("tid", "i4"),
+    ("process", "u4"), ("thread", "u4"), ("task", "u4"), ("id", "u8"), ("parent", "u8"), ("at", "u8"),
+]  # fmt: skip
 _PAIR = [
     ("begin", "i8"), ("duration", "i8"), ("self", "i8"), ("id", "u8"), ("parent", "u8"), ("begin_at", "u8"),
     ("end_at", "u8"), ("name", "u4"), ("thread", "u4"), ("task", "u4"), ("error", "u4"), ("depth", "u4"),
     ("kind", "u1"), ("begin_missing", "u1"), ("end_missing", "u1"), ("reserved", "u1"),
+    ("path", "u4"), ("end_thread", "u4"),
 ]  # fmt: skip
-_PAIR_KINDS = {"span": PAIR_SPAN, "span_end": PAIR_SPAN_END, "call": PAIR_CALL, "call_end": PAIR_CALL_END}
+_PATH = [("above", "u4"), ("name", "u4"), ("is_within", "u4")]
+_PAIR_KINDS = {
+    "span": PAIR_SPAN, "span_end": PAIR_SPAN_END, "call": PAIR_CALL, "call_end": PAIR_CALL_END, "record": PAIR_RECORD,
+}  # fmt: skip
 # Where a number goes in a mark, and of how many bits it must be to be copied there.
 _PAIR_NUMBERS = {PAIR_CODE: (16, 32), PAIR_PID: (20, 32), PAIR_TID: (24, 32), PAIR_ID: (40, 64), PAIR_PARENT: (48, 64)}
 _PAIR_CONTEXTS = {
@@ -86,7 +99,7 @@ _PAIR_CONTEXTS = {
 _PAIR_FIELDS = {"span_id": PAIR_ID, "parent_id": PAIR_PARENT, "code": PAIR_CODE, "error": PAIR_ERROR}
 _PAIR_FIELDS_OF = {
     PAIR_SPAN: ("span_id", "parent_id"), PAIR_SPAN_END: ("span_id", "error"), PAIR_CALL: ("code",),
-    PAIR_CALL_END: ("code",),
+    PAIR_CALL_END: ("code",), PAIR_RECORD: (),
 }  # fmt: skip
 
 
@@ -98,8 +111,9 @@ cdef class Marks:
     ----------
     decoder : Decoder
     kinds : mapping of int to (str, int)
-        Of event classes, by their index in `Decoder.event_names`: "span", "span_end", "call" or
-        "call_end"; and the number of a span's name.
+        Of event classes, by their index in `Decoder.event_names`: "span", "span_end", "call",
+        "call_end", or "record" for what only counts for its thread; and the number of a span's or
+        record's name.
     n_lanes : int
         How many streams there are, each of which is in order of time.
     pid : int, optional
@@ -311,7 +325,7 @@ cdef class Joiner:
         pair_free(&self._joiner)
 
     def join(self, marks):
-        """Take marks, from the lanes of `Marks` and merged."""
+        """Take marks, from the lanes of `Marks` and merged; mere records may come in any order."""
         cdef const uint8_t[::1] view = marks.view("u1")
         cdef size_t n = len(marks)
         cdef int failed = 0
@@ -361,14 +375,29 @@ cdef class Joiner:
             found.append((<int32_t>(key >> 32), <uint32_t>key))
         return found
 
+    def paths(self, size_t first):
+        """The paths from the first-th on: number of the path above, of the name, and whether that stands further up too.
+
+        The first of all is empty.
+
+        Returns
+        -------
+        numpy.ndarray
+        """
+        cdef size_t n = self._joiner.n_paths
+        if first >= n:
+            return _numpy().zeros(0 if n or first else 1, _PATH)
+        data = PyBytes_FromStringAndSize(<const char *>&self._joiner.paths[first], (n - first) * sizeof(pair_path))
+        return _numpy().frombuffer(data, _PATH)
+
     def threads(self, texts):
-        """[(pid, tid, process, name, first, last), ...] by number: when it was first and last told of."""
+        """[(pid, tid, process, name, first, last, marks), ...] by number: when it was first and last told of."""
         cdef size_t i
         cdef const pair_thread *t
         found = []
         for i in range(self._joiner.n_threads):
             t = &self._joiner.threads[i]
-            found.append((t.pid, t.tid, texts[t.process], texts[t.name], t.first, t.last))
+            found.append((t.pid, t.tid, texts[t.process], texts[t.name], t.first, t.last, t.n_marks))
         return found
 
 

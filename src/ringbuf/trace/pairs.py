@@ -15,57 +15,24 @@ import fnmatch
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from .._decode import Joiner, Marks, Packet, Record, record_at
 from ..errors import TraceError
 from .meanings import Function, functions, losses, meaning
 from .plain import to_text
 from .tables import library
+from .threads import Thread, creator_of, is_named, is_one_of, several, thread_of
 
-__all__ = ["KINDS", "MISSING", "Pair", "Pairs", "Thread"]
+__all__ = ["KINDS", "MISSING", "Pair", "Pairs"]
 
 _ROWS = 1 << 18  # marks read at a time
 _PACKETS = 8  # kept, to look for fields in
 _NOWHERE = 2**64 - 1
-_NO_THREAD = -(2**31)
 
 #: What `kind` counts.
 KINDS = {1: "span", 3: "call"}
 #: What `begin_missing` and `end_missing` count; the first: it is there.
 MISSING = (None, "lost", "before", "inherited", "open", "died")
-
-
-class Thread(NamedTuple):
-    """A thread in which something began.
-
-    Attributes
-    ----------
-    pid, tid : int or None
-        Of process and thread; None if the trace does not say.
-    cpu : int or None
-        Where the trace says no thread: the CPU stands for it.
-    process, name : str
-        Empty if the trace does not say.
-    first, last : int
-        When something first and last began or ended in it, nanoseconds since the Unix epoch.
-    """
-
-    pid: int | None
-    tid: int | None
-    cpu: int | None
-    process: str
-    name: str
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        if self.tid is None:
-            return "all CPUs" if self.cpu is None else f"CPU {self.cpu}"
-        process = f"{self.process or 'process'} {'?' if self.pid is None else self.pid}"
-        if self.tid == self.pid and not self.name:
-            return process
-        return f"{process}, {self.name or 'thread'} {self.tid}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,7 +140,12 @@ class Pairs:
     texts : list of str
         What the columns ``task`` and ``error`` count.
 
-    These four grow while the trace is read: they have all that is in the rows that were handed out.
+    paths : numpy.ndarray
+        What the column ``path`` counts: a structured array of ``above`` (the path that this one goes on
+        from; 0: none), ``name`` and ``is_within`` (not 0: the name stands further up as well). There are at most
+        a million; where there would be more, a path ends early.
+
+    These five grow while the trace is read: they have all that is in the rows that were handed out.
 
     Thread safety: one thread at a time; an object for each costs nothing.
     """
@@ -231,11 +203,10 @@ class Pairs:
         """
         found = copy.copy(self)
         found._reading = None
-        found._names = _several(names)
+        found._names = several(names)
         found._bounds = begin, end
-        numbers = {"pid": pid, "tid": tid}
-        texts = {"process": process, "thread": thread, "task": task}
-        found._who = {name: _several(one) for name, one in {**numbers, **texts}.items() if one is not None}
+        who = {"pid": pid, "tid": tid, "process": process, "thread": thread, "task": task}
+        found._who = {name: several(one) for name, one in who.items() if one is not None}
         found._limits = {"min_duration": min_duration, "min_depth": min_depth, "max_depth": max_depth}
         for pattern in found._names:
             if not fnmatch.filter(self._known, pattern) and pattern not in self._known:
@@ -263,7 +234,8 @@ class Pairs:
             One dimension, in the order of ends. Columns: ``begin``, ``duration``, ``self`` (i8,
             nanoseconds); ``id``, ``parent`` (u8); ``begin_at``, ``end_at`` (u8, for `record_at`);
             ``name``, ``thread``, ``task``, ``error`` (u4, see the attributes of this class); ``depth`` (u4);
-            ``kind`` (u1, see `KINDS`); ``begin_missing``, ``end_missing`` (u1, see `MISSING`).
+            ``kind`` (u1, see `KINDS`); ``begin_missing``, ``end_missing`` (u1, see `MISSING`);
+            ``path``, ``end_thread`` (u4: what was open around it; the thread of its end).
 
         Raises
         ------
@@ -386,6 +358,10 @@ class Pairs:
     def texts(self) -> list[str]:
         return self._now().texts()
 
+    @property
+    def paths(self):
+        return self._now().paths()
+
     def _now(self) -> _Reading:
         if self._reading is None:
             self._reading = _Reading(self._trace, self._kinds)
@@ -427,20 +403,12 @@ class Pairs:
         if self._limits.get("max_depth") is not None:
             keep &= rows["depth"] <= self._limits["max_depth"]
         if self._names:
-            keep &= numpy.array([_matches(one, self._names) for one in reading.names])[rows["name"]]
-        for name, wanted in self._who.items():
-            keep &= self._of_whom(rows, reading, name, wanted)
+            keep &= numpy.array([is_named(one, self._names) for one in reading.names])[rows["name"]]
+        if "task" in self._who:
+            keep &= numpy.array([is_named(one, self._who["task"]) for one in reading.texts()])[rows["task"]]
+        if self._who:
+            keep &= numpy.array([is_one_of(one, self._who) for one in reading.threads()])[rows["thread"]]
         return rows if keep.all() else rows[keep]
-
-    def _of_whom(self, rows, reading: _Reading, name: str, wanted: tuple):
-        import numpy
-
-        if name == "task":
-            return numpy.array([_matches(one, wanted) for one in reading.texts()])[rows["task"]]
-        values = (getattr(one, {"thread": "name"}.get(name, name)) for one in reading.threads())
-        if name in ("pid", "tid"):
-            return numpy.array([one in wanted for one in values])[rows["thread"]]
-        return numpy.array([_matches(one, wanted) for one in values])[rows["thread"]]
 
 
 class _Reading:
@@ -461,7 +429,7 @@ class _Reading:
                 self.functions.append(function)
             self._told[-1 if pid is None else pid, code] = numbers[function]
         self._n_told = len(self.names)
-        self._marks = Marks(trace._decoder, events, len(trace.streams), _number(trace.env.get("vpid")))
+        self._marks = Marks(trace._decoder, events, len(trace.streams), creator_of(trace))
         self._joiner: Joiner | None = None
 
     def rows(self, limit: int) -> Iterator:
@@ -499,18 +467,14 @@ class _Reading:
     def texts(self) -> list[str]:
         return self._marks.texts
 
+    def paths(self):
+        joiner = Joiner(0, None, 0, {}) if self._joiner is None else self._joiner
+        return joiner.paths(0)
+
     def threads(self) -> list[Thread]:
         if self._joiner is None:
             return []
-        return [self._thread(*one) for one in self._joiner.threads(self.texts())]
-
-    def _thread(self, pid: int, tid: int, process: str, name: str, first: int, last: int) -> Thread:
-        env = self._trace.env
-        if tid < 0:
-            return Thread(None if pid < 0 else pid, None, None if tid == _NO_THREAD else -1 - tid, "", "", first, last)
-        if not process and pid == env.get("vpid"):
-            process = str(env.get("procname", ""))
-        return Thread(None if pid < 0 else pid, tid, None, process, name, first, last)
+        return [thread_of(self._trace.env, *one) for one in self._joiner.threads(self.texts())]
 
 
 def _names_of(trace, kinds: Iterable[str]):
@@ -522,20 +486,6 @@ def _names_of(trace, kinds: Iterable[str]):
         if kind is not None and kind.removesuffix("_end") in kinds:
             events[index] = kind, names.setdefault(event.name, len(names)) if kind == "span" else 0
     return list(names), functions(trace) if "call" in kinds else {}, events
-
-
-def _several(one) -> tuple:
-    if one is None:
-        return ()
-    return (one,) if isinstance(one, (str, int)) else tuple(one)
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _number(value) -> int | None:
-    return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
 def _said(name: str | None) -> str | None:

@@ -13,6 +13,7 @@ it is read is an error and not a SIGBUS.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import fnmatch
 import functools
 import itertools
@@ -28,7 +29,7 @@ from ..errors import TraceError
 from . import tables
 from .pairs import Pairs
 
-__all__ = ["Event", "FieldInfo", "Lost", "Stream", "Trace", "open_trace"]
+__all__ = ["Damage", "Event", "FieldInfo", "Lost", "Stream", "Trace", "open_trace"]
 
 _CHUNK = 256 * 1024
 _HEADER = 4096
@@ -114,6 +115,23 @@ class Lost:
     streams: tuple[Lost, ...] = ()
 
 
+@dataclass(frozen=True)
+class Damage:
+    """A place in a file that could not be read: see `Trace.damage`.
+
+    Attributes
+    ----------
+    file : str
+    offset : int
+        Byte at which the packet is, or would be.
+    reason : str
+    """
+
+    file: str
+    offset: int
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Stream:
     """Packets that one producer, such as a CPU's ring, wrote one after another.
@@ -167,7 +185,7 @@ class Trace:
             raise ValueError(f"errors is 'raise' or 'skip', not {errors!r}")
         self.path = os.fsdecode(path)
         self._skips = errors == "skip"
-        self._skipped: set[tuple[str, int]] = set()
+        self._skipped: dict[tuple[str, int], str] = {}
         self._is_closed = False
         model = tsdl.parse(tsdl.text_of(_metadata(self.path)))
         self._decoder = Decoder(model)
@@ -214,6 +232,11 @@ class Trace:
         return len(self._skipped)
 
     @property
+    def damage(self) -> tuple[Damage, ...]:
+        """Those places, by file and offset."""
+        return tuple(Damage(file, offset, why) for (file, offset), why in sorted(self._skipped.items()))
+
+    @property
     def lost(self) -> Lost:
         """What was lost, as the packets tell."""
         parts = tuple(stream.lost for stream in self.streams)
@@ -239,8 +262,8 @@ class Trace:
                 header = os.pread(file.fileno(), _HEADER, offset)
                 try:
                     packet = self._decoder.read_packet(header, available=size - offset, file=name, position=offset)
-                except TraceError:
-                    self._skip(name, offset)
+                except TraceError as error:
+                    self._skip(name, offset, error)
                     offset = self._next_packet(file, offset + 1, size)
                 else:
                     packets.append(packet)
@@ -260,11 +283,11 @@ class Trace:
             offset += max(1, len(piece) - len(pattern) + 1)
         return size
 
-    def _skip(self, name: str, offset: int) -> None:
-        """Called while an exception is handled: counts the packet, or lets the exception go on."""
+    def _skip(self, name: str, offset: int, error: TraceError) -> None:
+        """Note a damaged place, or raise the error."""
         if not self._skips:
-            raise
-        self._skipped.add((name, offset))
+            raise error
+        self._skipped[name, offset] = str(error)
 
     def _chunks(
         self, stream: Stream, begin: int = -_NEVER, end: int = _NEVER - 1
@@ -352,10 +375,24 @@ class Trace:
             for packet, offset in places:
                 try:
                     records = self._decoder.packet_records(data, packet, offset=offset, in_ns=True)
-                except TraceError:
-                    self._skip(packet.file, packet.offset)
+                except TraceError as error:
+                    self._skip(packet.file, packet.offset, error)
                 else:
                     yield from records
+
+    def packets_with_bytes(self, stream: Stream) -> Iterator[tuple[memoryview, Packet, int]]:
+        """Bytes, a packet in them, and where it begins there: good until the next is asked for."""
+        for data, places, _ in self._chunks(stream):
+            for packet, offset in places:
+                yield data, packet, offset
+
+    @contextlib.contextmanager
+    def skipping(self, packet: Packet):
+        """What is done here with a packet is left out if that is damaged, and if damage is to be left out."""
+        try:
+            yield
+        except TraceError as error:
+            self._skip(packet.file, packet.offset, error)
 
     # ---- counts ----
 
@@ -376,12 +413,9 @@ class Trace:
     def _counts(self) -> dict[str, int]:
         counts = self._decoder.new_counts()
         for stream in self.streams:
-            for data, places, _ in self._chunks(stream):
-                for packet, offset in places:
-                    try:
-                        self._decoder.count_events(data, packet, counts, offset=offset)
-                    except TraceError:
-                        self._skip(packet.file, packet.offset)
+            for data, packet, offset in self.packets_with_bytes(stream):
+                with self.skipping(packet):
+                    self._decoder.count_events(data, packet, counts, offset=offset)
         totals = dict.fromkeys(self._decoder.event_names, 0)
         for name, count in zip(self._decoder.event_names, counts, strict=False):
             totals[name] += count
@@ -422,6 +456,37 @@ class Trace:
     def pairs(self, names=None, **wanted) -> Pairs:
         """Spans and calls in one, as `spans`: a trace is read once for both."""
         return Pairs(self).where(names, **wanted)
+
+    def summary(self, by: str | None = None, *, sort: str = "total", top: int | None = None, names=None, **wanted):
+        """Where time went, by name, task, thread or process.
+
+        Parameters
+        ----------
+        by : {"span", "function", "event", "task", "thread", "process"}, optional
+            What a row is of. By default spans and functions; of a trace that has neither, events.
+        sort : str
+            A column: "total", "self", "count", "min", "p50", "p90", "p99", "max", "errors", "missing" or "name".
+        top : int, optional
+            Only the first so many.
+        names, **wanted
+            Which spans, calls or events, as for `Pairs.where`; events are of no duration or depth.
+
+        Returns
+        -------
+        summary.Summary
+            Iterable; prints as a table. Percentiles are exact up to four million durations, and beyond
+            right to `Summary.error` of themselves.
+
+        Raises
+        ------
+        TraceError
+            A packet is damaged, or nothing has such a name.
+
+        >>> print(trace.summary("span", sort="p99", top=10))
+        """
+        from .summary import summarized
+
+        return summarized(self, by, sort=sort, top=top, names=names, **wanted)
 
     def packet_bytes(self, packet: Packet) -> memoryview:
         """The bytes of one packet.
@@ -669,10 +734,8 @@ class Trace:
         for data, places, frontier in self._chunks(stream, begin, end):
             added = 0
             for packet, offset in places:
-                try:
+                with self.skipping(packet):
                     added += fill(data, packet, offset, tables)
-                except TraceError:
-                    self._skip(packet.file, packet.offset)
             yield added, frontier
 
 
