@@ -19,7 +19,10 @@ from ..errors import RingbufError
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("clean", "doctor", "export", "list", "record", "recover", "snapshot", "stat", "top", "view")
+COMMANDS = (
+    "clean", "doctor", "export", "flame", "info", "list", "record", "recover", "snapshot", "stat", "summary", "top",
+    "view",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "seconds", "target"]
+import re
+
+__all__ = ["count", "duration", "seconds", "target"]
 
 
 def count(text: str) -> int:
@@ -11,6 +13,17 @@ def count(text: str) -> int:
     if number < 0:
         raise ValueError(text)
     return number
+
+
+_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}
+
+
+def duration(text: str) -> int:
+    """Nanoseconds: ``5us``, ``1.5ms``, ``2s``."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m)", text)
+    if found is None:
+        raise ValueError(text)
+    return round(float(found[1]) * _NS[found[2]])
 
 
 def seconds(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What `ringbuf view` and `ringbuf export` read: a trace, and which of its records."""
+"""What commands read: a trace, and which of its records, spans or calls."""
 
 from __future__ import annotations
 
@@ -7,18 +7,37 @@ import sys
 from datetime import datetime
 
 from ..trace.trace import Trace, open_trace
+from ._numbers import count, duration
 
-__all__ = ["configure", "opened", "report", "wanted"]
+__all__ = [
+    "configure", "configure_pairs", "configure_threads", "opened", "report", "wanted", "wanted_pairs", "wanted_threads",
+]  # fmt: skip
 
 _TIMES = "a time: 12:34:56.7, 2026-01-31 12:34:56, seconds since 1970, +SECONDS from the beginning, -SECONDS to the end"
 
 
-def configure(parser) -> None:
+def configure(parser, what: str = "events") -> None:
+    """The trace, and which names and times of it; `what` has names."""
     parser.add_argument("directory", metavar="DIR", help="the trace")
-    parser.add_argument("--event", metavar="NAME", action="append", help="only these events; NAME may be a pattern")
+    parser.add_argument("--event", metavar="NAME", action="append", help=f"only these {what}; NAME may be a pattern")
     parser.add_argument("--from", metavar="TIME", dest="begin", help=f"leave out what is earlier; {_TIMES}")
     parser.add_argument("--to", metavar="TIME", dest="end", help="leave out what is later")
     parser.add_argument("--skip-damaged", action="store_true", help="leave out damaged packets, and say how many")
+
+
+def configure_threads(parser) -> None:
+    """Of which threads."""
+    parser.add_argument("--process", metavar="WHO", action="append", help="only these: a pid, or a name or pattern")
+    parser.add_argument("--thread", metavar="WHO", action="append", help="likewise: a tid, or a name or pattern")
+    parser.add_argument("--task", metavar="NAME", action="append", help="only of these tasks of asyncio")
+
+
+def configure_pairs(parser) -> None:
+    """Of spans and calls: which threads, which sizes."""
+    configure_threads(parser)
+    parser.add_argument("--min-duration", metavar="TIME", type=duration, help="only what takes 5us, 1.5ms, 2s")
+    parser.add_argument("--min-depth", metavar="N", type=count, help="leave out what fewer are around")
+    parser.add_argument("--max-depth", metavar="N", type=count, help="leave out what more are around; 0: the outermost")
 
 
 def opened(args) -> Trace:
@@ -31,16 +50,35 @@ def wanted(args, trace: Trace) -> dict:
     return {"events": single, "begin": _moment(args.begin, trace), "end": _moment(args.end, trace)}
 
 
+def wanted_threads(args) -> dict:
+    """The arguments of `Pairs.where` that say whose."""
+    found = {}
+    for name, number in (("process", "pid"), ("thread", "tid")):
+        given = getattr(args, name) or []
+        found[number] = [int(one) for one in given if one.isdecimal()] or None
+        found[name] = [one for one in given if not one.isdecimal()] or None
+        if found[number] and found[name]:
+            raise ValueError(f"--{name} takes numbers or names, not both")
+    return {**found, "task": args.task}
+
+
+def wanted_pairs(args, trace: Trace) -> dict:
+    """The arguments of `Trace.pairs`."""
+    some = wanted(args, trace)
+    sizes = {name: getattr(args, name) for name in ("min_duration", "min_depth", "max_depth")}
+    return {"names": some.pop("events"), **some, **wanted_threads(args), **sizes}
+
+
 def report(args, trace: Trace) -> None:
     """What is not there, to stderr."""
     lost = trace.lost
-    for count, what in (
+    for number, what in (
         (trace.skipped_packets, "damaged packets left out"),
         (lost.events + lost.events_before, "records lost when it was recorded"),
         (lost.packets, "packets overwritten or lost when it was recorded"),
     ):
-        if count:
-            print(f"ringbuf {args.command}: {count} {what}", file=sys.stderr)
+        if number:
+            print(f"ringbuf {args.command}: {number} {what}", file=sys.stderr)
 
 
 def _moment(text: str | None, trace: Trace) -> int | None:

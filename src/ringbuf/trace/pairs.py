@@ -11,7 +11,6 @@ name of a process, thread, task and function once.
 from __future__ import annotations
 
 import copy
-import fnmatch
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -209,14 +208,15 @@ class Pairs:
         found._who = {name: several(one) for name, one in who.items() if one is not None}
         found._limits = {"min_duration": min_duration, "min_depth": min_depth, "max_depth": max_depth}
         for pattern in found._names:
-            if not fnmatch.filter(self._known, pattern) and pattern not in self._known:
+            # What nobody named is "function CODE", and shows only when all is read.
+            if not (pattern.startswith("function ") or any(is_named(name, (pattern,)) for name in self._known)):
                 raise TraceError(f"{self._trace.path}: no {' or '.join(self._kinds)} is called {pattern!r}")
         return found
 
     @functools.cached_property
     def _known(self) -> list[str]:
         names, told, _ = _names_of(self._trace, self._kinds)
-        return names + [f"function {code}" for _, code in told] if "call" in self._kinds else names
+        return [*names, *(function.name for function in told.values())]
 
     # ---- as they are ----
 

@@ -115,6 +115,8 @@ class Summary:
         return {"by": self.by, "error": self.error, "left_out": self.left_out, "rows": self.to_records()}
 
     def __str__(self) -> str:
+        if not self.rows:
+            return "nothing was recorded that this counts"
         return "\n".join([_table(self._cells()), *self._notes()])
 
     def _repr_html_(self) -> str:

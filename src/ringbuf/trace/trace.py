@@ -187,6 +187,7 @@ class Trace:
         self._skips = errors == "skip"
         self._skipped: dict[tuple[str, int], str] = {}
         self._is_closed = False
+        self.when_read = None  # is told of each piece that was read: its size in bytes
         model = tsdl.parse(tsdl.text_of(_metadata(self.path)))
         self._decoder = Decoder(model)
         self.env = MappingProxyType(model.env)
@@ -325,6 +326,8 @@ class Trace:
                 if not count:
                     raise TraceError(f"{name}: the file was cut short while it was read")
                 done += count
+        if self.when_read is not None:
+            self.when_read(len(data))
 
     # ---- records ----
 

@@ -1,0 +1,53 @@
+"""Write a flame graph: collapsed stacks, or, to FILE.json, what https://www.speedscope.app opens.
+
+The width of a name is the time in it alone, in nanoseconds, by thread and by what was open around it. Of calls of
+functions, or, where a trace has none or --of says so, of spans.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from ..trace.meanings import meaning
+from ..trace.trace import Trace
+from . import _progress, _selection
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser) -> None:
+    _selection.configure(parser, "spans or functions")
+    _selection.configure_pairs(parser)
+    parser.add_argument("--of", choices=("spans", "calls"), help="what the graph is of")
+    parser.add_argument("-o", "--output", metavar="FILE", default="-", help="the file; .json: speedscope (stdout)")
+
+
+def run(args) -> int:
+    from ..trace.flame import burnt
+
+    with _selection.opened(args) as trace:
+        with _progress.shown(trace, passes=2):
+            flame = burnt(_chosen(args, trace)(**_selection.wanted_pairs(args, trace)))
+        parts = [flame.speedscope(trace.path)] if args.output.endswith(".json") else flame.collapsed()
+        _write(args.output, parts)
+        if args.output != "-":
+            total = sum(ns for _, _, ns in flame.stacks)
+            result = {"file": args.output, "stacks": len(flame.stacks), "ns": total}
+            print(json.dumps(result) if args.json else f"{args.output}: {len(flame.stacks)} stacks")
+        _selection.report(args, trace)
+    return 0
+
+
+def _chosen(args, trace: Trace):
+    counts = trace.count() if args.of is None else {}
+    has_calls = any(counts[event.name] for event in trace.event_classes if meaning(event) == "call" and counts)
+    return trace.calls if args.of == "calls" or has_calls else trace.spans
+
+
+def _write(path: str, parts) -> None:
+    if path == "-":
+        sys.stdout.writelines(parts)
+        return
+    with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.writelines(parts)

@@ -1,0 +1,134 @@
+"""ringbuf info, summary and flame: what they print, and what they take."""
+
+import json
+
+import pytest
+import timelines
+from timelines import PID, TID
+
+from ringbuf.cli import _progress, main
+from ringbuf.cli._numbers import duration
+
+SPANS = [(0, "db", [1, 0, "t"]), (2000, "web", [2, 1], 7), (5000, "span_end", [2, "E: x"], 7)]
+SPANS += [(9000, "span_end", [1, ""])]
+
+
+@pytest.fixture
+def trace(tmp_path):
+    return timelines.written(tmp_path, *SPANS, env={"vpid": PID, "procname": "shop"})
+
+
+@pytest.fixture
+def run(trace, capsys):
+    def run(command, *args, status=0):
+        assert main([command, trace.path, *args]) == status
+        return capsys.readouterr()
+
+    return run
+
+
+def rows(text):
+    return [(row["name"], row["count"], row["total"]) for row in json.loads(text)["rows"]]
+
+
+def test_info_says_what_a_trace_is(run):
+    text = run("info").out
+    assert "procname shop, vpid 100" in text and f"shop {PID}, thread 7" in text
+    found = json.loads(run("info", "--json").out)
+    assert (found["spans"], found["records"], found["processes"]) == (2, 4, [{"pid": PID, "name": "shop"}])
+
+
+def test_a_summary_is_a_table_or_json(run):
+    lines = run("summary").out.splitlines()
+    assert lines[0].split() == ["count", "total", "self", "min", "p50", "p90", "p99", "max", "errors", "name"]
+    assert [line.split()[-1] for line in lines[1:]] == ["db", "web"]
+    assert rows(run("summary", "--json").out) == [("db", 1, 9000), ("web", 1, 3000)]
+
+
+@pytest.mark.parametrize(
+    "args, names",
+    [
+        (["--sort", "errors"], ["web", "db"]),
+        (["--top", "1"], ["db"]),
+        (["--event", "w*"], ["web"]),
+        (["--min-duration", "5us"], ["db"]),
+        (["--max-depth", "0"], ["db"]),
+        (["--min-depth", "1"], ["web"]),
+        (["--thread", "7"], ["web"]),
+        (["--thread", "nobody"], []),
+        (["--process", "shop"], ["db", "web"]),
+        (["--process", str(PID + 1)], []),
+        (["--task", ""], ["db", "web"]),
+        (["--by", "thread"], [f"shop {PID}, thread {TID}", f"shop {PID}, thread 7"]),
+        (["--by", "event"], ["span_end", "db", "web"]),
+        (["--from", "+0.000006"], ["db"]),
+    ],
+)
+def test_a_summary_of_some(run, args, names):
+    assert [name for name, _, _ in rows(run("summary", "--json", *args).out)] == names
+
+
+def test_two_traces_are_compared(run, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = timelines.written(tmp_path / "other", (0, "web", [1, 0]), (9000, "span_end", [1, ""]))
+    found = json.loads(run("summary", "--json", "--compare", other.path).out)
+    assert [(row["name"], row["before"]["total"], row["after"] and row["after"]["total"]) for row in found["rows"]] == [
+        ("db", 9000, None), ("web", 3000, 9000)
+    ]  # fmt: skip
+    assert "+200%" in run("summary", "--compare", other.path).out
+
+
+def test_a_flame_graph_in_both_formats(run, tmp_path):
+    assert run("flame").out == f"shop {PID}, thread {TID};db 6000\nshop {PID}, thread 7;db;web 3000\n"
+    file = tmp_path / "x.json"
+    assert json.loads(run("flame", "--json", "-o", str(file)).out) == {"file": str(file), "stacks": 2, "ns": 9000}
+    assert json.loads(file.read_text())["exporter"] == "ringbuf"
+    assert run("flame", "--of", "calls").out == ""
+
+
+@pytest.mark.parametrize(
+    "args, error",
+    [
+        (["summary", "--event", "nope"], "no span or call is called 'nope'"),
+        (["summary", "--by", "event", "--min-duration", "1s"], "events have no min_duration"),
+        (["summary", "--thread", "7", "--thread", "x"], "--thread takes numbers or names, not both"),
+        (["summary", "--compare", "/nowhere"], "/nowhere: not a directory"),
+        (["flame", "-o", "/nowhere/x.json"], "/nowhere/x.json: No such file or directory"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(run, args, error):
+    command, *rest = args
+    said = run(command, *rest, status=1).err
+    assert said.startswith(f"ringbuf {command}: ") and error in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text, ns", [("5us", 5000), ("1.5ms", 1_500_000), ("2s", 2 * 10**9), ("7ns", 7), ("1m", 60 * 10**9)]
+)
+def test_durations(text, ns):
+    assert duration(text) == ns
+
+
+@pytest.mark.parametrize("text", ["5", "us", "-1s", "1h", "1 s"])
+def test_what_is_no_duration(text):
+    with pytest.raises(ValueError):
+        duration(text)
+
+
+def test_progress_is_told_of_what_takes_long(capsys, monkeypatch):
+    now = iter([0.0, 2.0, 2.1, 9.0])
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: next(now))
+    meter = _progress._Meter(10_000_000)
+    meter.add(2_000_000)
+    meter.add(1)
+    meter.add(2_999_999)
+    meter.wipe()
+    assert capsys.readouterr().err.split("\r\x1b[K") == [
+        "", "read 20% of 10 MB, about 8 s more", "read 50% of 10 MB, about 9 s more", ""
+    ]  # fmt: skip
+
+
+def test_progress_is_for_terminals(trace, capsys):
+    with _progress.shown(trace):
+        assert trace.when_read is None
+    assert capsys.readouterr().err == ""
