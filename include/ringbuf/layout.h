@@ -47,18 +47,33 @@ enum ringbuf_clock { RINGBUF_CLOCK_TSC = 0, RINGBUF_CLOCK_MONOTONIC = 1, RINGBUF
 #define RINGBUF_CLIENT_FORMAT 2u /* it writes packets or records of its own */
 enum ringbuf_wakeup { RINGBUF_WAKEUP_TIMER = 0, RINGBUF_WAKEUP_WRITER = 1, RINGBUF_WAKEUP_NONE = 2 };
 
-/* Why a record was lost; DISCARDED is the producer's own wish, not a loss. */
+/*
+ * Why a reservation is refused and its record lost: X(cause, its name in Stats, errno).
+ * A new cause is a line here and a field of stats.py; tests compare the two.
+ * FULL      discard mode: no room until the reader moves on
+ * WRAP      the ring came round to a sub-buffer still being written
+ * BIG       larger than a sub-buffer
+ * NESTING   more than RINGBUF_NESTING_MAX open in one thread
+ * SLOTS     more recording threads than producer slots
+ * DISABLED  channel disabled or finalized; counted in the thread's producer slot, not in a stream
+ */
+#define RINGBUF_LOSSES(X)                                                                          \
+	X(FULL, "full", ENOBUFS)                                                                   \
+	X(WRAP, "wrap", EIO)                                                                       \
+	X(BIG, "big", ENOSPC)                                                                      \
+	X(NESTING, "nesting", EPERM)                                                               \
+	X(SLOTS, "slots", EUSERS)                                                                  \
+	X(DISABLED, "disabled", ESHUTDOWN)
+
 enum ringbuf_cause {
-	RINGBUF_LOST_FULL,     /* discard mode: no room until the reader moves on */
-	RINGBUF_LOST_WRAP,     /* the ring came round to a sub-buffer still being written */
-	RINGBUF_LOST_BIG,      /* larger than a sub-buffer */
-	RINGBUF_LOST_NESTING,  /* more than RINGBUF_NESTING_MAX open in one thread */
-	RINGBUF_LOST_SLOTS,    /* more recording threads than producer slots */
-	RINGBUF_LOST_DISABLED, /* channel disabled or finalized */
-	RINGBUF_LOST_TORN,     /* its producer died over it */
-	RINGBUF_DISCARDED,
+#define RINGBUF_LOSS_CAUSE(cause, name, error) RINGBUF_LOST_##cause,
+	RINGBUF_LOSSES(RINGBUF_LOSS_CAUSE)
+#undef RINGBUF_LOSS_CAUSE
+	RINGBUF_LOST_TORN, /* reserved, but its producer died over it */
+	RINGBUF_DISCARDED, /* given up by its own producer: no loss */
 	RINGBUF_N_CAUSES
 };
+#define RINGBUF_N_LOSSES RINGBUF_LOST_TORN
 
 /* ---- superblock ---- */
 

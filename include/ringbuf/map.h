@@ -218,10 +218,10 @@ ringbuf_meta_put_counters(const struct ringbuf_map *map, struct ringbuf_part han
 	const struct ringbuf_stream_count *own = &map->own;
 	const struct ringbuf_stream *s = r->s;
 	struct ringbuf_meta *meta = ringbuf_meta_of(r);
-	uint64_t dropped = ringbuf_count_lost(s, RINGBUF_LOST_FULL) + ringbuf_count_lost(s, RINGBUF_LOST_WRAP) +
-			   ringbuf_count_lost(s, RINGBUF_LOST_BIG) + ringbuf_count_lost(s, RINGBUF_LOST_NESTING) +
-			   ringbuf_count_lost(s, RINGBUF_LOST_SLOTS);
+	uint64_t dropped = 0;
 
+	for (int cause = 0; cause < RINGBUF_N_LOSSES; cause++)
+		dropped += ringbuf_count_lost(s, cause);
 	ringbuf_meta_put(&meta->entries, map->sum.written);
 	ringbuf_meta_put(&meta->overrun, map->sum.overrun + own->dropped);
 	ringbuf_meta_put(&meta->read, own->read + (r->holding ? handed_out.records : 0));

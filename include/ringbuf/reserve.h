@@ -132,14 +132,7 @@ RINGBUF_SLOW int
 ringbuf_refuse(struct ringbuf_stream *s, enum ringbuf_cause cause, uint64_t n_records)
 {
 	ringbuf_lose(s, cause, n_records);
-	switch (cause) {
-	case RINGBUF_LOST_FULL: return -ENOBUFS;
-	case RINGBUF_LOST_WRAP: return -EIO;
-	case RINGBUF_LOST_BIG: return -ENOSPC;
-	case RINGBUF_LOST_NESTING: return -EPERM;
-	case RINGBUF_LOST_SLOTS: return -EUSERS;
-	default: return -EINVAL;
-	}
+	return ringbuf_loss_error(cause);
 }
 
 /* Counted in the thread's own slot: being off must cost next to nothing. */
@@ -147,7 +140,7 @@ RINGBUF_INLINE int
 ringbuf_refuse_disabled(struct ringbuf_producer_slot *producer, uint64_t n_records)
 {
 	ringbuf_add_own(&producer->lost_disabled, n_records); /* a statistic */
-	return -ESHUTDOWN;
+	return ringbuf_loss_error(RINGBUF_LOST_DISABLED);
 }
 
 /* For a thread that has no slot, or no free entry: no stream was chosen yet. */

@@ -32,10 +32,41 @@ ringbuf_events_discarded(const struct ringbuf_stream *s)
 	uint64_t sum = 0;
 
 	/* relaxed: monotonic counters; O1 orders one closer's sample after the last one's */
-	for (int cause = RINGBUF_LOST_FULL; cause <= RINGBUF_LOST_TORN; cause++)
-		if (cause != RINGBUF_LOST_DISABLED)
-			sum += ringbuf_load(&s->lost[cause], RINGBUF_RELAXED);
+	for (int cause = 0; cause <= RINGBUF_LOST_TORN; cause++) /* DISABLED is 0 in a stream */
+		sum += ringbuf_load(&s->lost[cause], RINGBUF_RELAXED);
 	return sum;
+}
+
+/* What a reservation returns that is refused for this cause: -errno. */
+RINGBUF_FUNC int
+ringbuf_loss_error(int cause)
+{
+#define RINGBUF_LOSS_ERROR(cause, name, error) -error,
+	static const int errors[] = {RINGBUF_LOSSES(RINGBUF_LOSS_ERROR)};
+#undef RINGBUF_LOSS_ERROR
+
+	return errors[cause];
+}
+
+/* The cause for which a reservation returned this -errno; -1: none, nothing was counted. */
+RINGBUF_FUNC int
+ringbuf_loss_of_error(int error)
+{
+	for (int cause = 0; cause < RINGBUF_N_LOSSES; cause++)
+		if (ringbuf_loss_error(cause) == error)
+			return cause;
+	return -1;
+}
+
+/* Its name in Stats, after "records_lost_". */
+RINGBUF_FUNC const char *
+ringbuf_loss_name(int cause)
+{
+#define RINGBUF_LOSS_NAME(cause, name, error) name,
+	static const char *const names[] = {RINGBUF_LOSSES(RINGBUF_LOSS_NAME)};
+#undef RINGBUF_LOSS_NAME
+
+	return names[cause];
 }
 
 RINGBUF_FUNC void

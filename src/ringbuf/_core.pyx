@@ -1162,15 +1162,17 @@ cdef int _flush(ringbuf_channel *ch, ringbuf_producer_slot *producer, uint32_t s
     return 0  # -ENOBUFS, -EIO: no free sub-buffer for an empty packet
 
 
+# The causes of losses, as Stats names them, in the order of the counters.
+_LOSSES = tuple([f"records_lost_{ringbuf_loss_name(cause).decode()}" for cause in range(RINGBUF_N_LOSSES)])
+
+
 cdef object _stats(ringbuf_stats *st):
     from .stats import Stats
+    lost = {name: st.lost[cause] for cause, name in enumerate(_LOSSES)}
     return Stats(
         records_written=st.written, records_read=st.read, records_unread=st.unread, records_overrun=st.overrun,
-        records_lost_full=st.lost[RINGBUF_LOST_FULL], records_lost_wrap=st.lost[RINGBUF_LOST_WRAP],
-        records_lost_big=st.lost[RINGBUF_LOST_BIG], records_lost_nesting=st.lost[RINGBUF_LOST_NESTING],
-        records_lost_slots=st.lost[RINGBUF_LOST_SLOTS], records_lost_disabled=st.lost[RINGBUF_LOST_DISABLED],
         records_torn=st.lost[RINGBUF_LOST_TORN], records_discarded=st.discarded, records_cleared=st.cleared,
-        packets_read=st.packets_read)
+        packets_read=st.packets_read, **lost)
 
 
 @cython.final

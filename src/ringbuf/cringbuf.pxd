@@ -29,8 +29,7 @@ cdef extern from "ringbuf/layout.h" nogil:
         RINGBUF_COMPACT, RINGBUF_LARGE
         RINGBUF_CLOCK_TSC, RINGBUF_CLOCK_MONOTONIC, RINGBUF_CLOCK_CUSTOM
         RINGBUF_WAKEUP_TIMER, RINGBUF_WAKEUP_WRITER, RINGBUF_WAKEUP_NONE
-        RINGBUF_LOST_FULL, RINGBUF_LOST_WRAP, RINGBUF_LOST_BIG, RINGBUF_LOST_NESTING
-        RINGBUF_LOST_SLOTS, RINGBUF_LOST_DISABLED, RINGBUF_LOST_TORN, RINGBUF_DISCARDED
+        RINGBUF_LOST_NESTING, RINGBUF_LOST_TORN, RINGBUF_DISCARDED, RINGBUF_N_LOSSES, RINGBUF_N_CAUSES
         RINGBUF_N_CAUSES
         RINGBUF_STATE_DISABLED, RINGBUF_STATE_FINALIZED
 
@@ -169,6 +168,8 @@ cdef extern from "ringbuf/switch.h" nogil:
     const unsigned int RINGBUF_FLUSH_EMPTY
 
     uint64_t ringbuf_events_discarded(const ringbuf_stream *s)
+    const char *ringbuf_loss_name(int cause)
+    int ringbuf_loss_error(int cause)
     int ringbuf_flush(const ringbuf_channel *ch, ringbuf_producer_slot *producer, uint32_t stream_idx,
                       unsigned int flags)
 
@@ -301,7 +302,7 @@ cdef extern from "ringbuf/stats.h" nogil:
         uint64_t overrun
         uint64_t cleared
         uint64_t discarded
-        uint64_t lost[8]
+        uint64_t lost[RINGBUF_N_CAUSES]
         uint64_t packets_read
 
     cdef struct ringbuf_usage:

@@ -61,15 +61,8 @@ class Stats:
 
     @property
     def records_lost(self) -> int:
-        """Refused records, all causes: full, wrap, big, nesting, slots, disabled."""
-        return (
-            self.records_lost_full
-            + self.records_lost_wrap
-            + self.records_lost_big
-            + self.records_lost_nesting
-            + self.records_lost_slots
-            + self.records_lost_disabled
-        )
+        """Refused records, of all causes."""
+        return sum(count for name, count in vars(self).items() if name.startswith("records_lost_"))
 
     @property
     def attempts(self) -> int:

@@ -34,15 +34,11 @@ static atomic_int *stop;       /* shared */
 static enum ringbuf_cause
 cause_of(int ret)
 {
-	switch (ret) {
-	case -ENOBUFS: return RINGBUF_LOST_FULL;
-	case -EIO: return RINGBUF_LOST_WRAP;
-	case -ENOSPC: return RINGBUF_LOST_BIG;
-	case -EPERM: return RINGBUF_LOST_NESTING;
-	case -EUSERS: return RINGBUF_LOST_SLOTS;
-	case -ESHUTDOWN: return RINGBUF_LOST_DISABLED;
-	default: FAIL("ringbuf_reserve returned %d", ret);
-	}
+	int cause = ringbuf_loss_of_error(ret);
+
+	if (cause < 0)
+		FAIL("ringbuf_reserve returned %d", ret);
+	return (enum ringbuf_cause)cause;
 }
 
 /* ---- producers ---- */

@@ -225,3 +225,15 @@ TEST(a_sample_of_a_busy_stream_is_about_right)
 		join(t[i]);
 	EQ(stats_of(busy).written, stats_of(busy).read + stats_of(busy).overrun + stats_of(busy).unread);
 }
+
+TEST(each_cause_has_one_error_and_one_name)
+{
+	for (int cause = 0; cause < RINGBUF_N_LOSSES; cause++) {
+		LT(ringbuf_loss_error(cause), 0);
+		EQ(ringbuf_loss_of_error(ringbuf_loss_error(cause)), cause);
+		for (int other = 0; other < cause; other++)
+			OK(strcmp(ringbuf_loss_name(cause), ringbuf_loss_name(other)));
+	}
+	EQ(ringbuf_loss_of_error(-EAGAIN), -1);
+	EQ(ringbuf_loss_of_error(0), -1);
+}

@@ -36,15 +36,9 @@ word_at(const uint8_t *p)
 static enum ringbuf_cause
 cause_of(int ret)
 {
-	switch (ret) {
-	case -ENOBUFS: return RINGBUF_LOST_FULL;
-	case -EIO: return RINGBUF_LOST_WRAP;
-	case -ENOSPC: return RINGBUF_LOST_BIG;
-	case -EPERM: return RINGBUF_LOST_NESTING;
-	case -EUSERS: return RINGBUF_LOST_SLOTS;
-	case -ESHUTDOWN: return RINGBUF_LOST_DISABLED;
-	default: return RINGBUF_N_CAUSES; /* -EAGAIN: not counted */
-	}
+	int cause = ringbuf_loss_of_error(ret);
+
+	return cause < 0 ? RINGBUF_N_CAUSES : (enum ringbuf_cause)cause; /* -EAGAIN: not counted */
 }
 
 struct ringbuf_producer_slot *
