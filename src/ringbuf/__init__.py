@@ -121,3 +121,10 @@ def get_include() -> str:
         if os.path.isfile(os.path.join(folder, "ringbuf", "ringbuf.h")):
             return os.path.normpath(folder)
     raise FileNotFoundError("the headers of ringbuf are not installed")
+
+
+def load_ipython_extension(shell) -> None:
+    """For ``%load_ext ringbuf``: the cell magic ``%%ringbuf``. docs/looking.md has it."""
+    from .notebook import register
+
+    register(shell)

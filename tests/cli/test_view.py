@@ -166,3 +166,18 @@ def test_an_interrupt_is_no_traceback(tmp_path):
     assert running.stderr.read() == b""
     running.stdout.close()
     running.stderr.close()
+
+
+def test_records_of_some_threads(tmp_path, capsys):
+    contexts = "vpid:i32,vtid:i32,procname:str,thread_name:str,task_name:str"
+    one, other = (1, 2, "shop", "main", "Task-1"), (3, 4, "pool", "worker", "")
+    trace = timelines.written(tmp_path, (1, "tick", TICK, one), (2, "web", [1, 0], other), contexts=contexts)
+    for args, name in (
+        (["--process", "1"], "tick"), (["--process", "po*"], "web"), (["--thread", "4"], "web"),
+        (["--thread", "main"], "tick"), (["--task", "Task*"], "tick"),
+    ):  # fmt: skip
+        assert main(["view", "--json", str(trace.path), *args]) == 0
+        assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == [name]
+        assert main(["view", str(trace.path), *args]) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line in "".join(trace.iter_text()) and f" {name}: " in line

@@ -1,46 +1,158 @@
-"""Print a trace, one line for each record; with --json, one object."""
+"""Print a trace, one line for each record; with --json, one object. With -f, a recording or a ring as it goes on.
+
+What is followed is a directory that is being written, or the ring of a living process, by its pid or by the path of
+its file: nothing is taken out of it, unless --consume says so. Of a flight recorder only full packets show:
+--flush ends those that are not, at the cost of the oldest ones.
+"""
 
 from __future__ import annotations
 
 import io
 import itertools
+import os
 import sys
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ..trace.plain import to_json
+from ..trace.threads import is_named, is_one_of, several, thread_of
 from . import _selection
-from ._numbers import count
+from ._numbers import count, seconds, target
 
 __all__ = ["configure", "run"]
+
+_PERIOD = 0.5  # seconds between two looks
 
 
 def configure(parser) -> None:
     _selection.configure(parser)
+    _selection.configure_threads(parser)
     parser.add_argument("--head", metavar="N", type=count, help="only the first N")
     parser.add_argument("--tail", metavar="N", type=count, help="only the last N")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as records come; DIR may be a pid or a path")
+    parser.add_argument("--consume", action="store_true", help="-f: take the records out of the ring")
+    parser.add_argument("--flush", action="store_true", help="-f: end packets that are not full, too")
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="-f: end when nothing has come for so long")
 
 
 def run(args) -> int:
+    if args.follow:
+        return _follow(args)
     with _selection.opened(args) as trace:
         wanted = _selection.wanted(args, trace)
-        parts = _objects(trace.records(**wanted)) if args.json else trace.iter_text(**wanted)
+        parts = _of_threads(args, trace, wanted) if _who(args) else _parts(args, trace, wanted)
         sys.stdout.writelines(_cut(parts, args.head, args.tail))
         sys.stdout.flush()
         _selection.report(args, trace)
     return 0
 
 
-def _objects(records) -> Iterator[str]:
-    for one in records:
-        about = {"timestamp": one.timestamp, "name": one.name, "cpu": one.cpu}
-        yield to_json({**about, "contexts": one.contexts, "fields": one.fields}) + "\n"
+def _parts(args, trace, wanted: dict) -> Iterable[str]:
+    return map(_object, trace.records(**wanted)) if args.json else trace.iter_text(**wanted)
+
+
+def _of_threads(args, trace, wanted: dict) -> Iterator[str]:
+    """Lines and records come in the same order."""
+    is_wanted = _selector(args, trace.env)
+    lines = itertools.repeat("") if args.json else _lines(trace.iter_text(**wanted))
+    for record, line in zip(trace.records(**wanted), lines, strict=False):
+        if is_wanted(record):
+            yield _object(record) if args.json else line
+
+
+def _object(record) -> str:
+    about = {"timestamp": record.time_ns, "name": record.name, "cpu": record.cpu}
+    return to_json({**about, "contexts": record.contexts, "fields": record.fields}) + "\n"
+
+
+def _lines(parts: Iterable[str]) -> Iterator[str]:
+    return itertools.chain.from_iterable(io.StringIO(part, newline="\n") for part in parts)
 
 
 def _cut(parts: Iterable[str], head: int | None, tail: int | None) -> Iterable[str]:
     if head is None and tail is None:
         return parts
-    lines = itertools.chain.from_iterable(io.StringIO(part, newline="\n") for part in parts)
+    lines = _lines(parts)
     if head is not None:
         lines = itertools.islice(lines, head)
     return lines if tail is None else deque(lines, tail)
+
+
+# ---- which records ----
+
+
+def _who(args) -> dict:
+    return {name: several(one) for name, one in _selection.wanted_threads(args).items() if one is not None}
+
+
+def _selector(args, env) -> Callable:
+    who = _who(args)
+
+    def is_wanted(record) -> bool:
+        get = record.contexts.get
+        pid, tid = (env.get("vpid", -1) if get("vpid") is None else get("vpid")), get("vtid", -1)
+        thread = thread_of(env, pid, tid, get("procname", ""), get("thread_name", ""), 0, 0, 0)
+        return is_one_of(thread, who) and is_named(get("task_name", ""), who.get("task", ("*",)))
+
+    return is_wanted
+
+
+# ---- following ----
+
+
+def _follow(args) -> int:
+    if args.begin or args.end or args.tail is not None:
+        raise ValueError("-f goes on from what is there: without --from, --to and --tail")
+    if os.path.isdir(args.directory):
+        if args.consume or args.flush:
+            raise ValueError("--consume and --flush are for rings, and this is a directory")
+        from ..live.follow import FollowedDirectory
+
+        return _print_new(args, _looks(args, FollowedDirectory(args.directory)))
+    from ..live.follow import FollowedChannel
+    from ..live.sharing import attach
+
+    with attach(target(args.directory)) as channel:
+        # In a ring that does not overwrite itself, to end a packet early costs nothing that is there.
+        source = FollowedChannel(channel, args.flush or channel.mode == "discard", args.consume)
+        return _print_new(args, _looks(args, source))
+
+
+def _looks(args, source) -> Iterator[str]:
+    """Lines, and an empty text whenever there is no more for now."""
+    while True:
+        was_over = source.is_over
+        look = source.look()
+        if look.missed:
+            print(f"ringbuf view: {look.missed} packets were overwritten before they were seen", file=sys.stderr)
+        lines = itertools.repeat("") if args.json else _lines([look.text()])
+        is_wanted = _selector(args, look.decoder.model.env)
+        for record, line in zip(look.records(), lines, strict=False):
+            if _is_named(args, record.name) and is_wanted(record):
+                yield _object(record) if args.json else line
+        if was_over:
+            return
+        yield ""
+
+
+def _is_named(args, name: str) -> bool:
+    return not args.event or is_named(name, tuple(args.event))
+
+
+def _print_new(args, lines: Iterator[str]) -> int:
+    left = args.head
+    last = time.monotonic()
+    for line in lines:
+        if line:
+            if left == 0:
+                break
+            left = left if left is None else left - 1
+            last = time.monotonic()
+            sys.stdout.write(line)
+            continue
+        sys.stdout.flush()
+        if left == 0 or (args.timeout is not None and time.monotonic() - last >= args.timeout):
+            break
+        time.sleep(_PERIOD)
+    return 0

@@ -417,10 +417,11 @@ cdef class Reader:
         from .live.merge import merged_records
         return merged_records(self, timeout)
 
-    def snapshot(self):
+    def snapshot(self, flush=True):
         """Iterate over the packets that are there now, without consuming them.
 
-        Flushes first. A packet that is overwritten before its turn is left out; one that is
+        Flushes first, unless `flush` is false: then packets that are not full are left out, and the ring
+        stays as it is. A packet that is overwritten before its turn is left out; one that is
         overwritten in your hands stays intact, and counts as overrun.
         """
         cdef uint64_t first, last
@@ -428,7 +429,8 @@ cdef class Reader:
         try:
             self._release_current()
             ranges = []
-            self.flush()
+            if flush:
+                self.flush()
             ringbuf_repair(self.channel.ch)
             for i in range(self.n_streams):
                 ringbuf_snapshot_range(&self.streams[i], &first, &last)

@@ -16,6 +16,7 @@ import bisect
 import contextlib
 import fnmatch
 import functools
+import html
 import itertools
 import os
 import struct
@@ -35,6 +36,7 @@ _CHUNK = 256 * 1024
 _HEADER = 4096
 _ROWS = 1 << 18  # read at a time: more does not fit a processor's own cache
 _NEVER = 2**63
+_SHOWN_AT_ONCE = 64 << 20  # bytes, by a notebook
 _HINTS = 1000  # directories looked into for a trace: not the whole machine's
 
 
@@ -209,6 +211,14 @@ class Trace:
     def __repr__(self) -> str:
         sizes = f"{len(self.events)} events, {len(self.streams)} streams, {len(self.packets)} packets"
         return f"<Trace {self.path!r}: {sizes}>"
+
+    def _repr_html_(self) -> str:
+        """A table of what is in it; of a large one, which would have to be read for that, only what it is."""
+        from .about import about
+
+        if sum(packet.size for packet in self.packets) > _SHOWN_AT_ONCE:
+            return f"<code>{html.escape(repr(self))}</code>"
+        return about(self)._repr_html_()
 
     # ---- packets ----
 
