@@ -94,23 +94,20 @@ ringbuf_append_schema(const struct ringbuf_channel *ch, const struct ringbuf_sch
 }
 
 /*
- * ringbuf_declare_event - the id of an event, declared now if it was not yet.
- * Texts: name, event-level contexts ("" for none), fields.
- * Callers:  any thread; takes a lock that survives its owner's death.
- * Returns:  the id, >= 0; -ENOSPC the schema area is full; -EINVAL empty name
- *           or a text over 64 KiB; -EBUSY somebody has held the lock for five seconds; -errno.
+ * ringbuf_declare_event_after - as ringbuf_declare_event, for one who knows the first declarations: that it is
+ * none of those before `off`, which are `id` in number. Both 0: it knows none.
  */
 RINGBUF_FUNC int64_t
-ringbuf_declare_event(struct ringbuf_channel *ch, const char *name, const char *contexts,
-		      const char *fields)
+ringbuf_declare_event_after(struct ringbuf_channel *ch, uint64_t off, uint32_t id, const char *name,
+			    const char *contexts, const char *fields)
 {
 	struct ringbuf_schema wanted, have;
-	uint64_t off = 0;
 	int64_t ret;
 
 	memset(&wanted, 0, sizeof(wanted));
 	if (!*name || strlen(name) > 65535 || strlen(contexts) > 65535 || strlen(fields) > 65535)
 		return -EINVAL;
+	wanted.id = id;
 	wanted.name = name;
 	wanted.name_size = (uint32_t)strlen(name);
 	wanted.contexts = contexts;
@@ -131,6 +128,20 @@ ringbuf_declare_event(struct ringbuf_channel *ch, const char *name, const char *
 	ret = ringbuf_append_schema(ch, &wanted);
 	ringbuf_robust_unlock(&ch->control->schema_lock);
 	return ret ? ret : (int64_t)wanted.id;
+}
+
+/*
+ * ringbuf_declare_event - the id of an event, declared now if it was not yet.
+ * Texts: name, event-level contexts ("" for none), fields.
+ * Callers:  any thread; takes a lock that survives its owner's death.
+ * Returns:  the id, >= 0; -ENOSPC the schema area is full; -EINVAL empty name
+ *           or a text over 64 KiB; -EBUSY somebody has held the lock for five seconds; -errno.
+ */
+RINGBUF_FUNC int64_t
+ringbuf_declare_event(struct ringbuf_channel *ch, const char *name, const char *contexts,
+		      const char *fields)
+{
+	return ringbuf_declare_event_after(ch, 0, 0, name, contexts, fields);
 }
 
 #endif /* RINGBUF_SCHEMA_H */

@@ -247,6 +247,8 @@ class ContextBlock:
         fields: Sequence[tuple[str, str, int | None]],
         providers: Sequence[Callable[[], object] | None],
         enum_classes: Sequence[type[Enum] | None],
+        own: tuple[int, ...] | None,
+        copied: tuple[int, ...] | None,
     ) -> None: ...
 
 @final
@@ -262,6 +264,7 @@ class Event:
         fields: Sequence[tuple[str, str, int | None]],
         enum_classes: Sequence[type[Enum] | None],
         contexts: ContextBlock | None,
+        copy: Event | None = None,
     ) -> None: ...
     @property
     def name(self) -> str: ...

@@ -247,7 +247,10 @@ cdef uint64_t _clock_read(const ringbuf_channel *ch) noexcept with gil:
     cdef ringbuf_refusal refusal
     _refuse_begin(&refusal, ch)
     try:
-        return channel.clock()
+        now = channel.clock()
+        if not isinstance(now, int):
+            raise TypeError(f"a clock returns an int, of ticks, not {type(now).__name__}: time.time_ns, not time.time")
+        return now
     except BaseException as error:
         _report(error, channel.clock)
         return 0  # raised to the last time by the caller
@@ -416,13 +419,18 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     cdef readonly object path           # str or None
     cdef object clock                   # a user's callable, or None
     cdef bint is_closed                 # to callers, also before it is there; the mapping may outlive it
+    cdef bint is_recording              # of `ringbuf record`, which has started this program
     cdef bint is_guarded                # a record may run Python code or wait, and meet a close()
     cdef int users                      # views, reservations and readers that need the mapping
+    cdef dict events                    # (name, contexts, fields): id, of the first n_events declarations
+    cdef uint64_t events_off            # where those end
+    cdef uint32_t n_events
     cdef int64_t payload_ids[13]        # event id of raw payloads aligned to 1 << i, -1: not declared
     cdef object __weakref__
 
     def __cinit__(self):
         self.is_closed = True
+        self.events = {}
         for i in range(13):
             self.payload_ids[i] = -1
 
@@ -494,6 +502,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             os.close(fd)
             raise
         self.is_closed = False
+        self.is_recording = path is not None and path == os.environ.get("RINGBUF_CHANNEL")
         self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
         if client is None:
             self.client = _client.CtfClient(header="large" if self.ch.header == RINGBUF_LARGE else "compact")
@@ -516,6 +525,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             raise TypeError(f"client must be a ringbuf.Client, not {type(client).__name__}")
         memset(&self.callbacks, 0, sizeof(self.callbacks))
         if callable(clock):
+            if getattr(clock, "__module__", None) == "time" and not clock.__name__.endswith("_ns"):
+                raise TypeError(f"clock=time.{clock.__name__} gives seconds as a float: use time.{clock.__name__}_ns")
             self.clock = clock
         if _overrides(self.client, "clock_read"):
             if self.clock is not None:
@@ -833,9 +844,18 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cdef const char *pc = c
         cdef const char *pf = f
         cdef ringbuf_channel *ch = self.enter_open()
-        with nogil:
-            ret = ringbuf_declare_event(ch, pn, pc, pf)
-        self.leave()
+        cdef uint64_t off
+        cdef uint32_t id
+        try:
+            self.learn_events()
+            known = self.events.get((n, c, f))
+            if known is not None:
+                return known
+            off, id = self.events_off, self.n_events
+            with nogil:
+                ret = ringbuf_declare_event_after(ch, off, id, pn, pc, pf)
+        finally:
+            self.leave()
         if ret == -ENOSPC:
             raise OSError(ENOSPC, f"no room for event {name!r}: make the channel's schema_size larger")
         if ret == -EINVAL:
@@ -843,6 +863,15 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         if ret < 0:
             raise OSError(-ret, os.strerror(-ret))
         return ret
+
+    cdef int learn_events(self) except -1:
+        """What was declared since we looked: to go through all of it for each declaration takes time for many."""
+        cdef ringbuf_schema s
+        while ringbuf_next_schema(self.ch, &self.events_off, &s):
+            key = (<bytes>s.name[:s.name_size], <bytes>s.contexts[:s.contexts_size], <bytes>s.fields[:s.fields_size])
+            self.events.setdefault(key, s.id)
+            self.n_events += 1
+        return 0
 
     # -- recording --
 
@@ -891,6 +920,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         while ret == -EAGAIN:
             stream = r.stream_idx
             seq = ringbuf_space_wanted(ch, stream)
+            if self.is_recording and ringbuf_has_no_reader(ch, stream):
+                deadline = 0  # the recorder is gone: nobody makes room any more
             if _now_ns() >= deadline:  # the last try counts the loss
                 r.flags = (r.flags & ~RINGBUF_NONBLOCK) | RINGBUF_NOWAIT
             ret = ringbuf_reserve(ch, r)

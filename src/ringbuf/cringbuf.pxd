@@ -292,6 +292,8 @@ cdef extern from "ringbuf/schema.h" nogil:
 
     bint ringbuf_next_schema(const ringbuf_channel *ch, uint64_t *off, ringbuf_schema *out)
     int64_t ringbuf_declare_event(ringbuf_channel *ch, const char *name, const char *contexts, const char *fields)
+    int64_t ringbuf_declare_event_after(ringbuf_channel *ch, uint64_t off, uint32_t id, const char *name,
+                                        const char *contexts, const char *fields)
 
 cdef extern from "ringbuf/stats.h" nogil:
     cdef struct ringbuf_stats:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 
 from ..live.sharing import attach
 from ..record.recorder import snapshot
@@ -19,9 +21,13 @@ def configure(parser) -> None:
 
 def run(args) -> int:
     with attach(target(args.target)) as channel:
-        written = snapshot(channel, args.output, last=args.last)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            written = snapshot(channel, args.output, last=args.last)
     if args.json:
         print(json.dumps({"directory": args.output, **written}))
     else:
         print(f"{args.output}: {written['records']} records in {written['packets']} packets")
-    return 0
+    for warning in told:
+        print(f"ringbuf snapshot: {warning.message}", file=sys.stderr)
+    return 1 if told else 0

@@ -122,6 +122,7 @@ cdef class Calls:
         except BaseException as error:  # closed meanwhile, or a signal handler ran while it waited for room
             if _is_of_program(error):
                 _raise_later(error)
+                ringbuf_refuse_here(event.channel.ch, RINGBUF_LOST_FULL, 1)
 
     cdef uint32_t tell(self, PyObject *code, uint32_t number) noexcept:
         """Tell what this code is. Its number; 0: it is not wanted."""

@@ -80,6 +80,32 @@ ringbuf_range_error(const struct ringbuf_field *f, PyObject *arg)
 	return -1;
 }
 
+/* An exception that Python raised for an argument, and not the argument's own code: say which field it was. */
+static void
+ringbuf_name_field(const struct ringbuf_field *f)
+{
+	PyObject *type, *error, *traceback, *text, *begin;
+
+	PyErr_Fetch(&type, &error, &traceback);
+	if (traceback || (type != PyExc_ValueError && type != PyExc_TypeError && type != PyExc_OverflowError &&
+			  type != PyExc_BufferError)) {
+		PyErr_Restore(type, error, traceback);
+		return;
+	}
+	text = error ? PyObject_Str(error) : NULL;
+	begin = PyUnicode_FromFormat("field '%U'", f->name);
+	if (!text || !begin || PyUnicode_Tailmatch(text, begin, 0, PY_SSIZE_T_MAX, -1)) {
+		PyErr_Clear();
+		PyErr_Restore(type, error, traceback);
+	} else {
+		PyErr_Format(type, "field '%U': %U", f->name, text);
+		Py_XDECREF(type);
+		Py_XDECREF(error);
+	}
+	Py_XDECREF(text);
+	Py_XDECREF(begin);
+}
+
 static int
 ringbuf_measure_uint(const struct ringbuf_field *f, PyObject *number, uint64_t *bits)
 {
@@ -136,6 +162,17 @@ ringbuf_measure_index(const struct ringbuf_field *f, PyObject *arg, uint64_t *bi
 	return ret;
 }
 
+/* Is it infinite, or (a long double, say) only too large for a float? */
+static int
+ringbuf_is_infinite(PyObject *arg, double v)
+{
+	PyObject *infinity = PyFloat_FromDouble(v);
+	int ret = infinity ? PyObject_RichCompareBool(arg, infinity, Py_EQ) : -1;
+
+	Py_XDECREF(infinity);
+	return ret == 1;
+}
+
 static int
 ringbuf_measure_float(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
 {
@@ -143,6 +180,8 @@ ringbuf_measure_float(const struct ringbuf_field *f, PyObject *arg, uint64_t *bi
 
 	if (v == -1.0 && PyErr_Occurred())
 		return PyErr_ExceptionMatches(PyExc_TypeError) ? ringbuf_type_error(f, "a float", arg) : -1;
+	if (isinf(v) && !PyFloat_Check(arg) && !ringbuf_is_infinite(arg, v))
+		return PyErr_Occurred() ? -1 : ringbuf_range_error(f, arg);
 	if (f->size == 4) {
 		float narrow = (float)v;
 		uint32_t half;
@@ -299,6 +338,31 @@ ringbuf_measure_str(const struct ringbuf_field *f, PyObject *arg, struct ringbuf
 	return 0;
 }
 
+/* Are the bytes of a buffer of this format what its elements are, not pointers or characters that stand for them? */
+static int
+ringbuf_is_of_numbers(const char *format)
+{
+	int in_name = 0;
+
+	for (; format && *format; format++) {
+		if (*format == ':') /* around a field's name */
+			in_name = !in_name;
+		else if (!in_name && strchr("OPXZwuUMm&", *format))
+			return 0;
+	}
+	return 1;
+}
+
+/* NumPy gives the memory of these out as if it were bytes, or values that are masked as if they were there. */
+static int
+ringbuf_is_disguised(PyObject *arg)
+{
+	const char *name = Py_TYPE(arg)->tp_name;
+
+	return !strcmp(name, "numpy.datetime64") || !strcmp(name, "numpy.timedelta64") ||
+	       !strcmp(name, "MaskedArray");
+}
+
 static int
 ringbuf_measure_bytes(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
 {
@@ -306,9 +370,12 @@ ringbuf_measure_bytes(const struct ringbuf_field *f, PyObject *arg, struct ringb
 		v->data = PyBytes_AS_STRING(arg);
 		v->len = PyBytes_GET_SIZE(arg);
 	} else {
-		if (PyObject_GetBuffer(arg, &v->view, PyBUF_C_CONTIGUOUS))
+		if (ringbuf_is_disguised(arg) ||
+		    PyObject_GetBuffer(arg, &v->view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT))
 			return ringbuf_type_error(f, "a bytes-like object", arg);
 		v->has_view = 1;
+		if (!ringbuf_is_of_numbers(v->view.format))
+			return ringbuf_type_error(f, "a bytes-like object", arg);
 		v->data = (const char *)v->view.buf;
 		v->len = v->view.len;
 	}
@@ -399,6 +466,8 @@ done:
 static int
 ringbuf_measure_many(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
 {
+	if (ringbuf_is_disguised(arg))
+		return ringbuf_type_error(f, "a sequence or an array", arg);
 	if (PyObject_CheckBuffer(arg) &&
 	    PyObject_GetBuffer(arg, &v->view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) == 0) {
 		if (ringbuf_same_elements(f, &v->view)) {
@@ -435,6 +504,16 @@ ringbuf_measure(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_val
 	if (f->form == RINGBUF_FORM_STR)
 		return ringbuf_measure_str(f, arg, v);
 	return ringbuf_measure_long_form(f, arg, v);
+}
+
+/* As ringbuf_measure; what is raised says which field it was. */
+static inline int
+ringbuf_measure_named(const struct ringbuf_field *f, PyObject *arg, struct ringbuf_value *v)
+{
+	if (ringbuf_measure(f, arg, v) == 0)
+		return 0;
+	ringbuf_name_field(f);
+	return -1;
 }
 
 /* Give back what measuring took. */
@@ -552,7 +631,8 @@ ringbuf_measure_values(const struct ringbuf_field *fields, Py_ssize_t n, PyObjec
 
 	*holds = 0;
 	for (Py_ssize_t i = 0; i < n; i++) {
-		if (ringbuf_measure(&fields[i], args[i], &values[i])) {
+		if (RINGBUF_UNLIKELY(ringbuf_measure(&fields[i], args[i], &values[i]))) {
+			ringbuf_name_field(&fields[i]);
 			ringbuf_values_abandon(values, i + 1);
 			return -1;
 		}

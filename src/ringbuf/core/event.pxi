@@ -37,7 +37,7 @@ cdef extern from "core/encode.h":
         uint8_t has_view
         uint8_t has_memory
 
-    int ringbuf_measure(const ringbuf_field *f, PyObject *arg, ringbuf_value *v) except -1
+    int ringbuf_measure_named(const ringbuf_field *f, PyObject *arg, ringbuf_value *v) except -1
     void ringbuf_value_release(ringbuf_value *v)
     Py_ssize_t ringbuf_measure_values(const ringbuf_field *fields, Py_ssize_t n, PyObject *const *args,
                                       ringbuf_value *values, int *holds) except -1
@@ -175,32 +175,48 @@ cdef class ContextBlock:
         One for each field, called without arguments for every record. One that raises is
         reported through `sys.unraisablehook`, and its field is 0 or empty; so is that of None.
     enum_classes : sequence of (enum.Enum class or None)
+    own, copied : tuple of int or None
+        Which of them the record has, and its copy in another channel, in order; None: the core encodes those.
     """
 
     cdef _Fields fields
     cdef tuple providers
+    cdef tuple own, copied
 
-    def __cinit__(self, fields, providers, enum_classes):
+    def __cinit__(self, fields, providers, enum_classes, own, copied):
         self.fields = _Fields(fields, enum_classes)
         self.providers = tuple(providers)
+        self.own = own
+        self.copied = copied
 
-    cdef bytes encode(self):
+    cdef tuple encode(self):
+        """The block of a record, and that of its copy; None: the core encodes it."""
         cdef ringbuf_value *values = <ringbuf_value *>PyMem_Malloc(max(self.fields.n, 1) * sizeof(ringbuf_value))
-        cdef Py_ssize_t n = 0, total = 0
-        cdef bytes block
+        cdef Py_ssize_t n = 0
         if values is NULL:
             raise MemoryError()
         kept = []
         try:
             for n in range(self.fields.n):
                 self._measure(n, &values[n], kept)
-                total += values[n].size
             n = self.fields.n
-            block = PyBytes_FromStringAndSize(NULL, total)
-            ringbuf_write_values(self.fields.fields, n, values, <uint8_t *>PyBytes_AS_STRING(block))
+            return (None if self.own is None else self._block(values, self.own),
+                    None if self.copied is None else self._block(values, self.copied))
         finally:
             ringbuf_values_release(values, n)  # those that were measured
             PyMem_Free(values)
+
+    cdef bytes _block(self, const ringbuf_value *values, chosen):
+        cdef bytes block
+        cdef Py_ssize_t i, total = 0
+        cdef uint8_t *at
+        for i in chosen:
+            total += values[i].size
+        block = PyBytes_FromStringAndSize(NULL, total)
+        at = <uint8_t *>PyBytes_AS_STRING(block)
+        for i in chosen:
+            ringbuf_write_values(&self.fields.fields[i], 1, &values[i], at)
+            at += values[i].size
         return block
 
     cdef _measure(self, Py_ssize_t i, ringbuf_value *value, list kept):
@@ -212,7 +228,7 @@ cdef class ContextBlock:
         try:
             result = provider()
             kept.append(result)  # its memory is read when the block is written
-            ringbuf_measure(&self.fields.fields[i], <PyObject *>result, value)
+            ringbuf_measure_named(&self.fields.fields[i], <PyObject *>result, value)
         except BaseException as error:
             ringbuf_value_release(value)
             _report(error, provider)
@@ -245,6 +261,7 @@ cdef class Event:
     cdef _Fields fields
     cdef Channel channel
     cdef ContextBlock contexts
+    cdef Event copy                     # of another channel, which gets the same record too
     cdef uint32_t event_id
     cdef bint is_direct                 # few fields, no contexts to ask Python for
     cdef public bint enabled
@@ -253,8 +270,9 @@ cdef class Event:
     cdef _Rows rows                     # of the dtype that many() had last
 
     def __cinit__(self, Channel channel not None, event_id, str name, str contexts_text, str fields_text, fields,
-                  enum_classes, contexts):
-        """The declared id and texts; `fields`: of (name, base, length); `contexts`: ContextBlock or None."""
+                  enum_classes, contexts, copy=None):
+        """The declared id and texts; `fields`: of (name, base, length); `contexts`: ContextBlock or None; `copy`:
+        an Event of another channel with the same fields, or None: what is recorded here is recorded there too."""
         self.vectorcall = <vectorcallfunc>_call_event
         self.channel = channel
         self.event_id = event_id
@@ -263,7 +281,8 @@ cdef class Event:
         self.fields_text = fields_text
         self.fields = _Fields(fields, enum_classes)
         self.contexts = contexts
-        self.is_direct = contexts is None and self.fields.n <= RINGBUF_FEW_FIELDS
+        self.copy = copy
+        self.is_direct = contexts is None and copy is None and self.fields.n <= RINGBUF_FEW_FIELDS
         self.enabled = True
 
     @property
@@ -361,6 +380,8 @@ cdef class Event:
         if not self.enabled:
             return 0
         dtype = getattr(rows, "dtype", None)
+        if hasattr(rows, "mask"):
+            raise TypeError("many() takes no masked array: some of its values are none; see its filled()")
         if dtype is None or rows.ndim != 1:
             raise TypeError(f"many() takes a one-dimensional structured NumPy array, not {type(rows).__name__}")
         if self.rows is None or (self.rows.dtype is not dtype and self.rows.dtype != dtype):
@@ -370,13 +391,50 @@ cdef class Event:
         try:
             if view.ndim != 1 or view.itemsize != dtype.itemsize:  # what it says of itself need not be so
                 raise TypeError(f"many() takes a one-dimensional structured NumPy array, not {type(rows).__name__}")
-            self.channel.enter()
-            try:
-                return _record_rows(self, self.channel, self.rows, &view)
-            finally:
-                self.channel.leave()
+            return self.record_rows(&view)
         finally:
             PyBuffer_Release(&view)
+
+    cdef Py_ssize_t record_rows(self, const Py_buffer *view) except -1:
+        cdef Py_ssize_t recorded
+        cdef _Rows rows = self.rows  # a provider may record others
+        cdef tuple blocks = (None, None)
+        self.channel.enter_open()
+        try:
+            if self.contexts is not None and not _is_refusing(self.channel.ch):
+                blocks = _encode_contexts(self, self.channel)
+            recorded = _record_rows(self, self.channel, rows, view, blocks[0])
+        finally:
+            self.channel.leave()
+        if self.copy is not None:
+            self.copy.copy_rows(rows, view, blocks[1])
+        return recorded
+
+    # What is recorded in another channel too: that it is closed, or full, is no affair of the caller's.
+
+    cdef int copy_values(self, const ringbuf_value *values, uint64_t size, bytes block) except -1:
+        try:
+            self.channel.enter_open()
+            try:
+                _record_values(self, self.channel, values, size, block)
+            finally:
+                self.channel.leave()
+        except BaseException as error:
+            if _is_of_program(error):
+                _raise_later(error)
+        return 0
+
+    cdef int copy_rows(self, _Rows rows, const Py_buffer *view, bytes block) except -1:
+        try:
+            self.channel.enter_open()
+            try:
+                _record_rows(self, self.channel, rows, view, block)
+            finally:
+                self.channel.leave()
+        except BaseException as error:
+            if _is_of_program(error):
+                _raise_later(error)
+        return 0
 
     cdef int wrong_count(self, Py_ssize_t n) except -1:
         raise TypeError(f"event {self.name!r} takes {self.fields.n} values ({', '.join(self.fields.names)}), not {n}")
@@ -441,7 +499,7 @@ cdef int _record_guarded(Event event, PyObject *const *args) except -1:
         PyMem_Free(values)
 
 
-cdef bytes _encode_contexts(Event event, Channel channel):
+cdef tuple _encode_contexts(Event event, Channel channel):
     cdef ringbuf_refusal refusal
     _refuse_begin(&refusal, channel.ch)  # a provider that records would be called for that record, and so on
     try:
@@ -451,36 +509,43 @@ cdef bytes _encode_contexts(Event event, Channel channel):
 
 
 cdef int _record_now(Event event, Channel channel, PyObject *const *args, ringbuf_value *values) except -1:
-    cdef ringbuf_reservation r
-    cdef bytes block = None
-    cdef Py_ssize_t n = event.fields.n
+    cdef tuple blocks = (None, None)
+    cdef Py_ssize_t n = event.fields.n, size
     cdef int holds, ret
     if event.contexts is not None and not (ringbuf_refusals is not NULL and _is_refusing(channel.ch)):
-        block = _encode_contexts(event, channel)
+        blocks = _encode_contexts(event, channel)
+    size = ringbuf_measure_values(event.fields.fields, n, args, values, &holds)
+    try:
+        ret = _record_values(event, channel, values, size, blocks[0])
+        if event.copy is not None:
+            event.copy.copy_values(values, size, blocks[1])
+    finally:
+        ringbuf_values_release(values, n)
+    return ret
+
+
+cdef int _record_values(Event event, Channel channel, const ringbuf_value *values, uint64_t size,
+                        bytes block) except -1:
+    """Values that are measured. Returns 1, or 0: lost."""
+    cdef ringbuf_reservation r
     memset(&r, 0, sizeof(r))
-    r.payload_size = <uint64_t>ringbuf_measure_values(event.fields.fields, n, args, values, &holds)
+    r.payload_size = size
     r.event_id = event.event_id
     if block is not None:
         r.context = PyBytes_AS_STRING(block)
         r.context_size = <uint32_t>len(block)
-    try:
-        ret = channel.reserve_into(&r)
-        if ret == 0:
-            ringbuf_write_values(event.fields.fields, n, values, r.payload)
-            ringbuf_commit(channel.ch, &r)
-    finally:
-        ringbuf_values_release(values, n)
-    return ret == 0
+    if channel.reserve_into(&r):
+        return 0
+    ringbuf_write_values(event.fields.fields, event.fields.n, values, r.payload)
+    ringbuf_commit(channel.ch, &r)
+    return 1
 
 
-cdef Py_ssize_t _record_rows(Event event, Channel channel, _Rows rows, const Py_buffer *view) except -1:
+cdef Py_ssize_t _record_rows(Event event, Channel channel, _Rows rows, const Py_buffer *view, bytes block) except -1:
     cdef ringbuf_reservation r
-    cdef bytes block = None
     cdef Py_ssize_t n = view.shape[0], done = 0, at_once, recorded = 0
     cdef const char *row
     cdef bint is_direct = not channel.is_guarded and ringbuf_refusals is NULL
-    if event.contexts is not None and not (ringbuf_refusals is not NULL and _is_refusing(channel.ch)):
-        block = _encode_contexts(event, channel)
     memset(&r, 0, sizeof(r))
     r.event_id = event.event_id
     r.payload_size = rows.size

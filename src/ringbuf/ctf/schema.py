@@ -32,7 +32,9 @@ __all__ = [
     "Field",
     "canonical",
     "from_mapping",
+    "least_size",
     "parse",
+    "parts",
     "to_text",
 ]
 
@@ -232,6 +234,21 @@ def from_mapping(fields) -> tuple[Field, ...]:
         As in `parse`.
     """
     return _checked(_field_of(name, kind) for name, kind in fields.items())
+
+
+def parts(fields) -> list[tuple[str, str, int | None]]:
+    """Fields as the core takes them: (name, base, length)."""
+    return [(field.name, field.base, field.length) for field in fields]
+
+
+def least_size(field: Field) -> int:
+    """Bytes of the smallest value that the field can have."""
+    if field.base == "str":
+        return 1
+    if field.base == "bytes" or field.length == 0:
+        return 4
+    bits = INTEGERS[field.base][0] if field.base in INTEGERS else FLOATS.get(field.base, 8)
+    return bits // 8 * (field.length or 1)
 
 
 def _checked(fields) -> tuple[Field, ...]:

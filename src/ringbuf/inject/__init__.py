@@ -21,6 +21,9 @@ CHANNEL = "RINGBUF_CHANNEL"  # path of the channel to record into
 WHAT = "RINGBUF_INJECT"  # what to record: a line for each thing and its argument
 
 
+_attached: dict[str, Channel] = {}
+
+
 class Sink:
     """What a `Tracer` is to those who record here, as far as they need one: events in the channel, told by texts."""
 
@@ -49,12 +52,10 @@ def start() -> None:
 
 def attach(path: str) -> Channel:
     """The recording's channel, by a descriptor that the program does not meet."""
-    fd = moved_up(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-    try:
-        return Channel._attach(fd, None, None, path)
-    except BaseException:
-        os.close(fd)
-        raise
+    channel = _attached.get(path)
+    if channel is None or channel.closed:
+        channel = _attached[path] = Channel._attach(moved_up(os.open(path, os.O_RDWR | os.O_CLOEXEC)), None, None, path)
+    return channel
 
 
 def parse(text: str) -> dict[str, list[str]]:

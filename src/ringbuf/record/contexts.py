@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["BUILTIN", "Context", "resolve"]
+__all__ = ["BUILTIN", "Context", "provided", "resolve", "text"]
 
 
 class Context(namedtuple("Context", ("field", "provider", "per_thread", "enum_class"), defaults=(False, None))):
@@ -35,10 +35,22 @@ class Context(namedtuple("Context", ("field", "provider", "per_thread", "enum_cl
     enum_class: type | None
 
 
+_procnames: dict[int, str] = {}  # by pid: a forked child may have another
+
+
 def _procname() -> str:
+    """Asked once, as by the core: to open a file for each record takes longer than all the rest."""
+    pid = os.getpid()
+    if pid not in _procnames:
+        _procnames.clear()
+        _procnames[pid] = _read_procname()
+    return _procnames[pid]
+
+
+def _read_procname() -> str:
     try:
-        with open("/proc/self/comm") as file:
-            return file.read().rstrip("\n")
+        with open("/proc/self/comm", "rb") as file:
+            return file.read().rstrip(b"\n").decode("utf-8", "backslashreplace")  # it may be cut in a character
     except OSError:
         return ""
 
@@ -102,3 +114,13 @@ def _resolve_one(item) -> Context:
 def text(contexts: Iterable[Context]) -> str:
     """Schema text of `contexts`."""
     return schema.to_text(context.field for context in contexts)
+
+
+def provided(field: schema.Field, given: dict) -> Context:
+    """Who provides a context field of a channel that somebody else made."""
+    builtin = BUILTIN.get(field.name)
+    if builtin is not None and builtin.field == field:
+        return builtin
+    if field.name in given:
+        return given[field.name]
+    return Context(field, None, per_thread=True)

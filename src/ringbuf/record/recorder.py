@@ -20,6 +20,7 @@ __all__ = ["Recorder", "snapshot"]
 
 _METADATA_PERIOD = 0.5  # seconds between looks for newly declared events
 _IN_FLIGHT = 1.0  # seconds that stopping waits for records that are being written
+_NO_PLACE = "the newest records are missing: other threads have all places of producers, make n_producers larger"
 _AT_EXIT = -1  # multiprocessing's priority of what is done after its children have ended
 
 
@@ -215,6 +216,8 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
     since = 0 if last is None else _ticks_before(channel, last)
     check_directory(directory)
     written = snapshot_files(channel, directory, channel.name, since, timeout)
+    if written["flush_errors"]:
+        warnings.warn(f"{directory}: {_NO_PLACE}", RuntimeWarning, stacklevel=2)
     write_metadata(channel, directory)
     return written
 

@@ -8,6 +8,7 @@ from .._core import Channel, ContextBlock, Event, Span, SpanType
 from ..ctf import schema as _schema
 from ..live import sharing as _sharing
 from . import contexts as _contexts
+from . import recording as _recording
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 __all__ = ["Tracer"]
+
+_LEAST_HEADER = 4  # bytes of a record's own, in the compact format
 
 
 class Tracer:
@@ -85,7 +88,7 @@ class Tracer:
         self.channel = channel
         self._events = {}
         self._span_types = {}
-        self._contexts = tuple(_provider(field, given) for field in _schema.parse(channel.contexts))
+        self._contexts = tuple(_contexts.provided(field, given) for field in _schema.parse(channel.contexts))
         return self
 
     def __reduce__(self):
@@ -122,7 +125,7 @@ class Tracer:
         Raises
         ------
         ValueError, TypeError
-            A name or type that is none.
+            A name or type that is none; an event too large for a sub-buffer.
         OSError
             ENOSPC: the channel's schema area is full. EBUSY: see `Channel.declare_event`.
         """
@@ -141,10 +144,12 @@ class Tracer:
                 raise ValueError(f"field {field.name!r}: events are packed, no field can be aligned")
         texts = (_contexts.text(own), _schema.to_text(declared))
         _schema.EventSchema(0, name, *texts)  # checks the name before it is stored for good
+        contexts = self._contexts + own
+        _check_room(self.channel, name, declared, contexts)
         event_id = self.channel.declare_event(name, *texts)
-        return Event(
-            self.channel, event_id, name, *texts, _parts(declared), enum_classes, self._context_block(own)
-        )
+        copy, copied = _recording.copy_of(self.channel, name, declared, enum_classes, contexts)
+        block = _context_block(contexts, bool(own), copied)
+        return Event(self.channel, event_id, name, *texts, _schema.parts(declared), enum_classes, block, copy)
 
     def span(self, name: str, /, **fields) -> Span:
         """A context manager that records when it begins, with these fields, and when it ends.
@@ -209,17 +214,6 @@ class Tracer:
             return lambda function: traced(function, self, name)
         return traced(function, self, name)
 
-    def _context_block(self, own) -> ContextBlock | None:
-        """None if the core's block for the thread says it all."""
-        contexts = self._contexts + own
-        if not own and all(context.per_thread for context in contexts):
-            return None
-        return ContextBlock(
-            _parts(context.field for context in contexts),
-            [context.provider for context in contexts],
-            [context.enum_class for context in contexts],
-        )
-
     def stats(self) -> Stats:
         """Counters of the channel (`Stats`)."""
         return self.channel.stats()
@@ -256,9 +250,33 @@ class Tracer:
         return f"<ringbuf.Tracer of {self.channel!r}>"
 
 
-def _parts(fields) -> list[tuple]:
-    """Fields as the core takes them."""
-    return [(field.name, field.base, field.length) for field in fields]
+def _context_block(contexts, has_own: bool, copied) -> ContextBlock | None:
+    """Contexts of an event, and of its copy, as far as the core's block for the thread does not say it all."""
+    is_by_core = not has_own and all(context.per_thread for context in contexts)
+    if is_by_core and copied is None:
+        return None
+    every = list(contexts)
+    every += [context for context in copied or () if context not in every]
+    return ContextBlock(
+        _schema.parts(context.field for context in every),
+        [context.provider for context in every],
+        [context.enum_class for context in every],
+        None if is_by_core else tuple(range(len(contexts))),
+        None if copied is None else tuple(every.index(context) for context in copied),
+    )
+
+
+def _check_room(channel: Channel, name: str, declared, contexts) -> None:
+    """An event whose smallest record fits no sub-buffer would be lost at each call."""
+    fields = [*declared, *(context.field for context in contexts)]
+    least = _LEAST_HEADER + sum(_schema.least_size(field) for field in fields)
+    room = channel.subbuf_size - channel.packet_header_size
+    if least > room:
+        largest = max(fields, key=_schema.least_size)
+        raise ValueError(
+            f"event {name!r} takes {least} bytes at least, most of them for field {largest.name!r}, and a sub-buffer "
+            f"has room for {room}: make the channel's subbuf_size larger"
+        )
 
 
 resolve_contexts = _contexts.resolve  # Tracer.event has a parameter of the module's name
@@ -266,13 +284,3 @@ resolve_contexts = _contexts.resolve  # Tracer.event has a parameter of the modu
 
 def _restore(cls, channel, extra) -> Tracer:
     return cls.attach(channel, contexts=extra)
-
-
-def _provider(field: _schema.Field, given: dict) -> _contexts.Context:
-    """Who provides a context field of a channel that somebody else made."""
-    builtin = _contexts.BUILTIN.get(field.name)
-    if builtin is not None and builtin.field == field:
-        return builtin
-    if field.name in given:
-        return given[field.name]
-    return _contexts.Context(field, None, per_thread=True)
