@@ -4,7 +4,7 @@ cdef extern from "<errno.h>" nogil:
     const int ECANCELED  # not in libc.errno
 
 
-def end_packet(uint8_t[::1] packet not None):
+def end_packet(packet not None):
     """Write into the header of a packet that is still being written that it ends here, when it began.
 
     Parameters
@@ -13,11 +13,16 @@ def end_packet(uint8_t[::1] packet not None):
         A copy of the packet so far, in the built-in format. ValueError: it is shorter than a header.
     """
     cdef ringbuf_ctf_packet_header *header
-    if packet.shape[0] < <Py_ssize_t>RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL:
-        raise ValueError("a packet is not shorter than its header")
-    header = <ringbuf_ctf_packet_header *>&packet[0]
-    header.timestamp_end = header.timestamp_begin
-    header.content_size = header.packet_size = 8 * packet.shape[0]
+    cdef Py_buffer view  # not a memoryview of Cython's, which imports collections.abc
+    PyObject_GetBuffer(packet, &view, PyBUF_WRITABLE)
+    try:
+        if view.len < <Py_ssize_t>RINGBUF_CTF_PACKET_HEADER_SIZE_GLOBAL:
+            raise ValueError("a packet is not shorter than its header")
+        header = <ringbuf_ctf_packet_header *>view.buf
+        header.timestamp_end = header.timestamp_begin
+        header.content_size = header.packet_size = 8 * view.len
+    finally:
+        PyBuffer_Release(&view)
 
 
 @cython.final
