@@ -385,8 +385,7 @@ ringbuf_consumer_start(struct ringbuf_channel *ch, const struct ringbuf_consumer
 	ret = ringbuf_consumer_spawn(c);
 	if (ret) {
 		ringbuf_trace_put_back(&c->trace);
-		if (c->trace.dir_made)
-			rmdir(options->directory);
+		ringbuf_trace_remove(&c->trace, options);
 		ringbuf_trace_free(&c->trace);
 		free(c);
 		return ret;

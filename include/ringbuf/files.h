@@ -6,6 +6,7 @@
 #define RINGBUF_FILES_H
 
 #include "ringbuf.h"
+#include "directory.h"
 #include "trace.h"
 #include "snapshot.h"
 #include "consumer.h"

@@ -594,7 +594,7 @@ ringbuf_recover_streams(struct ringbuf_trace *t, const struct ringbuf_recovery *
  * trace.h has the rules of the files; metadata is the caller's.
  * Callers:  once, on a channel attached to what ringbuf_recover_copy returned, which
  *           nobody else uses. `streams`: n_streams results, zeroed.
- * Returns:  0, or as ringbuf_trace_open, or -errno of the first file that failed.
+ * Returns:  0, or as ringbuf_trace_open, or -errno of the first file that failed; then none is left.
  */
 RINGBUF_FUNC int
 ringbuf_recover_files(struct ringbuf_channel *ch, struct ringbuf_recovery *how,
@@ -621,6 +621,8 @@ ringbuf_recover_files(struct ringbuf_channel *ch, struct ringbuf_recovery *how,
 	ret = ringbuf_recover_streams(t, how, streams);
 	ch->client = NULL;
 	ch->client_data = NULL;
+	if (ret)
+		ringbuf_trace_remove(t, &how->files);
 	closed = ringbuf_trace_close(t);
 	ringbuf_trace_free(t);
 	free(t);

@@ -140,7 +140,7 @@ ringbuf_snapshot_streams(struct ringbuf_trace *t, const uint64_t *from,
  * Callers:  any thread; takes memory and descriptors, and the right to read
  *           while it lasts.
  * Returns:  as ringbuf_consumer_start, or -errno of the first file that failed;
- *           what was written of the others stays. *st (not NULL) is filled in if
+ *           then none is left. *st (not NULL) is filled in if
  *           0 or a file's error is returned.
  */
 RINGBUF_FUNC int
@@ -158,6 +158,8 @@ ringbuf_snapshot_files(struct ringbuf_channel *ch, const struct ringbuf_consumer
 		if (ret != -RINGBUF_E_TRUNCATED)
 			ringbuf_trace_put_back(t);
 		ringbuf_trace_stats(t, st);
+		if (ret)
+			ringbuf_trace_remove(t, options);
 		closed = ringbuf_trace_close(t);
 		ret = ret ? ret : closed;
 		ringbuf_trace_free(t);

@@ -36,6 +36,7 @@
 #include <sys/uio.h>
 
 #include "channel.h"
+#include "directory.h"
 #include "discard.h"
 #include "stats.h"
 
@@ -48,7 +49,8 @@
 #define RINGBUF_TURN_BYTES UINT64_C(4194304)     /* of one stream, before the next has its turn */
 
 struct ringbuf_consumer_options {
-	const char *directory;     /* made (mode 0700) if missing; its parent must exist */
+	const char *directory;     /* as for ringbuf_directory_open, */
+	int dir_fd;                /* or, if not 0, what that has returned; it stays the caller's */
 	const char *stream_name;   /* of the file; per-CPU channels add "_" and the CPU. NULL: "stream" */
 	/* a consumer's: */
 	uint64_t read_period_ns;   /* 0: 10 ms, or 100 ms where producers wake the reader */
@@ -177,16 +179,17 @@ RINGBUF_FUNC int
 ringbuf_file_create(const struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 {
 	char name[RINGBUF_TRACE_NAME_SIZE + 16];
-	int error;
+	int fd;
 
 	ringbuf_file_name(t, f->reader.stream_idx, name, sizeof(name));
-	f->fd = openat(t->dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-	if (f->fd >= 0)
+	fd = ringbuf_directory_create(t->dir_fd, name);
+	if (fd >= 0) {
+		f->fd = fd;
 		return 0;
-	error = errno;
+	}
 	/* ENOENT: the directory itself was removed */
-	f->gone = error == EEXIST || error == ENOENT;
-	return -error;
+	f->gone = fd == -EEXIST || fd == -ENOENT;
+	return fd;
 }
 
 /* Is the file still there, and still ours? Looked at now and then. */
@@ -407,18 +410,22 @@ ringbuf_trace_set_name(struct ringbuf_trace *t, const char *name)
 }
 
 RINGBUF_FUNC int
-ringbuf_trace_open_directory(struct ringbuf_trace *t, const char *directory)
+ringbuf_trace_open_directory(struct ringbuf_trace *t, const struct ringbuf_consumer_options *o)
 {
 	char name[RINGBUF_TRACE_NAME_SIZE + 16];
 	struct stat st;
+	int fd;
 
-	if (mkdir(directory, 0700) == 0)
-		t->dir_made = 1;
-	else if (errno != EEXIST)
-		return -errno;
-	t->dir_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (t->dir_fd < 0)
-		return -errno;
+	if (o->dir_fd) {
+		fd = fcntl(o->dir_fd, F_DUPFD_CLOEXEC, 3);
+		if (fd < 0)
+			return -errno;
+	} else {
+		fd = ringbuf_directory_open(o->directory, &t->dir_made);
+		if (fd < 0)
+			return fd;
+	}
+	t->dir_fd = fd;
 	for (uint32_t i = 0; !t->dir_made && i < t->ch->n_streams; i++) {
 		ringbuf_file_name(t, i, name, sizeof(name));
 		if (fstatat(t->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
@@ -509,10 +516,26 @@ ringbuf_trace_open_parts(struct ringbuf_trace *t, const struct ringbuf_consumer_
 	if (!ret)
 		ret = ringbuf_open_reader(t->ch, 0, t->ch->n_streams, &t->right);
 	if (!ret)
-		ret = ringbuf_trace_open_directory(t, o->directory);
+		ret = ringbuf_trace_open_directory(t, o);
 	if (!ret)
 		ret = ringbuf_trace_open_streams(t);
 	return ret;
+}
+
+/* It came to nothing: leave none of the files, so that it can be tried again. Before ringbuf_trace_close. */
+RINGBUF_FUNC void
+ringbuf_trace_remove(struct ringbuf_trace *t, const struct ringbuf_consumer_options *o)
+{
+	char name[RINGBUF_TRACE_NAME_SIZE + 16];
+
+	for (uint32_t i = 0; t->files && i < t->ch->n_streams; i++) {
+		if (t->files[i].fd < 0)
+			continue;
+		ringbuf_file_name(t, i, name, sizeof(name));
+		ringbuf_directory_remove(t->dir_fd, name, t->files[i].fd);
+	}
+	if (t->dir_made)
+		rmdir(o->directory);
 }
 
 /* *t is zeroed. On failure nothing is left, not the directory either. */
@@ -522,7 +545,7 @@ ringbuf_trace_open(struct ringbuf_trace *t, struct ringbuf_channel *ch,
 {
 	int ret;
 
-	if (!o->directory || !*o->directory)
+	if (!o->dir_fd && (!o->directory || !*o->directory))
 		return -EINVAL;
 	t->ch = ch;
 	t->dir_fd = t->region_fd = t->right.fd = -1;
@@ -531,8 +554,7 @@ ringbuf_trace_open(struct ringbuf_trace *t, struct ringbuf_channel *ch,
 	pthread_mutex_unlock(&ringbuf_registry.lock);
 	ret = ringbuf_trace_open_parts(t, o);
 	if (ret) {
-		if (t->dir_made)
-			rmdir(o->directory);
+		ringbuf_trace_remove(t, o);
 		ringbuf_trace_free(t);
 	}
 	return ret;

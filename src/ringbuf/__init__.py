@@ -32,6 +32,7 @@ TYPE_CHECKING = False  # typing's own takes as long to import as all that is nee
 if TYPE_CHECKING:
     from .client import Client, CtfClient
     from .live.sharing import attach
+    from .record.ends import finish
     from .record.logging_handler import LoggingHandler
     from .record.recorder import Recorder, snapshot
     from .record.recovery import Recovery, recover
@@ -70,6 +71,7 @@ __all__ = [
     "TraceError",
     "Tracer",
     "attach",
+    "finish",
     "get_include",
     "open_trace",
     "recover",
@@ -87,6 +89,7 @@ _MODULES = {
     "Trace": "trace.trace",
     "Tracer": "record.tracer",
     "attach": "live.sharing",
+    "finish": "record.ends",
     "open_trace": "trace.trace",
     "recover": "record.recovery",
     "snapshot": "record.recorder",

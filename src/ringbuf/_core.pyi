@@ -12,6 +12,7 @@ from ._decode import Record
 from .client import Client
 from .ctf.schema import EventSchema
 from .live.mapping import Mapping
+from .output import Directory
 from .stats import Stats
 
 class Channel:
@@ -349,7 +350,7 @@ class Consumer:
     def __init__(
         self,
         channel: Channel,
-        directory: str | os.PathLike[str],
+        directory: Directory,
         name: str,
         read_period: float | None,
         switch_period: float | None,
@@ -364,9 +365,10 @@ class Consumer:
     @staticmethod
     def strerror(error: int) -> str: ...
 
+def open_directory(path: str | os.PathLike[str]) -> tuple[int, bool]: ...
 def snapshot_files(
     channel: Channel,
-    directory: str | os.PathLike[str],
+    directory: Directory,
     name: str,
     since_timestamp: int,
     timeout: float | None,
@@ -376,7 +378,7 @@ def copy_region(fd: int, what: str) -> tuple[int, int]: ...
 def last_words(channel: Channel) -> list[tuple[int, int, int, str, int, int]]: ...
 def recover_files(
     channel: Channel,
-    directory: str | os.PathLike[str],
+    directory: Directory,
     name: str,
     check: Callable[[memoryview, int, int, bool], int],
     include_consumed: bool,

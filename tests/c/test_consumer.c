@@ -1703,8 +1703,8 @@ TEST(a_snapshot_that_does_not_fit_says_so_and_loses_nothing)
 	EQ(st.packets, 2);
 	EQ(st.streams_failed, 1);
 	EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
-	EQ(file_size(in_work_dir("trace/stream")), 2 * 4096);
-	EQ(snapshot(ch, in_work_dir("again"), 0).records, n);
+	EQ(access(in_work_dir("trace"), F_OK), -1); /* so that it can be tried again */
+	EQ(snapshot(ch, in_work_dir("trace"), 0).records, n);
 	EQ(ringbuf_snapshot_files(ch, &o, &st), -EEXIST);
 	ringbuf_close(ch);
 }

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from ..ctf.layout import clock_info
 from ..inject.environment import environment
+from ..output import own_directory, trace_directory
 from ..record import processes
-from ..record.recorder import Recorder, check_directory, snapshot
+from ..record.recorder import Recorder, write_snapshot
 from ..record.tracer import Tracer
 from . import _buffers
 from ._notes import Note, Notes
@@ -147,14 +148,17 @@ def _writing(args, channel, kernel):
     """Write the trace: while the program runs, or what is left at its end. Gives what a snapshot has written."""
     written: dict[str, int] = {}
     if args.mode == "overwrite":
-        check_directory(args.output)
-        yield written
-        written |= snapshot(channel, args.output)
+        with trace_directory(args.output) as output:
+            yield written
+            written |= write_snapshot(channel, output)
         return
     more = kernel.metadata(clock_info(channel)) if kernel else ""
-    with Recorder(channel, args.output, switch_timer=1.0, more_metadata=more):
-        with kernel.recording(args.output, channel.uuid.bytes) if kernel else contextlib.nullcontext():
-            yield written
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(Recorder(channel, args.output, switch_timer=1.0, more_metadata=more))
+        if kernel:
+            output = stack.enter_context(own_directory(args.output))
+            stack.enter_context(kernel.recording(output, channel.uuid.bytes))
+        yield written
 
 
 def _outliving(channel) -> list[Note]:

@@ -1,8 +1,12 @@
 # recorder.pxi - part of _core: the native consumer, and snapshots to files.
 
+cdef extern from "ringbuf/directory.h" nogil:
+    int ringbuf_directory_open(const char *path, int *made)
+
+
 cdef extern from "ringbuf/consumer.h" nogil:
     cdef struct ringbuf_consumer_options:
-        const char *directory
+        int dir_fd
         const char *stream_name
         uint64_t read_period_ns
         uint64_t switch_period_ns
@@ -47,12 +51,27 @@ cdef dict _consumer_stats(ringbuf_consumer_stats_t *st):
             "unread_bytes": st.unread, "capacity": st.capacity, "fullest": st.fullest}
 
 
+def open_directory(path):
+    """A descriptor of a directory to write in, made if it is missing, and whether it was made."""
+    cdef bytes path_bytes = _path_bytes(path)
+    cdef const char *chars = path_bytes
+    cdef int made = 0, fd
+    with nogil:
+        fd = ringbuf_directory_open(chars, &made)
+    if fd == -EPERM:
+        raise PermissionError(EPERM, "the directory is somebody else's, or everybody may write in it: name a new one, "
+                              "or one of your own", path)
+    if fd < 0:
+        raise _region_error(fd, path)
+    return fd, made != 0
+
+
 cdef int _check_consumer(int ret, object directory) except -1:
     """Raise what starting a consumer or a snapshot came to."""
     if ret == -EBUSY:
         raise ReaderBusyError("another reader, or recorder, has the channel")
     if ret:
-        raise _region_error(ret, os.fspath(directory))
+        raise _region_error(ret, directory.path)
     return 0
 
 
@@ -69,11 +88,11 @@ cdef class Consumer:
 
     def __cinit__(self, Channel channel not None, directory, str name not None, read_period, switch_period):
         cdef ringbuf_consumer_options options
-        cdef bytes directory_bytes = _path_bytes(directory), name_bytes = name.encode()
+        cdef bytes name_bytes = name.encode()
         cdef ringbuf_channel *ch
         cdef int ret
         memset(&options, 0, sizeof(options))
-        options.directory = directory_bytes
+        options.dir_fd = directory.fileno()
         options.stream_name = name_bytes
         options.read_period_ns = _nanoseconds("read_timer", read_period or 0)
         options.switch_period_ns = _nanoseconds("switch_timer", switch_period or 0)
@@ -140,11 +159,11 @@ def snapshot_files(Channel channel not None, directory, str name not None, uint6
     """Write all unread packets to stream files, consuming none; returns a dict of counters."""
     cdef ringbuf_consumer_options options
     cdef ringbuf_consumer_stats_t st
-    cdef bytes directory_bytes = _path_bytes(directory), name_bytes = name.encode()
+    cdef bytes name_bytes = name.encode()
     cdef ringbuf_channel *ch
     cdef int ret
     memset(&options, 0, sizeof(options))
-    options.directory = directory_bytes
+    options.dir_fd = directory.fileno()
     options.stream_name = name_bytes
     options.since_timestamp = since_timestamp
     options.timeout_ns = _nanoseconds("timeout", timeout)

@@ -86,14 +86,14 @@ def recover_files(Channel channel not None, directory, str name, check, include_
     or -1 if it is damaged. Returns the time of the end, and a dict for each stream.
     """
     cdef ringbuf_recovery how
-    cdef bytes directory_bytes = _path_bytes(directory), name_bytes = name.encode()
+    cdef bytes name_bytes = name.encode()
     cdef _Judge judge = _Judge.__new__(_Judge)
     cdef ringbuf_recovered_stream *streams = NULL
     cdef ringbuf_channel *ch
     cdef int ret
     judge.channel, judge.function = channel, check
     memset(&how, 0, sizeof(how))
-    how.files.directory = directory_bytes
+    how.files.dir_fd = directory.fileno()
     how.files.stream_name = name_bytes
     how.all = bool(include_consumed)
     how.check = _judge

@@ -19,6 +19,7 @@ from .._decode import FileMap
 from ..ctf.metadata import ClockInfo
 from ..errors import RingbufError
 from ..live.mapping import Mapped
+from ..output import Directory
 from .packets import KernelDecoder, commit_of
 
 __all__ = ["Instance", "KernelEvents", "MappedBuffer", "TracefsError", "find_tracefs"]
@@ -425,7 +426,7 @@ class KernelEvents:
         self._decoder = KernelDecoder(self._instance.root / "events", clock)
         return self._decoder.metadata(self._ids)
 
-    def recording(self, directory, uuid: bytes) -> _KernelRecording:
+    def recording(self, directory: Directory, uuid: bytes) -> _KernelRecording:
         """A context manager: record into the directory, in the trace with this UUID, meanwhile."""
         return _KernelRecording(self, directory, uuid)
 
@@ -451,9 +452,9 @@ def _tsc_is_the_kernels() -> bool:
 class _KernelRecording:
     """A thread that writes packets of every CPU's buffer to files ``kernel_0``, ``kernel_1``, ..."""
 
-    def __init__(self, kernel: KernelEvents, directory, uuid: bytes) -> None:
+    def __init__(self, kernel: KernelEvents, directory: Directory, uuid: bytes) -> None:
         self._kernel = kernel
-        self._directory = Path(directory)
+        self._directory = directory
         self._decoder = KernelDecoder(
             kernel._instance.root / "events", ClockInfo(1), uuid, only=frozenset(kernel._ids)
         )
@@ -475,7 +476,7 @@ class _KernelRecording:
     def __enter__(self) -> None:
         instance = self._kernel._instance
         self._decoder.formats  # noqa: B018 - read now, not while events come
-        self._streams = [_KernelStream(cpu, instance, self._directory / f"kernel_{cpu}") for cpu in instance.cpus]
+        self._streams = [_KernelStream(cpu, instance, self._directory) for cpu in instance.cpus]
         instance.start()
         self._thread.start()
 
@@ -497,9 +498,9 @@ class _KernelRecording:
 class _KernelStream:
     """One CPU's buffer and its file."""
 
-    def __init__(self, cpu: int, instance: Instance, path: Path) -> None:
+    def __init__(self, cpu: int, instance: Instance, directory: Directory) -> None:
         self._buffer = MappedBuffer(cpu, instance)
-        self._file = open(path, "xb")
+        self._file = directory.create(f"kernel_{cpu}")
         self.n_packets = self.n_lost = 0
 
     def drain(self, decoder: KernelDecoder) -> None:

@@ -6,7 +6,6 @@ buffers in a file there, which can be recovered if its processes die. A clean ex
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import re
@@ -19,7 +18,9 @@ from pathlib import Path
 from .._core import Channel, describe_region, is_region_used
 from ..errors import RegionError
 from ..live.descriptors import channels_of
+from ..output import own_directory
 from . import processes
+from .ends import AtEnd
 
 __all__ = [
     "Region",
@@ -167,9 +168,11 @@ def _look(path: str, users: list[int] | None = None) -> Region | None:
 
 def mark_recovered(path, directory) -> None:
     """Note beside a flight recorder file that it was recovered, so that `clean` may remove it."""
-    if os.fspath(path).endswith(SUFFIX):
-        with contextlib.suppress(OSError):  # a read-only folder: then nobody cleans it either
-            Path(f"{os.fspath(path)}{MARK}").write_text(os.path.abspath(directory) + "\n")
+    folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
+    if name.endswith(SUFFIX):
+        # A folder that is read-only, or somebody else's, is not ours to mark: its owner cleans it.
+        with contextlib.suppress(OSError), own_directory(folder) as place:
+            place.write(name + MARK, os.path.abspath(directory) + "\n")
 
 
 def _recovered_to(path: str) -> str | None:
@@ -313,17 +316,15 @@ def _program() -> str:
 
 def remove_at_exit(path: str) -> None:
     """Remove the file when this process ends well and nobody else uses it; its crash leaves it."""
-    atexit.register(_remove_at_exit, os.path.abspath(path), os.getpid())
+    path = os.path.abspath(path)
+    AtEnd(lambda well: _remove_at_end(path) if well else None)
 
 
-def _remove_at_exit(path: str, pid: int) -> None:
-    crashed = getattr(sys, "last_type", None)  # an exception that nobody caught
-    if os.getpid() != pid or (crashed is not None and not issubclass(crashed, KeyboardInterrupt)):
-        return
+def _remove_at_end(path: str) -> None:
     with contextlib.suppress(OSError):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            others = [user for user in processes.users_of(fd) if user != pid]
+            others = [user for user in processes.users_of(fd) if user != os.getpid()]
         finally:
             os.close(fd)
         if not others:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
 import warnings
 from dataclasses import replace
-from multiprocessing.util import Finalize
 from pathlib import Path
 
 from .._core import Channel, Consumer, snapshot_files
@@ -15,27 +15,33 @@ from ..ctf.layout import channel_layout
 from ..ctf.metadata import channel_metadata
 from ..ctf.schema import EventSchema
 from ..errors import RegionError
+from ..output import Directory, trace_directory
+from .ends import AtEnd
 
-__all__ = ["Recorder", "snapshot"]
+__all__ = ["Recorder", "complete", "snapshot", "write_snapshot"]
 
 _METADATA_PERIOD = 0.5  # seconds between looks for newly declared events
 _IN_FLIGHT = 1.0  # seconds that stopping waits for records that are being written
 _NO_PLACE = "the newest records are missing: other threads have all places of producers, make n_producers larger"
-_AT_EXIT = -1  # multiprocessing's priority of what is done after its children have ended
 
 
 class Recorder:
     """Streams a channel's packets to a CTF trace directory, from now until `stop`.
 
     A native thread, which needs no GIL, writes each stream to a file of its own, straight
-    from the shared memory. A context manager. One that still runs when its process ends is
-    stopped then, after the process's multiprocessing children have ended.
+    from the shared memory. A context manager. One that still runs when its process comes to the
+    end of its Python program is stopped then, after the process's multiprocessing children have
+    ended; in multiprocessing's children as well. A process that ends otherwise (by ``os._exit``, an
+    exec, SIGTERM, a crash) writes nothing any more: what was in no full packet stays in the
+    buffers, with which it is gone if they are anonymous memory. `finish` before such an end,
+    ``ringbuf stream`` from outside, or a file (`recover`) keep it.
 
     Parameters
     ----------
     channel : Channel
     directory : str or os.PathLike
-        Made if missing; its parent must exist, and stream files in it must not.
+        Made if missing, readable for its owner alone, as the files are; its parent must exist, and
+        stream files in it must not. It may be renamed meanwhile, and the process's directory changed.
     read_timer, switch_timer : float, optional
         Seconds; the channel's own by default.
     more_metadata : str
@@ -47,6 +53,8 @@ class Recorder:
         The channel has a reader already.
     FileExistsError
         The directory has a trace in it.
+    PermissionError
+        It is somebody else's, or everybody may write in it: then others could plant names there.
     OSError
         The directory cannot be made, or written to.
 
@@ -58,30 +66,29 @@ class Recorder:
 
     def __init__(self, channel, directory, *, read_timer=None, switch_timer=None, more_metadata="") -> None:
         _check_format(channel)
-        directory = os.fsdecode(directory)
-        check_directory(directory)
         switch, read = channel.timers
-        self.directory = Path(directory)
-        self._channel = channel
-        self._pid = os.getpid()
-        self._stopped = False
-        self._stopping = threading.RLock()
-        self._consumer = Consumer(
-            channel,
-            directory,
-            channel.name,
-            read if read_timer is None else read_timer,
-            switch if switch_timer is None else switch_timer,
-        )
         self._layout = channel_layout(channel, holes=True)
         self._more_metadata = more_metadata
         self._n_events = -1
+        self._pid = os.getpid()
+        self._stopped = False
+        self._stopping = threading.RLock()
+        with contextlib.ExitStack() as stack:
+            self._output = stack.enter_context(trace_directory(directory))
+            self.directory = Path(os.path.abspath(self._output.path))
+            self._consumer = Consumer(
+                channel,
+                self._output,
+                channel.name,
+                read if read_timer is None else read_timer,
+                switch if switch_timer is None else switch_timer,
+            )
+            stack.pop_all()
         self._refresh_metadata()
         self._stop_metadata = threading.Event()
         self._metadata_thread = threading.Thread(target=self._keep_metadata, name="ringbuf-metadata", daemon=True)
         self._metadata_thread.start()
-        # Unlike an atexit handler this runs in multiprocessing's children too, and not in a forked copy.
-        self._at_exit = Finalize(None, _stop_at_exit, (self,), exitpriority=_AT_EXIT)
+        self._at_end = AtEnd(self._stop_at_end)
 
     def _keep_metadata(self) -> None:
         """Events may be declared at any time, by any process; a killed recorder leaves their names."""
@@ -101,7 +108,7 @@ class Recorder:
     def _write_metadata(self, schemas, *, holes: bool) -> None:
         events = [EventSchema(*schema) for schema in schemas]
         text = channel_metadata(replace(self._layout, holes=holes, events=events))
-        write_whole(text + self._more_metadata, self.directory)
+        self._output.write("metadata", text + self._more_metadata)
 
     def stats(self) -> dict:
         """Counters of the files.
@@ -143,6 +150,13 @@ class Recorder:
         """
         self._end(timeout)
 
+    def _stop_at_end(self, well: bool) -> None:
+        """Write what is there, however the process ends: the thread would die in the middle of it."""
+        try:
+            self.stop()
+        except OSError as error:
+            warnings.warn(str(error), RuntimeWarning, stacklevel=1)
+
     def __enter__(self) -> Recorder:
         return self
 
@@ -158,8 +172,11 @@ class Recorder:
                 self._metadata_thread.join()
                 result = self._consumer.stop(timeout)
                 self._stopped = True
-                self._at_exit.cancel()
-                self._finish_metadata(result)
+                self._at_end.cancel()
+                try:
+                    self._finish_metadata(result)
+                finally:
+                    self._output.close()
                 self._report(result)
 
     def _finish_metadata(self, result: int) -> None:
@@ -189,7 +206,7 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
     ----------
     channel : Channel
     directory : str or os.PathLike
-        Made if missing; stream files in it must not exist.
+        Made if missing, readable for its owner alone, as the files are; stream files in it must not exist.
     last : float, optional
         Leave out packets that ended more than this many seconds ago.
     timeout : float
@@ -206,20 +223,36 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
     ------
     ReaderBusyError
         The channel has a reader, or is being recorded.
+    PermissionError
+        The directory is somebody else's, or everybody may write in it.
     OSError
-        A file cannot be written, or exists.
+        A file cannot be written, or exists. Then nothing of the snapshot is left.
 
     Thread safety: any thread; one at a time for a channel, in all processes.
     """
     _check_format(channel)
-    directory = os.fsdecode(directory)
     since = 0 if last is None else _ticks_before(channel, last)
-    check_directory(directory)
-    written = snapshot_files(channel, directory, channel.name, since, timeout)
+    with trace_directory(directory) as output:
+        return write_snapshot(channel, output, since=since, timeout=timeout)
+
+
+def write_snapshot(channel, output: Directory, *, since: int = 0, timeout: float = 0.1) -> dict:
+    """What `snapshot` does, into a directory that is open; `since` is a time of the channel's clock."""
+    written = snapshot_files(channel, output, channel.name, since, timeout)
     if written["flush_errors"]:
-        warnings.warn(f"{directory}: {_NO_PLACE}", RuntimeWarning, stacklevel=2)
-    write_metadata(channel, directory)
+        warnings.warn(f"{output.path}: {_NO_PLACE}", RuntimeWarning, stacklevel=3)
+    holes = _has_holes(channel.stats())
+    complete(output, channel.name, channel, channel_metadata(channel_layout(channel, holes=holes)))
     return written
+
+
+def complete(output: Directory, name: str, channel, metadata: str) -> None:
+    """Make a trace of the files of the channel's streams, which are called `name`. If that fails, none is left."""
+    try:
+        output.write("metadata", metadata)
+    except BaseException:
+        output.remove([name, *(f"{name}_{stream.index}" for stream in channel.streams)])
+        raise
 
 
 def _ticks_before(channel, seconds: float) -> int:
@@ -230,28 +263,8 @@ def _ticks_before(channel, seconds: float) -> int:
     return now - round(min(seconds * channel.clock_parameters[1], now))
 
 
-def write_metadata(channel, directory) -> None:
-    """(Re)write the trace's metadata file, whole or not at all."""
-    write_whole(channel_metadata(channel_layout(channel, holes=_has_holes(channel.stats()))), directory)
-
-
 def _has_holes(stats) -> bool:
     return bool(stats.records_discarded or stats.records_torn)
-
-
-def write_whole(text: str, directory) -> None:
-    """Put the metadata there: all of it, or what was there before."""
-    draft = _draft(directory)
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, Path(directory) / "metadata")
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def _draft(directory) -> Path:
-    return Path(directory) / f".metadata.{os.getpid()}"
 
 
 def _check_format(channel) -> None:
@@ -259,21 +272,3 @@ def _check_format(channel) -> None:
         raise TypeError(f"channel must be a ringbuf.Channel, not {type(channel).__name__}")
     if not channel.is_ctf:
         raise TypeError("the channel's client writes headers of its own: read its packets with Channel.reader()")
-
-
-def check_directory(directory) -> None:
-    """Stream files are never overwritten; nor is the metadata of another trace."""
-    if os.path.lexists(Path(directory) / "metadata"):
-        raise FileExistsError(errno.EEXIST, "there is a trace in this directory", os.fspath(directory))
-    if os.path.isdir(directory):
-        draft = _draft(directory)
-        draft.touch()  # an error now is better than one after hours of recording
-        draft.unlink()
-
-
-def _stop_at_exit(recorder: Recorder) -> None:
-    """Write what is there: the thread would die in the middle of it."""
-    try:
-        recorder.stop()
-    except OSError as error:
-        warnings.warn(str(error), RuntimeWarning, stacklevel=1)

@@ -13,9 +13,10 @@ from ..ctf.layout import channel_layout
 from ..ctf.metadata import ChannelLayout, channel_metadata
 from ..ctf.schema import EventSchema
 from ..errors import RegionBusyError, RegionError, TraceError
+from ..output import trace_directory
 from ..stats import Stats
 from . import processes
-from .recorder import check_directory, write_whole
+from .recorder import complete
 
 __all__ = ["Damage", "LastWords", "RecoveredStream", "Recovery", "recover"]
 
@@ -178,21 +179,25 @@ def recover(path, directory, *, all: bool = False, force: bool = False) -> Recov
         client with a format of its own, or its superblock is damaged. The message says which.
     FileExistsError
         The directory has a trace in it.
+    PermissionError
+        The directory is somebody else's, or everybody may write in it.
     OSError
         The file cannot be read, or the trace not be written.
 
     It takes as much memory as the file has data. Thread safety: any thread.
     Source: include/ringbuf/recover.h.
     """
-    path, directory = os.fsdecode(path), os.fsdecode(directory)
-    check_directory(directory)
-    channel, missing = _copy(path, force)
-    with channel:
-        words = last_words(channel)  # before the repair, which settles what they left
-        judge = _Judge(_layout(channel, path))
-        end, streams = recover_files(channel, directory, _stream_name(channel), judge, all)
-        write_whole(channel_metadata(judge.layout), directory)
-        return _report(path, directory, channel, missing, end, streams, words, judge.damage)
+    path = os.fsdecode(path)
+    with trace_directory(directory) as output:
+        channel, missing = _copy(path, force)
+        with channel:
+            words = last_words(channel)  # before the repair, which settles what they left
+            judge = _Judge(_layout(channel, path))
+            name = _stream_name(channel)
+            end, streams = recover_files(channel, output, name, judge, all)
+            complete(output, name, channel, channel_metadata(judge.layout))
+            output.sync()  # the file may be removed now: `clean` does, once it is marked
+            return _report(path, output.path, channel, missing, end, streams, words, judge.damage)
 
 
 def _check_unused(path: str, fd: int) -> None:

@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from ...output import directory_of
 from . import chrome, parquet, perfetto
 from .timeline import Timeline
 
@@ -45,7 +46,7 @@ def _format_of(path: str) -> Callable:
 
 def _write_timeline(writer_class, trace, path: str, wanted: dict) -> None:
     trace.event_names(wanted["events"])  # an error before there is a file
-    with _draft(path) as draft, _opened(draft, path.endswith(".gz")) as file:
+    with _draft(path) as draft, _packed(draft, path.endswith(".gz")) as file:
         writer = writer_class(file.write, trace)
         Timeline(trace, writer).write(**wanted)
         writer.close()
@@ -75,25 +76,17 @@ FORMATS = {
 
 
 @contextlib.contextmanager
-def _draft(path: str) -> Iterator[str]:
-    """A file beside `path` that takes its place at the end, or is removed if there was an error."""
-    folder, name = os.path.split(path)
-    draft = os.path.join(folder, f".{name}.{os.getpid()}")
-    try:
+def _draft(path: str) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` at the end, or is removed if there was an error."""
+    with directory_of(path) as folder, folder.replacing(os.path.basename(path), durable=True) as draft:
         yield draft
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft)
-        raise
 
 
 @contextlib.contextmanager
-def _opened(path: str, compressed: bool) -> Iterator[IO[bytes]]:
-    with open(path, "wb", buffering=_BUFFER) as file:
-        if compressed:
-            packed = gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
-            with io.BufferedWriter(packed, _BUFFER) as buffered:
-                yield buffered
-        else:
-            yield file
+def _packed(file: IO[bytes], compressed: bool) -> Iterator[IO[bytes]]:
+    if compressed:
+        packed = gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0)
+        with io.BufferedWriter(packed, _BUFFER) as buffered:
+            yield buffered
+    else:
+        yield file

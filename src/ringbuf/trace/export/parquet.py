@@ -16,8 +16,8 @@ __all__ = ["write"]
 _ROWS = 1 << 17  # about how many make a row group
 
 
-def write(trace, path: str, *, events=None, begin: int | None = None, end: int | None = None) -> None:
-    """Write the file."""
+def write(trace, file, *, events=None, begin: int | None = None, end: int | None = None) -> None:
+    """Write to a binary file."""
     arrow, parquet = tables.library("pyarrow"), tables.library("pyarrow.parquet")
     names = trace.event_names(events)
     indexes = [index for index, event in enumerate(trace.event_classes) if event.name in names]
@@ -28,7 +28,7 @@ def write(trace, path: str, *, events=None, begin: int | None = None, end: int |
     if events in names:
         del columns["event"]
     schema = arrow.schema(list(columns.items()))
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in trace._column_batches({index: [index] for index in indexes}, _ROWS, begin, end):
             group = [parts[index].table(_within(rows, begin, end), schema) for index, rows in batch]
             whole = group[0] if len(group) == 1 else arrow.concat_tables(group).sort_by("timestamp")
