@@ -31,6 +31,7 @@ except ImportError as error:
 TYPE_CHECKING = False  # typing's own takes as long to import as all that is needed here
 if TYPE_CHECKING:
     from .client import Client, CtfClient
+    from .limits import Limits
     from .live.sharing import attach
     from .record.ends import finish
     from .record.logging_handler import LoggingHandler
@@ -50,6 +51,7 @@ __all__ = [
     "CtfClient",
     "EndOfStream",
     "Event",
+    "Limits",
     "LoggingHandler",
     "NestingError",
     "Packet",
@@ -82,6 +84,7 @@ __all__ = [
 _MODULES = {
     "Client": "client",
     "CtfClient": "client",
+    "Limits": "limits",
     "LoggingHandler": "record.logging_handler",
     "Recorder": "record.recorder",
     "Recovery": "record.recovery",

@@ -7,6 +7,7 @@ from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
 from .ctf import tsdl
 from .ctf.metadata import ChannelLayout
+from .limits import Limits
 
 __all__ = [
     "Decoder",
@@ -61,7 +62,8 @@ class Record:
 @final
 class Decoder:
     model: tsdl.Trace
-    def __init__(self, source: ChannelLayout | tsdl.Trace) -> None: ...
+    limits: Limits
+    def __init__(self, source: ChannelLayout | tsdl.Trace, limits: Limits = ...) -> None: ...
     @property
     def event_names(self) -> list[str]: ...
     def event_indexes(self, name: str) -> list[int]: ...

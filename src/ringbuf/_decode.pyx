@@ -9,6 +9,7 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -23,6 +24,7 @@ import sys
 
 from .ctf.metadata import ChannelLayout, ClockInfo, channel_metadata
 from .ctf import tsdl
+from . import limits as _limits
 from .errors import TraceError
 
 __all__ = [
@@ -42,7 +44,22 @@ __all__ = [
 ]
 
 
+cdef extern from *:
+    """
+    /* Let signal handlers run, from a walk with or without the GIL. Not 0: one has raised, and the error is set. */
+    static int ctf_look_for_signals(void)
+    {
+        PyGILState_STATE state = PyGILState_Ensure();
+        int raised = PyErr_CheckSignals();
+
+        PyGILState_Release(state);
+        return raised;
+    }
+    """
+    int ctf_look_for_signals() noexcept nogil
+
 cdef extern from "Python.h":
+    PyObject *PyErr_Occurred()
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     void *PyUnicode_DATA(object text)
@@ -125,6 +142,9 @@ cdef extern from "decode/decode.h" nogil:
         const ctf_piece *piece
         int64_t time
 
+    void ctf_set_budget(ctf_cursor *c, uint64_t empty, int (*pause)() noexcept)
+    void ctf_take_budget(ctf_cursor *c, const ctf_cursor *from_)
+    int ctf_spend(ctf_cursor *c, uint64_t n)
     int ctf_align(ctf_cursor *c, uint64_t align)
     int ctf_number(ctf_cursor *c, const ctf_node *n, uint64_t *value)
     int64_t ctf_string_length(const ctf_cursor *c)
@@ -162,6 +182,7 @@ cdef enum:
     MAX_ARRAY = 1 << 16  # elements of a subarray in a row; longer ones are objects
     STACK_SLOTS = 64
     FIRST_ROWS = 1024
+    FIRST_BYTES = 1 << 20
     TEXTS_SEEN = 256
     TEXT_SEEN_MAX = 64  # bytes
 
@@ -458,7 +479,8 @@ class _Column:
 class _Columns:
     """The columns of an event class."""
 
-    def __init__(self, scopes, is_fixed):
+    def __init__(self, name, scopes, is_fixed):
+        self._name = name
         self.parts = []  # of each structure there is: a column, or None, for each member
         self.copies = _copies(scopes) if is_fixed else None  # (from, to, size, is_bool) in bytes
         self._spec = [("timestamp", "i8"), ("cpu", "i4")]
@@ -488,11 +510,26 @@ class _Columns:
         self._spec.append((name, column.dtype))
         return column
 
+    def check(self, limit):
+        """NumPy's own sizes wrap around."""
+        size = _dtype_size(self._spec)
+        if size > limit:
+            raise TraceError(f"event {self._name!r}: a row takes {size} bytes, more than limits.row_size allows ({limit})")
+
     def dtype(self):
         return _numpy().dtype(self._spec)
 
     def plain_dtype(self):
         return _numpy().dtype([(name, dtype) for name, dtype in self._spec if dtype != "O"])
+
+
+def _dtype_size(dtype):
+    """Bytes of what _dtype_of() has returned, or of a list of columns, of any size."""
+    if isinstance(dtype, list):
+        return sum(_dtype_size(member) for _, member in dtype)
+    if isinstance(dtype, tuple):
+        return _dtype_size(dtype[0]) * dtype[1][0]
+    return {"?": 1, "O": 8}.get(dtype) or int(dtype[1:])
 
 
 def _dtype_of(node):
@@ -503,7 +540,7 @@ def _dtype_of(node):
         return f"f{_bytes_of(node)}"
     if node.kind == CTF_ARRAY and node.style == AS_LIST and node.length < MAX_ARRAY:
         inner = _dtype_of(node.members[0])
-        return "O" if inner == "O" else (inner, (node.length,))
+        return "O" if inner == "O" or not _dtype_size(inner) else (inner, (node.length,))  # NumPy has none of no bytes
     if node.kind == CTF_STRUCT and node.members and None not in node.names and len(set(node.names)) == len(node.names):
         inner = [(name, _dtype_of(member)) for name, member in zip(node.names, node.members)]
         return "O" if any(dtype == "O" for _, dtype in inner) else inner
@@ -744,6 +781,7 @@ cdef class Decoder:
     ----------
     source : ChannelLayout or tsdl.Trace
         What the packets contain.
+    limits : limits.Limits, optional
 
     Raises
     ------
@@ -753,7 +791,8 @@ cdef class Decoder:
     Thread safety: any number of threads; an iterator belongs to one of them.
     """
 
-    cdef readonly object model
+    cdef readonly object model, limits
+    cdef uint64_t _empty_values
     cdef ctf_plan _plan
     cdef ctf_node *_nodes
     cdef int32_t *_members
@@ -768,7 +807,8 @@ cdef class Decoder:
     cdef dict _stream_indexes  # stream id -> index
     cdef list _seen  # texts of late, by a hash: the same few come again and again
 
-    def __cinit__(self, source):
+    def __cinit__(self, source, limits=_limits.DEFAULT):
+        self.limits, self._empty_values = limits, limits.empty_values
         self.model = tsdl.parse(channel_metadata(source)) if isinstance(source, ChannelLayout) else source
         self._seen = [None] * TEXTS_SEEN
         self._compile()
@@ -891,7 +931,7 @@ cdef class Decoder:
         cdef _EventInfo info = _EventInfo.__new__(_EventInfo)
         info.name, info.id, info.stream_id = event.name, event.id, event.stream_id
         info.stream_context, info.context, info.fields = _index(common), _index(own), _index(fields)
-        info.columns = _Columns([("context", common), ("event_context", own), ("field", fields)], is_fixed)
+        info.columns = _Columns(event.name, [("context", common), ("event_context", own), ("field", fields)], is_fixed)
         info.data_node = _only_bytes(fields)
         return info
 
@@ -934,6 +974,7 @@ cdef class Decoder:
             raise self._packet_error(packet, "the file ends before it")
         c.data = &view[offset]
         c.end = 8 * <uint64_t>(view.shape[0] - offset)
+        ctf_set_budget(&c, self._empty_values, ctf_look_for_signals)
         c.slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
         try:
             self._read_header(packet, &c, available)
@@ -973,6 +1014,9 @@ cdef class Decoder:
             raise _Corrupt(f"its content_size {content} and packet_size {size} (bits) are impossible")
         if size > 8 * available:
             raise _Corrupt(f"it has {size // 8} bytes, but the file ends after {available}")
+        if content > 8 * self.limits.packet_size:
+            raise _Corrupt(f"its content has {content // 8} bytes, more than limits.packet_size allows "
+                           f"({self.limits.packet_size})")
         packet.size, packet.content_size = size // 8, (content + 7) // 8
         packet._content_bits = content
 
@@ -1072,6 +1116,7 @@ cdef class Decoder:
         c.data = &view[start]
         c.pos, c.end, c.ticks = packet._first_event, packet._content_bits, packet._first_ticks
         c.slots = slots
+        ctf_set_budget(c, self._empty_values, ctf_look_for_signals)
         return 0
 
     def new_counts(self):
@@ -1111,7 +1156,7 @@ cdef class Decoder:
             with nogil:
                 failed = ctf_count_events(&self._plan, s, &c, found)
             if failed:
-                raise self._event_error(packet, &c)
+                self._fail_in(packet, &c)
             for i in range(len(self._events)):
                 totals[i] += found[i]
         finally:
@@ -1146,13 +1191,16 @@ cdef class Decoder:
             with nogil:
                 found = ctf_check_events(&self._plan, s, &c, last)
             if found < 0:
-                raise self._event_error(packet, &c)
+                self._fail_in(packet, &c)
             return found
         finally:
             PyMem_Free(slots)
 
-    cdef _event_error(self, Packet packet, const ctf_cursor *c):
-        return self._packet_error(packet, f"{c.error.decode()} (at byte {c.pos // 8} of the packet)")
+    cdef int _fail_in(self, Packet packet, const ctf_cursor *c) except -1:
+        """A walk has failed: because of the bytes, or because a signal handler has raised."""
+        if PyErr_Occurred() != NULL:
+            return -1
+        raise self._packet_error(packet, f"{c.error.decode()} (at byte {c.pos // 8} of the packet)")
 
     cdef Record _record(self, const ctf_stream *s, const ctf_cursor *c, const ctf_record *r):
         cdef Record record = Record.__new__(Record)
@@ -1174,6 +1222,8 @@ cdef class Decoder:
             contexts = self._part(record._event.stream_context, &c)
             contexts.update(self._part(record._event.context, &c))
             return contexts, self._part(record._event.fields, &c)
+        except _Corrupt as error:
+            raise TraceError(f"event {record.name!r} at time {record.timestamp}: {error}") from None
         finally:
             if c.slots != slots:
                 PyMem_Free(c.slots)
@@ -1191,6 +1241,7 @@ cdef class Decoder:
             memset(c.slots, 0, self._plan.n_slots * sizeof(uint64_t))
         c.data = <const uint8_t *>PyBytes_AS_STRING(record._bytes)
         c.origin, c.pos, c.end = record._origin, record._begin, record._end
+        ctf_set_budget(c, self._empty_values, ctf_look_for_signals)
         return 0
 
     cdef object _payload(self, Record record):
@@ -1203,9 +1254,9 @@ cdef class Decoder:
         try:
             for index in (event.stream_context, event.context):
                 if index >= 0 and ctf_walk(&self._plan, index, &c):
-                    raise _Corrupt(c.error.decode())
+                    _fail(&c)
             if event.fields >= 0 and ctf_align(&c, self._nodes[event.fields].align):
-                raise _Corrupt(c.error.decode())
+                _fail(&c)
             return record._bytes[(c.pos - record._origin) >> 3:]
         finally:
             if c.slots != slots:
@@ -1221,20 +1272,20 @@ cdef class Decoder:
         if style <= AS_FLOAT:
             return self._build_number(index, n, style, c)
         if ctf_align(c, n.align):
-            raise _Corrupt(c.error.decode())
+            _fail(c)
         if style == AS_DICT:
             return self._build_struct(index, n, c)
         if style == AS_OPTION:
             option = ctf_option(&self._plan, n, c)
             if option < 0:
-                raise _Corrupt(c.error.decode())
+                _fail(c)
             return self._build(option, c)
         return self._build_elements(n, style, c)
 
     cdef object _build_number(self, int32_t index, const ctf_node *n, uint8_t style, ctf_cursor *c):
         cdef uint64_t value
         if ctf_number(c, n, &value):
-            raise _Corrupt(c.error.decode())
+            _fail(c)
         if n.slot >= 0:
             c.slots[n.slot] = value
         if style == AS_FLOAT:
@@ -1252,12 +1303,14 @@ cdef class Decoder:
         cdef tuple names = <tuple>self._infos[index]
         cdef dict values = {}
         cdef uint32_t i
+        if ctf_spend(c, n.count):
+            _fail(c)
         for i in range(n.count):
             name = names[i]
             if name is not None:
                 values[name] = self._build(self._members[n.first + i], c)
             elif ctf_walk(&self._plan, self._members[n.first + i], c):
-                raise _Corrupt(c.error.decode())
+                _fail(c)
         return values
 
     cdef object _build_elements(self, const ctf_node *n, uint8_t style, ctf_cursor *c):
@@ -1271,8 +1324,10 @@ cdef class Decoder:
             c.pos += 8 * (<uint64_t>text_length + 1)
             return self._text(start, text_length)
         if ctf_length(&self._plan, n, c, &length):
-            raise _Corrupt(c.error.decode())
+            _fail(c)
         if style == AS_LIST:
+            if ctf_spend(c, length):
+                _fail(c)
             return [self._build(n.first, c) for _ in range(length)]
         c.pos += 8 * length
         if style == AS_BYTES:
@@ -1312,7 +1367,9 @@ cdef class Decoder:
         index : int
             Into `event_names`.
         """
-        return (<_EventInfo>self._events[index]).columns.dtype()
+        columns = (<_EventInfo>self._events[index]).columns
+        columns.check(self.limits.row_size)
+        return columns.dtype()
 
     def to_numpy(self, buffer, name=None, cpu=None):
         """The events of packets as structured arrays.
@@ -1423,7 +1480,7 @@ cdef class Decoder:
             if result == 0:
                 return
             if result < 0:
-                raise self._event_error(packet, c)
+                self._fail_in(packet, c)
             table, time_ns = by_index[r.event.index], ctf_time_ns(&s.clock, r.ticks)
             if table.copies is not None:
                 table.grow(&rows[table.index])
@@ -1434,7 +1491,7 @@ cdef class Decoder:
                 except _Corrupt as error:
                     raise self._packet_error(packet, str(error)) from None
 
-    cdef _add_row(self, Table table, const ctf_cursor *after, const ctf_record *r, int64_t time_ns, int32_t cpu):
+    cdef _add_row(self, Table table, ctf_cursor *after, const ctf_record *r, int64_t time_ns, int32_t cpu):
         """Of an event whose size varies, or whose values are not on bytes."""
         cdef ctf_cursor at = after[0]
         cdef ctf_cursor *c = &at
@@ -1459,7 +1516,8 @@ cdef class Decoder:
             else:
                 failed = ctf_align(c, self._nodes[cell.node].align)
             if failed:
-                raise _Corrupt(c.error.decode())
+                _fail(c)
+        ctf_take_budget(after, c)
 
     cdef uint8_t *_store_cell(self, int32_t member, ctf_cursor *c, uint8_t *to) except NULL:
         cdef const ctf_node *n = &self._nodes[member]
@@ -1467,7 +1525,7 @@ cdef class Decoder:
         cdef uint64_t start = c.pos
         after = ctf_store(&self._plan, member, c, to)
         if after == NULL:
-            raise _Corrupt(c.error.decode())
+            _fail(c)
         if n.slot >= 0:
             # A number that is shown and asked for as well: walk it again to keep it.
             c.pos = start
@@ -1480,7 +1538,7 @@ cdef class Decoder:
         if elements is None:
             return self._build(member, c)
         if ctf_align(c, n.align) or ctf_length(&self._plan, n, c, &length):
-            raise _Corrupt(c.error.decode())
+            _fail(c)
         size = length * (self._nodes[n.first].size >> 3)
         data = PyBytes_FromStringAndSize(<const char *>ctf_at(c, c.pos), size)
         c.pos += 8 * size
@@ -1492,6 +1550,13 @@ cdef class Decoder:
 
 class _Corrupt(TraceError):
     """Why bytes cannot be decoded; another TraceError says which bytes, where that is known."""
+
+
+cdef int _fail(const ctf_cursor *c) except -1:
+    """As Decoder._fail_in, where the packet is not known."""
+    if PyErr_Occurred() != NULL:
+        return -1
+    raise _Corrupt(c.error.decode())
 
 
 @cython.final
@@ -1521,7 +1586,7 @@ cdef class _Records:
             if self._cursor.pos >= self._cursor.end:
                 raise StopIteration
             if ctf_next_event(&decoder._plan, s, &self._cursor, &r):
-                raise decoder._event_error(self._packet, &self._cursor)
+                decoder._fail_in(self._packet, &self._cursor)
             record = decoder._record(s, &self._cursor, &r)
         record.cpu = self._cpu
         record._in_ns = self._in_ns
@@ -1632,6 +1697,7 @@ cdef class Table:
 
     def __cinit__(self, Decoder decoder, index):
         self.index, self.columns = index, (<_EventInfo>decoder._events[index]).columns
+        self.columns.check(decoder.limits.row_size)
         self.copies = self.columns.copies
         self._copies = <ctf_copy *>_calloc(len(self.copies or ()), sizeof(ctf_copy))
         cdef uint32_t i
@@ -1669,7 +1735,8 @@ cdef class Table:
         self._rows, self._bytes, self._size, self._row_size = rows, data, size, rows.itemsize
 
     cdef _grow(self):
-        self._resize(max(FIRST_ROWS, self._hint, 2 * self._size))
+        cdef uint64_t first = max(1, min(FIRST_ROWS, FIRST_BYTES // max(1, self._row_size)))
+        self._resize(max(first, self._hint, 2 * self._size))
 
     cdef uint8_t *_end(self) noexcept:
         return &self._bytes[0] + self._used * self._row_size

@@ -10,6 +10,9 @@
  * Positions and sizes are in bits, counted from the start of the packet.
  * Functions return 0, or -1 with a reason in cursor->error.
  *
+ * Time is bounded by the size of the packet: whoever goes through values spends
+ * from the cursor's budget, so that those without bytes come to an end too.
+ *
  * Thread safety: a plan is never written after it was built; each thread needs
  * its own cursor.
  */
@@ -106,6 +109,8 @@ struct ctf_cursor {
 	const struct ctf_event *last; /* short event; its id and size are known without a load */
 	uint64_t last_id, last_fixed;
 	const char *error;
+	uint64_t at_hand, values; /* that may be gone through: until the next pause, and after it */
+	int (*pause)(void);       /* called now and then: not 0 ends the walk. Or NULL */
 };
 
 struct ctf_record {
@@ -121,6 +126,50 @@ ctf_fail(struct ctf_cursor *c, const char *reason)
 {
 	c->error = reason;
 	return -1;
+}
+
+/* ---- the budget ---- */
+
+#define CTF_VALUES_PER_BIT 4 /* a value has a bit, and is walked over, measured, and built */
+#define CTF_VALUES_AT_HAND (UINT64_C(1) << 20)
+
+/* For the whole of the cursor's packet: `empty` is how many values without bits it may have. */
+static inline void
+ctf_set_budget(struct ctf_cursor *c, uint64_t empty, int (*pause)(void))
+{
+	c->at_hand = 0;
+	c->values = CTF_VALUES_PER_BIT * (c->end - c->pos) + empty;
+	c->pause = pause;
+}
+
+static __attribute__((noinline)) int
+ctf_spend_more(struct ctf_cursor *c, uint64_t n)
+{
+	n -= c->at_hand;
+	c->at_hand = 0;
+	if (n > c->values)
+		return ctf_fail(c, "it has more values without bytes than limits.empty_values allows");
+	c->values -= n;
+	c->at_hand = c->values < CTF_VALUES_AT_HAND ? c->values : CTF_VALUES_AT_HAND;
+	c->values -= c->at_hand;
+	return c->pause && c->pause() ? ctf_fail(c, "interrupted") : 0;
+}
+
+static inline int
+ctf_spend(struct ctf_cursor *c, uint64_t n)
+{
+	if (CTF_UNLIKELY(n > c->at_hand))
+		return ctf_spend_more(c, n);
+	c->at_hand -= n;
+	return 0;
+}
+
+/* What another cursor on the same packet has left. */
+static inline void
+ctf_take_budget(struct ctf_cursor *c, const struct ctf_cursor *from)
+{
+	c->at_hand = from->at_hand;
+	c->values = from->values;
 }
 
 static inline int
@@ -268,33 +317,52 @@ ctf_walk_string(struct ctf_cursor *c)
 	return 0;
 }
 
-/* How many elements; a length that cannot be true is refused before it is used. */
+/* Bits that every element has at least. */
+static inline uint64_t
+ctf_least_size(const struct ctf_node *n)
+{
+	if (n->kind == CTF_INTEGER || n->kind == CTF_FLOAT)
+		return n->size; /* `fixed` is -1 for one that the walk looks at */
+	return n->fixed > 0 ? (uint64_t)n->fixed : 0;
+}
+
+/* How many elements; a length that cannot be true is refused before it is used. Spends nothing. */
 static inline int
 ctf_length(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor *c, uint64_t *length)
 {
 	const struct ctf_node *element = &p->nodes[n->first];
-	uint64_t room = c->end - c->pos;
+	uint64_t room = c->end - c->pos, size = ctf_least_size(element);
 
 	*length = n->kind == CTF_ARRAY ? n->length : c->slots[n->asks];
-	if (element->fixed > 0)
-		room /= (uint64_t)element->fixed;
-	if (CTF_UNLIKELY(*length > room))
+	if (CTF_UNLIKELY(*length > (size ? room / size : room)))
 		return ctf_fail(c, "a sequence or array is longer than the content");
 	return 0;
+}
+
+/* Bits of `length` elements of a fixed size; more than any packet has if they are too many. */
+static inline uint64_t
+ctf_fixed_elements(const struct ctf_node *element, uint64_t length)
+{
+	uint64_t size = (uint64_t)element->fixed, stride = (size + element->align - 1) & ~((uint64_t)element->align - 1);
+	uint64_t bits;
+
+	if (__builtin_mul_overflow(length - 1, stride, &bits) || __builtin_add_overflow(bits, size, &bits))
+		return UINT64_MAX;
+	return bits;
 }
 
 static int
 ctf_walk_elements(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor *c)
 {
 	const struct ctf_node *element = &p->nodes[n->first];
-	uint64_t length, stride;
+	uint64_t length;
 
 	if (ctf_length(p, n, c, &length))
 		return -1;
-	if (element->fixed >= 0 && length) {
-		stride = ((uint64_t)element->fixed + element->align - 1) & ~((uint64_t)element->align - 1);
-		return ctf_skip(c, (length - 1) * stride + (uint64_t)element->fixed);
-	}
+	if (element->fixed >= 0 && length)
+		return ctf_skip(c, ctf_fixed_elements(element, length));
+	if (ctf_spend(c, length))
+		return -1;
 	while (length--)
 		if (ctf_walk(p, (int32_t)n->first, c))
 			return -1;
@@ -334,6 +402,8 @@ ctf_walk(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c)
 	case CTF_STRING:
 		return ctf_walk_string(c);
 	case CTF_STRUCT:
+		if (ctf_spend(c, n->count))
+			return -1;
 		for (uint32_t i = 0; i < n->count; i++)
 			if (ctf_walk(p, p->members[n->first + i], c))
 				return -1;
@@ -711,10 +781,14 @@ ctf_store(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c, uint8_t
 		return NULL;
 	switch (n->kind) {
 	case CTF_STRUCT:
+		if (ctf_spend(c, n->count))
+			return NULL;
 		for (uint32_t i = 0; i < n->count && to; i++)
 			to = ctf_store(p, p->members[n->first + i], c, to);
 		return to;
 	case CTF_ARRAY:
+		if (ctf_spend(c, n->length))
+			return NULL;
 		for (uint64_t i = 0; i < n->length && to; i++)
 			to = ctf_store(p, (int32_t)n->first, c, to);
 		return to;

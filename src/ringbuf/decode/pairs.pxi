@@ -257,7 +257,7 @@ cdef class Marks:
                 lane.marks.n = before
                 if failed == -2:
                     raise MemoryError
-                raise self._decoder._event_error(packet, &c)
+                self._decoder._fail_in(packet, &c)
         finally:
             PyMem_Free(slots)
         return lane.marks.n - before
@@ -433,7 +433,7 @@ def record_at(Decoder decoder not None, buffer, Packet packet not None, bit, *, 
             raise decoder._packet_error(packet, f"no record is at bit {bit}")
         c.pos = bit
         if ctf_next_event(&decoder._plan, s, &c, &r):
-            raise decoder._event_error(packet, &c)
+            decoder._fail_in(packet, &c)
         return decoder._record(s, &c, &r)
     finally:
         PyMem_Free(slots)

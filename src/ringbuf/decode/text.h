@@ -12,11 +12,12 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* Text that grows at its end; `is_short` of memory is remembered, and nothing is added then. */
+/* Text that grows at its end. That no more could be had, or is allowed, is remembered, and nothing is added then. */
 struct ctf_text {
 	char *data;
 	size_t used, room;
-	int is_short;
+	size_t limit; /* of `used`; 0: none */
+	int is_short, is_over;
 };
 
 struct ctf_label {
@@ -40,7 +41,12 @@ ctf_text_room(struct ctf_text *t, size_t size)
 {
 	if (CTF_UNLIKELY(size > t->room - t->used)) {
 		size_t room = 2 * t->room > t->used + size ? 2 * t->room : t->used + size + 4096;
-		char *data = t->is_short ? NULL : (char *)realloc(t->data, room);
+		char *data;
+
+		t->is_over |= t->limit && t->used + size > t->limit;
+		if (t->is_over)
+			return NULL;
+		data = t->is_short ? NULL : (char *)realloc(t->data, room);
 
 		if (!data) {
 			t->is_short = 1;
@@ -84,7 +90,7 @@ ctf_put_hex(struct ctf_text *t, uint64_t value, uint32_t size)
 {
 	char buffer[16], *at = buffer + sizeof(buffer);
 
-	if (size < 64)
+	if (size <= 60)
 		value &= (UINT64_C(1) << ((size + 3) & ~3u)) - 1; /* of a negative one, the digits that its size has */
 	do {
 		*--at = "0123456789ABCDEF"[value & 15];
@@ -239,6 +245,8 @@ ctf_put_struct(const struct ctf_plan *p, const struct ctf_names *names, const st
 {
 	const char *between = "{ ";
 
+	if (ctf_spend(c, n->count))
+		return -1;
 	for (uint32_t i = 0; i < n->count; i++) {
 		int32_t member = p->members[n->first + i];
 		const char *name = names->members[n->first + i];
@@ -272,8 +280,10 @@ ctf_put_elements(const struct ctf_plan *p, const struct ctf_names *names, int32_
 		ctf_put_quoted(t, (const char *)ctf_at(c, c->pos), length);
 		return ctf_skip(c, 8 * length);
 	}
+	if (ctf_spend(c, length))
+		return -1;
 	CTF_PUT(t, "[");
-	for (uint64_t i = 0; i < length; i++) {
+	for (uint64_t i = 0; i < length && !t->is_over; i++) {
 		ctf_put(t, ", [" + !i, (size_t)(3 - !i));
 		ctf_put_decimal(t, i, 1);
 		CTF_PUT(t, "] = ");
@@ -339,26 +349,30 @@ ctf_put_scope(const struct ctf_plan *p, const struct ctf_names *names, int32_t i
 	return ctf_put_value(p, names, index, c, t);
 }
 
-/* Name, contexts and fields of an event. `packet` is what its packet's context has to say, or empty. */
+#define CTF_TEXT_IS_OVER "its text is longer than limits.text_size allows"
+
+/* Name, contexts and fields of the event before the cursor. `packet` is what its packet's context has to say, or empty. */
 static int
 ctf_put_event(const struct ctf_plan *p, const struct ctf_stream *s, const struct ctf_names *names,
-	      const struct ctf_record *r, struct ctf_cursor c, const char *prefix, const char *packet,
+	      const struct ctf_record *r, struct ctf_cursor *after, const char *prefix, const char *packet,
 	      struct ctf_text *t)
 {
 	const char *between = *packet ? ", " : "";
 	const int32_t scopes[] = {s->event_context, r->event->context, r->event->fields};
+	struct ctf_cursor c = *after;
 
 	c.pos = r->begin;
 	ctf_put(t, prefix, strlen(prefix));
 	ctf_put(t, packet, strlen(packet));
 	for (int i = 0; i < 3; i++) {
 		if (ctf_put_scope(p, names, scopes[i], &c, between, t))
-			return -1;
+			return ctf_fail(after, t->is_over ? CTF_TEXT_IS_OVER : c.error);
 		if (scopes[i] >= 0)
 			between = ", ";
 	}
+	ctf_take_budget(after, &c);
 	CTF_PUT(t, "\n");
-	return 0;
+	return t->is_over ? ctf_fail(after, CTF_TEXT_IS_OVER) : 0;
 }
 
 /* Walk to the end: a line for every event that is wanted. `lines` has struct ctf_line. */
@@ -380,8 +394,8 @@ ctf_put_packet(const struct ctf_plan *p, const struct ctf_stream *s, const struc
 		line.time = ctf_time_ns(&s->clock, r.ticks);
 		if (!prefix || line.time < wanted->begin || line.time > wanted->end)
 			continue;
-		if (ctf_put_event(p, s, names, &r, *c, prefix, packet, t))
-			return ctf_fail(c, "the packet changed while it was read");
+		if (ctf_put_event(p, s, names, &r, c, prefix, packet, t))
+			return -1;
 		line.size = (uint32_t)(t->used - before);
 		ctf_put(lines, (const char *)&line, sizeof(line));
 	}
@@ -398,11 +412,11 @@ struct ctf_clock_face {
 static inline void
 ctf_put_time(struct ctf_clock_face *face, int64_t time, struct ctf_text *t)
 {
-	int64_t nanos = time % 1000000000, delta = time - face->last;
-	time_t second;
+	int64_t nanos = time % 1000000000;
+	uint64_t delta = (uint64_t)time - (uint64_t)face->last;
+	time_t second = (time_t)(time / 1000000000 - (nanos < 0));
 
 	nanos += nanos < 0 ? 1000000000 : 0;
-	second = (time_t)((time - nanos) / 1000000000);
 	if (!face->date[0] || face->second != second) {
 		struct tm parts;
 
@@ -416,9 +430,9 @@ ctf_put_time(struct ctf_clock_face *face, int64_t time, struct ctf_text *t)
 	ctf_put_decimal(t, (uint64_t)nanos, 9);
 	if (face->has_last) {
 		CTF_PUT(t, "] (+");
-		ctf_put_decimal(t, (uint64_t)delta / 1000000000, 1);
+		ctf_put_decimal(t, delta / 1000000000, 1);
 		CTF_PUT(t, ".");
-		ctf_put_decimal(t, (uint64_t)delta % 1000000000, 9);
+		ctf_put_decimal(t, delta % 1000000000, 9);
 		CTF_PUT(t, ") ");
 	} else {
 		CTF_PUT(t, "] (+?.?\?\?\?\?\?\?\?\?) ");

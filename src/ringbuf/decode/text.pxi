@@ -3,8 +3,8 @@
 cdef extern from "decode/text.h" nogil:
     struct ctf_text:
         char *data
-        size_t used, room
-        int is_short
+        size_t used, room, limit
+        int is_short, is_over
 
     struct ctf_label:
         uint64_t low, high
@@ -177,12 +177,13 @@ cdef class Printer:
             self._decoder._begin(&c, view, packet, offset, slots)
             lane.forget()
             used = lane.text.used
+            lane.text.limit = used + <size_t>self._decoder.limits.text_size
             with nogil:
                 failed = ctf_put_packet(&self._decoder._plan, s, &self._names, &c, lane.index, &self._wanted,
                                         context_text, &lane.text, &lane.lines)
             if failed:
-                lane.text.used, lane.lines.used = used, lines
-                raise self._decoder._event_error(packet, &c)
+                lane.text.used, lane.lines.used, lane.text.is_over = used, lines, False
+                self._decoder._fail_in(packet, &c)
             if lane.text.is_short or lane.lines.is_short:
                 raise MemoryError
         finally:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import errno
 import fnmatch
 import functools
 import html
@@ -27,6 +28,7 @@ from types import MappingProxyType
 from .._decode import Decoder, Packet, Printer, Record, empty_rows, merged, merged_rows
 from ..ctf import tsdl
 from ..errors import TraceError
+from ..limits import DEFAULT, Limits
 from . import tables
 from .pairs import Pairs
 
@@ -40,7 +42,7 @@ _SHOWN_AT_ONCE = 64 << 20  # bytes, by a notebook
 _HINTS = 1000  # directories looked into for a trace: not the whole machine's
 
 
-def open_trace(path, *, errors: str = "raise") -> Trace:
+def open_trace(path, *, errors: str = "raise", limits: Limits = DEFAULT) -> Trace:
     """Open a CTF 1.8 trace: one that ringbuf wrote, or one from LTTng.
 
     Parameters
@@ -50,6 +52,9 @@ def open_trace(path, *, errors: str = "raise") -> Trace:
     errors : {"raise", "skip"}
         What to do with a damaged packet: raise, or leave out that packet alone
         and count it in `Trace.skipped_packets`.
+    limits : ringbuf.limits.Limits
+        What the trace may ask of its reader, so that one from somebody else takes
+        no more memory and time than its size justifies.
 
     Returns
     -------
@@ -60,7 +65,7 @@ def open_trace(path, *, errors: str = "raise") -> Trace:
     TraceError
         There is no readable metadata; says why, with the line.
     """
-    return Trace(path, errors=errors)
+    return Trace(path, errors=errors, limits=limits)
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ class Trace:
     Thread safety: any number of threads; an iterator belongs to one of them.
     """
 
-    def __init__(self, path, *, errors: str = "raise") -> None:
+    def __init__(self, path, *, errors: str = "raise", limits: Limits = DEFAULT) -> None:
         if errors not in ("raise", "skip"):
             raise ValueError(f"errors is 'raise' or 'skip', not {errors!r}")
         self.path = os.fsdecode(path)
@@ -190,8 +195,8 @@ class Trace:
         self._skipped: dict[tuple[str, int], str] = {}
         self._is_closed = False
         self.when_read = None  # is told of each piece that was read: its size in bytes
-        model = tsdl.parse(tsdl.text_of(_metadata(self.path)))
-        self._decoder = Decoder(model)
+        model = tsdl.parse(tsdl.text_of(_metadata(self.path, limits.metadata_size)))
+        self._decoder = Decoder(model, limits)
         self.env = MappingProxyType(model.env)
         self.clock = next(iter(model.clocks.values()), None)
         streams = model.streams.values()
@@ -286,6 +291,7 @@ class Trace:
         order = "<" if self._decoder.model.byte_order == "le" else ">"
         pattern = struct.pack(order + "I", tsdl.PACKET_MAGIC) + (self._decoder.model.uuid or b"")
         while offset < size:
+            offset = _next_data(file.fileno(), offset, size)
             piece = os.pread(file.fileno(), _CHUNK, offset)
             found = piece.find(pattern)
             if found >= 0:
@@ -795,7 +801,15 @@ def _count_before(rows, time: int) -> int:
 # ---- what is in the directory ----
 
 
-def _metadata(path: str) -> bytes:
+def _next_data(fd: int, offset: int, size: int) -> int:
+    """The first place from `offset` on that is not in a hole of the file, where the file system knows."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else offset
+
+
+def _metadata(path: str, limit: int) -> bytes:
     if not os.path.isdir(path):
         raise TraceError(f"{path}: not a directory")
     name = os.path.join(path, "metadata")
@@ -803,7 +817,10 @@ def _metadata(path: str) -> bytes:
         raise TraceError(f"{name}: not a file")  # to open a fifo is to wait for who writes
     try:
         with open(name, "rb") as file:
-            return file.read()
+            text = file.read(limit + 1)
+        if len(text) > limit:
+            raise TraceError(f"{name}: it has more than {limit} bytes, which limits.metadata_size allows")
+        return text
     except FileNotFoundError:
         raise TraceError(f"{path}: there is no file called metadata{_hint(path)}") from None
 
