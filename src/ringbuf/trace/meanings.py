@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Function", "Loss", "functions", "losses", "meaning"]
+__all__ = ["IDENTITY", "Function", "Loss", "functions", "is_identity", "losses", "meaning"]
+
+#: Contexts that say whose a record is, and the type of their values.
+IDENTITY = {"vpid": int, "vtid": int, "procname": str, "thread_name": str}
+_LARGEST_ID = 2**31 - 1  # of a process or thread
+
+
+def is_identity(name: str, value) -> bool:
+    """Does the context say whose a record is? One that is only called so does not: it is a context like others."""
+    kind = IDENTITY.get(name)
+    return type(value) is kind and (kind is str or 0 <= value <= _LARGEST_ID)
 
 
 class Function(NamedTuple):
@@ -62,12 +72,17 @@ def functions(trace) -> dict[tuple, Function]:
     indexes = [index for index, event in enumerate(trace.event_classes) if meaning(event) == "code"]
     found = {}
     for rows in trace.class_rows(indexes):
-        has_pid = "vpid" in rows.dtype.names
-        pids = rows["vpid"].tolist() if has_pid else [None] * len(rows)
-        columns = (rows[name].tolist() for name in ("code", "name", "file", "line"))
+        pids = rows["vpid"].tolist() if "vpid" in rows.dtype.names else [None] * len(rows)
+        columns = (_field(rows, name).tolist() for name in ("code", "name", "file", "line"))
         for pid, code, name, file, line in zip(pids, *columns, strict=True):
-            found[pid, code] = Function(name, file, line)
+            found[pid if is_identity("vpid", pid) else None, code] = Function(name, file, line)
     return found
+
+
+def _field(rows, name: str):
+    """A column that is a field, not a context of the same name."""
+    qualified = f"field.{name}"
+    return rows[qualified if qualified in rows.dtype.names else name]
 
 
 def losses(trace) -> list[Loss]:

@@ -11,11 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..meanings import Function, functions, meaning
+from ..meanings import IDENTITY, Function, functions, is_identity, meaning
 
 __all__ = ["Timeline", "Track", "Writer"]
-
-_IDENTITY = ("vpid", "vtid", "procname", "thread_name")  # contexts that the track shows
 
 
 @dataclass(eq=False)
@@ -167,7 +165,7 @@ class Timeline:
         self._writer.end(time, track, name, "function", {})
 
     def _call(self, record) -> tuple:
-        return record.contexts.get("vpid"), record.fields["code"]
+        return _said(record.contexts, "vpid"), record.fields["code"]
 
     def _named(self, call: tuple) -> tuple[str, Function | None]:
         function = self._functions.get(call)
@@ -235,15 +233,15 @@ class _Places:
 
     def __init__(self, env, writer: Writer) -> None:
         self._writer = writer
-        self._creator = env.get("vpid"), str(env.get("procname", ""))
+        self._creator = _said(env, "vpid"), _said(env, "procname") or ""
         self._tracks: dict[tuple, Track] = {}
         self._lanes: dict[Track, list[_Lane]] = {}
         self._known: dict[tuple, Track] = {}  # by what records say
 
     def of(self, record) -> Track:
         """Where a record belongs."""
-        get = record.contexts.get
-        who = get("vpid"), get("vtid"), get("procname"), get("thread_name")
+        contexts = record.contexts
+        who = tuple([_said(contexts, name) for name in IDENTITY])
         return self._known.get(who) or self._track_of(record.cpu, *who)
 
     def _track_of(self, cpu, pid, tid, program, name) -> Track:
@@ -288,7 +286,14 @@ class _Places:
 # ---- what records say ----
 
 
+def _said(contexts, name: str):
+    """What a context says of who recorded; None if there is none, or if it is of another type."""
+    value = contexts.get(name)
+    return value if is_identity(name, value) else None
+
+
 def _args(record) -> dict:
-    args = {name: value for name, value in record.contexts.items() if name not in _IDENTITY}
+    """All but what the track shows."""
+    args = {name: value for name, value in record.contexts.items() if not is_identity(name, value)}
     args.update(record.fields)
     return args
