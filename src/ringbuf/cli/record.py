@@ -90,11 +90,15 @@ def run(args) -> int:
 
 def _checked(args) -> list[str]:
     """The program; ValueError: the options do not go together."""
-    program = args.program[1:] if args.program[:1] == ["--"] else args.program
+    has_dashes = args.program[:1] == ["--"]
+    program = args.program[has_dashes:]
+    taken = next((one for one in args.audit or () if one is not None and shutil.which(one)), None)
+    hint = f"--audit took {taken!r} for an event"
     if not program:
-        taken = next((one for one in args.audit or () if one is not None and shutil.which(one)), None)
-        more = f": --audit took {taken!r} for an event, put -- before the program" if taken else ""
+        more = f": {hint}, put -- before the program" if taken else ""
         raise ValueError(f"there is no program to run{more} (ringbuf record [options] -- PROGRAM [ARGUMENT ...])")
+    if taken and not has_dashes and shutil.which(program[0]) is None and not program[0].startswith("-"):
+        raise ValueError(f"{hint}: put -- before the program")
     if program[0].startswith("-"):
         raise ValueError(f"there is no option {program[0]}; see ringbuf record --help")
     if (args.include or args.exclude) and not args.functions:
