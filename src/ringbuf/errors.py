@@ -1,4 +1,6 @@
-"""The exceptions of ringbuf."""
+"""The exceptions of ringbuf. Their texts are safe to print, whoever has chosen the names in them."""
+
+from .texts import printable
 
 __all__ = [
     "BufferFullError",
@@ -17,6 +19,9 @@ __all__ = [
 
 class RingbufError(Exception):
     """Base of the errors that recording and reading raise."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BufferFullError(RingbufError):
@@ -57,3 +62,6 @@ class RegionBusyError(RegionError):
 
 class TraceError(ValueError):
     """A trace, or a part of it, cannot be read; the message says where and why."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())

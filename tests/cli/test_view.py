@@ -11,6 +11,7 @@ import timelines
 from timelines import ORIGIN, TICK
 
 from ringbuf.cli import main
+from ringbuf.texts import printable_lines
 
 SECOND = 10**9
 
@@ -38,7 +39,7 @@ def seconds(text):
 
 
 def test_it_is_the_text_of_the_trace(view, trace):
-    assert view() == "".join(trace.iter_text())
+    assert view() == printable_lines("".join(trace.iter_text()))
 
 
 def test_json_has_an_object_for_each_record(view, trace):

@@ -16,6 +16,7 @@ import sys
 
 from .. import __version__
 from ..errors import RingbufError
+from ..texts import printable, printable_lines
 
 __all__ = ["COMMANDS", "main"]
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (RingbufError, OSError, ValueError, ImportError) as error:
-        print(f"ringbuf {args.command}: {_one_line(error)}", file=sys.stderr)
+        print(printable(f"ringbuf {args.command}: {_one_line(error)}"), file=sys.stderr)
         return 1
 
 
@@ -58,8 +59,15 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Repeats arguments that it does not take, which may be names from anywhere."""
+
+    def _print_message(self, message, file=None) -> None:
+        super()._print_message(printable_lines(message or ""), file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ringbuf", description="Records and inspects ring buffers in shared memory.")
+    parser = _Parser(prog="ringbuf", description="Records and inspects ring buffers in shared memory.")
     parser.add_argument("--version", action="version", version=f"ringbuf {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:

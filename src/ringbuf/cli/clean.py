@@ -9,6 +9,7 @@ import re
 from ..errors import RegionError
 from ..record.files import clean, size_of
 from ._numbers import count
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -33,7 +34,7 @@ def run(args) -> int:
         print(json.dumps([one.as_dict() for one in removed]))
         return 0
     for one in removed:
-        print(f"{'would remove' if args.dry_run else 'removed'} {one.path} ({one.size >> 10} KiB): {one.why}")
+        say(f"{'would remove' if args.dry_run else 'removed'} {one.path} ({one.size >> 10} KiB): {one.why}")
     return 0
 
 

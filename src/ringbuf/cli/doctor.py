@@ -21,6 +21,7 @@ from .._core import Channel
 from ..errors import RingbufError
 from ..kernel.tracefs import find_tracefs
 from ..record.files import find
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -50,7 +51,7 @@ def run(args) -> int:
         print(json.dumps({"ok": is_fine, "findings": [asdict(finding) for finding in findings]}))
     else:
         for finding in findings:
-            print(f"{_MARKS[finding.state]}  {finding.what}: {finding.text}")
+            say(f"{_MARKS[finding.state]}  {finding.what}: {finding.text}")
     return 0 if is_fine else 1
 
 

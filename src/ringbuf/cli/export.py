@@ -6,6 +6,7 @@ import json
 import os
 
 from . import _selection
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -19,6 +20,9 @@ def run(args) -> int:
     with _selection.opened(args) as trace:
         trace.export(args.output, **_selection.wanted(args, trace))
         size = os.path.getsize(args.output)
-        print(json.dumps({"file": args.output, "bytes": size}) if args.json else f"{args.output}: {size} bytes")
+        if args.json:
+            print(json.dumps({"file": args.output, "bytes": size}))
+        else:
+            say(f"{args.output}: {size} bytes")
         _selection.report(args, trace)
     return 0

@@ -7,6 +7,7 @@ import os
 import time
 
 from ..record.files import Region, find, in_memory
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -22,7 +23,7 @@ def run(args) -> int:
         print(json.dumps([region.as_dict() for region in regions]))
     else:
         for region in regions:
-            print(_line(region))
+            say(_line(region))
     return 0
 
 

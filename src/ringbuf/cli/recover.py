@@ -7,6 +7,7 @@ import time
 
 from ..record.files import mark_recovered
 from ..record.recovery import Recovery, recover
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -22,7 +23,11 @@ def run(args) -> int:
     found = recover(args.path, args.output, all=args.all, force=args.force)
     if not args.force:
         mark_recovered(args.path, args.output)
-    print(json.dumps(found.as_dict()) if args.json else "\n".join(_lines(found)))
+    if args.json:
+        print(json.dumps(found.as_dict()))
+    else:
+        for line in _lines(found):
+            say(line)
     return 0
 
 

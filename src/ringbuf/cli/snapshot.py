@@ -9,6 +9,7 @@ import warnings
 from ..live.sharing import attach
 from ..record.recorder import snapshot
 from ._numbers import target
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -27,7 +28,7 @@ def run(args) -> int:
     if args.json:
         print(json.dumps({"directory": args.output, **written}))
     else:
-        print(f"{args.output}: {written['records']} records in {written['packets']} packets")
+        say(f"{args.output}: {written['records']} records in {written['packets']} packets")
     for warning in told:
-        print(f"ringbuf snapshot: {warning.message}", file=sys.stderr)
+        say(f"ringbuf snapshot: {warning.message}", sys.stderr)
     return 1 if told else 0

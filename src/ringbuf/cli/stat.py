@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from ..live.sharing import attach
 from ._numbers import target
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -22,7 +23,7 @@ def run(args) -> int:
     if args.json:
         print(json.dumps({**about, **stats}))
         return 0
-    print(f"{about['name']!r}, {about['mode']}, {about['streams']} streams")
+    say(f"{about['name']!r}, {about['mode']}, {about['streams']} streams")
     for name, count in stats.items():
         if count:
             print(f"{count:16} {name}")

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from ..errors import RingbufError
 from ..live.sharing import attach
 from ..record.files import open_channels
+from ..texts import printable
 from ..trace.units import short
 from ._numbers import seconds, target
 
@@ -132,4 +133,4 @@ def _lines(rows: list[_Row]) -> list[str]:
 def _line(row: _Row) -> str:
     rates = map(short, (row.records_per_second, row.bytes_per_second, row.lost_per_second, row.lost))
     where = ",".join(map(str, row.processes)) or row.path
-    return _COLUMNS.format(row.name, row.mode, *rates, f"{row.full:.0%}", where)
+    return _COLUMNS.format(printable(row.name), row.mode, *rates, f"{row.full:.0%}", printable(where))

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+from ..texts import printable_lines
 from ..trace.plain import to_json
 from ..trace.threads import is_named, is_one_of, several, thread_of
 from . import _selection
@@ -42,7 +43,7 @@ def run(args) -> int:
     with _selection.opened(args) as trace:
         wanted = _selection.wanted(args, trace)
         parts = _of_threads(args, trace, wanted) if _who(args) else _parts(args, trace, wanted)
-        sys.stdout.writelines(_cut(parts, args.head, args.tail))
+        sys.stdout.writelines(map(printable_lines, _cut(parts, args.head, args.tail)))
         sys.stdout.flush()
         _selection.report(args, trace)
     return 0
@@ -149,7 +150,7 @@ def _print_new(args, lines: Iterator[str]) -> int:
                 break
             left = left if left is None else left - 1
             last = time.monotonic()
-            sys.stdout.write(line)
+            sys.stdout.write(printable_lines(line))
             continue
         sys.stdout.flush()
         if left == 0 or (args.timeout is not None and time.monotonic() - last >= args.timeout):
