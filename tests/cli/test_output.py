@@ -40,6 +40,13 @@ def test_view(options, nasty_trace, capsys):
     assert_safe(text)
 
 
+@pytest.mark.parametrize("command", [["info"], ["info", "--json"], ["summary"], ["summary", "--json"]])
+def test_info_and_summary(command, nasty_trace, capsys):
+    status, text = run(capsys, *command, nasty_trace)
+    assert status == 0
+    assert_safe(text)
+
+
 def test_errors(nasty_trace, capsys):
     for arguments in (
         ["view", nasty_trace.parent / NASTY],

@@ -7,6 +7,6 @@ from ..texts import printable
 __all__ = ["say"]
 
 
-def say(line: str) -> None:
-    """Print a line; what would do something to a terminal is there as an escape."""
-    print(printable(line))
+def say(line: str, file=None) -> None:
+    """Print a line, to stdout or `file`; what would do something to a terminal is there as an escape."""
+    print(printable(line), file=file)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import sys
 
+from ..texts import printable_lines
 from ..trace.meanings import meaning
 from ..trace.trace import Trace
 from . import _progress, _selection
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -34,7 +36,7 @@ def run(args) -> int:
         if args.output != "-":
             total = sum(ns for _, _, ns in flame.stacks)
             result = {"file": args.output, "stacks": len(flame.stacks), "ns": total}
-            print(json.dumps(result) if args.json else f"{args.output}: {len(flame.stacks)} stacks")
+            say(json.dumps(result) if args.json else f"{args.output}: {len(flame.stacks)} stacks")
         _selection.report(args, trace)
     return 0
 
@@ -47,7 +49,7 @@ def _chosen(args, trace: Trace):
 
 def _write(path: str, parts) -> None:
     if path == "-":
-        sys.stdout.writelines(parts)
+        sys.stdout.writelines(map(printable_lines, parts))
         return
     with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..texts import printable_lines
 from ..trace.about import about
 from ..trace.plain import to_json
 from ..trace.trace import open_trace
@@ -17,5 +18,5 @@ def configure(parser) -> None:
 def run(args) -> int:
     with open_trace(args.directory, errors="skip") as trace, _progress.shown(trace, passes=2):
         found = about(trace)
-    print(to_json(found.as_dict()) if args.json else found)
+    print(printable_lines(to_json(found.as_dict()) if args.json else str(found)))
     return 0

@@ -28,6 +28,7 @@ from ..record.recorder import Recorder, write_snapshot
 from ..record.tracer import Tracer
 from . import _buffers
 from ._notes import Note, Notes
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -61,9 +62,7 @@ def configure(parser) -> None:
     parser.add_argument("--subbuf-size", type=int, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
     parser.add_argument("--n-subbufs", type=int, help=f"sub-buffers of each CPU (4; {_buffers.HELP})")
     parser.add_argument("--n-producers", type=int, default=1024, help="threads that record at one time (%(default)s)")
-    parser.add_argument(
-        "program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="what to run, with its arguments"
-    )
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="what to run, with its arguments")
 
 
 def run(args) -> int:
@@ -234,8 +233,8 @@ def _report(result: dict, as_json: bool) -> None:
         print(json.dumps(result))
         return
     more = "".join(f", {result[key]} {name}" for key, name in _NAMES.items() if result.get(key))
-    print(f"{result['directory']}: {result['records']} records{more}", file=sys.stderr)
+    say(f"{result['directory']}: {result['records']} records{more}", sys.stderr)
     for hint in result["hints"]:
         print(hint, file=sys.stderr)
     for note in result["not_recorded"]:
-        print(f"not recorded: {Note(**note)}", file=sys.stderr)
+        say(f"not recorded: {Note(**note)}", sys.stderr)

@@ -6,6 +6,7 @@ durations; beyond, they are right to half a per cent. With --compare, what diffe
 
 from __future__ import annotations
 
+from ..texts import printable_lines
 from ..trace.plain import to_json
 from ..trace.trace import Trace, open_trace
 from . import _progress, _selection
@@ -35,7 +36,7 @@ def run(args) -> int:
 
             with open_trace(args.compare, errors="skip" if args.skip_damaged else "raise") as other:
                 found = compared(_summary(args, trace, None), _summary(args, other, None), args.top)
-        print(to_json(found.as_dict()) if args.json else found)
+        print(printable_lines(to_json(found.as_dict()) if args.json else str(found)))
         _selection.report(args, trace)
     return 0
 

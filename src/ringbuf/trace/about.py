@@ -6,6 +6,7 @@ import html
 import time
 from dataclasses import asdict, dataclass
 
+from ..texts import printable
 from .meanings import Loss, losses, meaning
 from .threads import Thread, threads_of
 from .units import duration_text, short
@@ -76,7 +77,7 @@ class About:
 
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self.lines())
-        return "\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in self.lines())
+        return "\n".join(printable(f"{name:<{width}}  {text}".rstrip()) for name, text in self.lines())
 
     def _repr_html_(self) -> str:
         rows = "".join(

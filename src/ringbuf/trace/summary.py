@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 
 import numpy
 
+from ..texts import printable
 from .pairs import KINDS, MISSING
 from .threads import event_counts
 from .units import duration_text, short
@@ -147,7 +148,7 @@ def _table(lines: list[list[str]]) -> str:
     """Numbers to the right, the name at the end."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
     numbers = ("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=False)) for line in lines)
-    return "\n".join(f"{cells}  {line[-1]}" for cells, line in zip(numbers, lines, strict=True))
+    return "\n".join(f"{cells}  {printable(line[-1])}" for cells, line in zip(numbers, lines, strict=True))
 
 
 def _html_row(line: list[str]) -> str:
