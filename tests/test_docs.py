@@ -12,13 +12,13 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"])
 TEXT = {path.relative_to(ROOT).as_posix(): path.read_text() for path in DOCS}
 
-#: Paths in the text, from the root or, of headers and modules, by name alone; not of other projects.
+#: Paths in the text, from the root or, of headers and modules, by name alone; not of other projects or of examples.
 PATH = re.compile(
     r"(?<![\w/.-])"
     r"((?:include|src|tests|docs|bench|examples|tools)/[\w./*{},-]*[\w*/]|[\w-]+\.(?:h|py|pyx|pxd|pxi|pyi|md))"
     r"(?![\w-])"
 )
-ELSEWHERE = {"lttng-ring-buffer-client.h", "string.h"}
+ELSEWHERE = {"lttng-ring-buffer-client.h", "string.h", "shop.py"}
 FOLDERS = ("include/ringbuf", "docs", "tests", "tests/c", "tests/model", "examples", ".")
 SOURCES = {path.name for path in (ROOT / "src/ringbuf").rglob("*") if path.is_file()}
 

@@ -176,7 +176,11 @@ class Marks:
 @final
 class Joiner:
     def __init__(
-        self, begin: int, losses: tuple[int, int] | None, n_names: int, names: Mapping[tuple[int, int], int]
+        self,
+        begin: int,
+        losses: tuple[int, int] | None,
+        n_names: int,
+        codes: Mapping[tuple[int, int], tuple[int, int]],
     ) -> None: ...
     def join(self, marks: numpy.ndarray[Any, Any]) -> None: ...
     def finish(self, end: int) -> None: ...

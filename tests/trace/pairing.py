@@ -20,6 +20,7 @@ class Open:
     task: str
     kind: str = "span"
     key: object = None
+    begin_missing: object = None
     inside: list = field(default_factory=list)  # (begin, end or None) of what is directly within it
 
 
@@ -32,12 +33,12 @@ class Pairing:
         self.records = list(trace)
         self.first, self.last = self.bounds()
         self.lost_from, self.lost_to = self.losses()
-        self.functions = {
-            (one.contexts.get("vpid"), one.fields["code"]): one.fields["name"]
-            for one in self.records
-            if one.name == "function_code"
-        }
+        told = [one for one in self.records if one.name == "function_code"]
+        self.functions = {self.key(one, one.fields["code"]): one.fields["name"] for one in told}
+        self.images = {self.key(one, one.fields["code"]): one.fields.get("image", 0) for one in told}
         self.stacks, self.spans, self.orphans = {}, {}, {}
+        self.strands = {}  # names by number
+        self.running, self.again, self.forked, self.image, self.marked = {}, {}, {}, {}, {}  # by thread
         self.calls = 0
         for one in self.records:
             self.take(one)
@@ -74,29 +75,69 @@ class Pairing:
 
     # ---- records ----
 
+    @staticmethod
+    def key(record, code):
+        return record.contexts.get("vpid"), code
+
     def take(self, record):
         thread = record.contexts.get("vpid"), record.contexts.get("vtid")
         if thread == NOBODY:
             thread = "cpu", record.cpu
-        task = record.contexts.get("task_name", "")
+        self.own_task = bool(record.contexts.get("task_name"))
+        task = record.contexts.get("task_name", "") or self.running.get(thread, "")
         what = record.fields.get
+        if record.name not in ("tick", "function_code"):
+            self.act(record, thread, task, what)
+            self.marked[thread] = record.timestamp
+
+    def act(self, record, thread, task, what):
         if record.name == "function_begin":
             self.begin_call(thread, task, record.timestamp, what("code"))
         elif record.name == "function_end":
             self.end_call(thread, task, record.timestamp, what("code"))
+        elif record.name == "strand":
+            self.strands[what("strand")] = what("name")
+        elif record.name == "strand_switch":
+            self.running[thread] = self.strands.get(what("strand"), "")
+            self.again[thread] = ["resumed"] * what("resumed")
+        elif record.name == "process_image":
+            if thread in self.marked:
+                self.replace(thread)
+            self.forked[thread], self.image[thread] = record.timestamp, what("image")
+            self.again[thread] = ["inherited"] * what("inherited")
         elif record.name == "span_end":
             self.end_span(thread, task, record.timestamp, what("span_id"), what("error").partition(":")[0])
         elif "parent_id" in record.fields:
             self.begin_span(thread, task, record.timestamp, record.name, what("span_id"), what("parent_id"))
 
+    @staticmethod
+    def pid(thread):
+        return None if thread[0] == "cpu" else thread[0]
+
+    def replace(self, thread):
+        """Another process image has its number from here on."""
+        for other, stack in self.stacks.items():
+            while stack and self.pid(other) == self.pid(thread):
+                self.close(stack.pop(), self.marked[other], "", lambda begin: "died")
+        for known in (self.running, self.again, self.forked, self.image, self.orphans):
+            known.pop(thread, None)
+
     def called(self, thread, code):
-        return self.functions.get((thread[0] if thread[0] != "cpu" else None, code), f"function {code}")
+        return self.functions.get((self.pid(thread), code), f"function {code}")
 
     def begin_call(self, thread, task, time, code):
+        image = self.images.get((self.pid(thread), code), 0)
+        if image and self.image.get(thread) not in (None, 0, image):
+            self.replace(thread)
+            task = task if task and self.own_task else ""
+        if image:
+            self.image[thread] = image
         stack = self.stacks.setdefault(thread, [])
         self.calls += 1
         above = stack[-1].number if stack else 0
         one = Open(self.called(thread, code), time, self.calls, above, len(stack), thread, task, "call", code)
+        if self.again.get(thread):
+            one.begin_missing = self.again[thread].pop()
         stack.append(one)
 
     def end_call(self, thread, task, time, code):
@@ -112,10 +153,10 @@ class Pairing:
             one.parent = stack[-1].number
             self.note(one, time, "", begin_missing="lost")
         else:
-            one.begin = self.first
+            one.begin = self.forked.get(thread, self.first)
             one.inside = self.orphans.get(thread, [])
             self.orphans[thread] = [(one.begin, time)]
-            self.note(one, time, "", begin_missing=self.no_begin(time))
+            self.note(one, time, "", begin_missing="inherited" if thread in self.forked else self.no_begin(time))
 
     def begin_span(self, thread, task, time, name, number, parent):
         above = self.spans.get(parent)
@@ -143,7 +184,7 @@ class Pairing:
             self.stacks[one.thread][-1].inside.append((one.begin, time))
         else:
             self.orphans.setdefault(one.thread, []).append((one.begin, time))
-        self.note(one, time, error, end_missing=why(one.begin))
+        self.note(one, time, error, begin_missing=one.begin_missing, end_missing=why(one.begin))
 
     def note(self, one, time, error, begin_missing=None, end_missing=None):
         covered, until = 0, one.begin

@@ -20,8 +20,17 @@
 
 #include "decode.h"
 
-/* PAIR_RECORD: neither begins nor ends anything, but its thread is counted. */
-enum pair_kind { PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END, PAIR_RECORD };
+enum pair_kind {
+	PAIR_NOTHING,
+	PAIR_SPAN,
+	PAIR_SPAN_END,
+	PAIR_CALL,
+	PAIR_CALL_END,
+	PAIR_RECORD, /* neither begins nor ends anything, but its thread is counted */
+	PAIR_STRAND, /* what a greenlet or task is called */
+	PAIR_SWITCH, /* the thread runs another one from here on */
+	PAIR_IMAGE,  /* a forked process begins, in the middle of calls */
+};
 
 /* Why a begin or an end is not there. */
 enum pair_missing {
@@ -30,7 +39,8 @@ enum pair_missing {
 	PAIR_BEFORE,    /* begin: older than the trace */
 	PAIR_INHERITED, /* begin: of the process that forked this one */
 	PAIR_OPEN,      /* end: it had not ended when the trace did */
-	PAIR_DIED,      /* end: its process died */
+	PAIR_DIED,      /* end: its process died, or was replaced */
+	PAIR_RESUMED,   /* begin: it goes on here, after its greenlet or task had waited */
 };
 
 /* A record that begins or ends something. The time is first: marks are rows of ctf_merge_rows. */
@@ -39,7 +49,7 @@ struct pair_mark {
 	int32_t cpu;
 	uint8_t kind;
 	uint8_t reserved[3];
-	uint32_t name;                  /* of a span: its name's number; of a call: its code */
+	uint32_t name;                  /* of a span: its name's number; of a call: its code; how many calls begin again */
 	int32_t pid, tid;               /* -1: unknown; a tid below 0 is CPU -1 - tid */
 	uint32_t process, thread, task; /* names, as texts */
 	uint64_t id, parent;
@@ -266,6 +276,7 @@ enum pair_what {
 	PAIR_CODE,
 	PAIR_ID,
 	PAIR_PARENT,
+	PAIR_AGAIN,
 	/* texts */
 	PAIR_PROCESS,
 	PAIR_THREAD,
@@ -354,7 +365,7 @@ pair_take_number(struct pair_mark *mark, uint8_t what, uint64_t value)
 		mark->pid = (int32_t)value;
 	else if (what == PAIR_TID)
 		mark->tid = (int32_t)value;
-	else if (what == PAIR_CODE)
+	else if (what == PAIR_CODE || what == PAIR_AGAIN)
 		mark->name = (uint32_t)value;
 	else if (what == PAIR_ID)
 		mark->id = value;
@@ -510,17 +521,33 @@ struct pair_thread {
 	int32_t pid, tid;
 	uint32_t process, name; /* texts */
 	int64_t first, last;    /* mark */
+	int64_t last_before;    /* the mark before the last */
 	uint64_t n_marks;
+	int64_t begin;          /* what is open then began before */
+	uint8_t begin_missing;  /* PAIR_INHERITED: at a fork; else: with the trace */
+	uint8_t again_missing;  /* why so many of the next calls only go on */
+	uint32_t again;
+	uint32_t task;          /* text: of the greenlet or task that it runs, if that was told */
+	uint32_t image;         /* of its process; 0: not known yet */
 	int64_t children;       /* time in calls that nothing is known to be around */
 	struct pair_call *calls; /* innermost last */
 	size_t n_calls, room;
 };
 
+/* What a code is that was called in a process. */
+struct pair_code {
+	uint32_t name;
+	uint32_t image; /* of the process that called it; 0: unknown */
+};
+
 struct pair_joiner {
 	int64_t begin;                /* of the trace */
 	int64_t first_loss, last_loss; /* when records were lost: not before, not after */
-	struct pair_map names;        /* of calls, by pid << 32 | code */
+	struct pair_map codes_by_key; /* by pid << 32 | code */
+	struct pair_code *codes;
+	size_t n_codes, codes_room;
 	uint32_t n_names;
+	struct pair_map strands;      /* their names, as texts, by number */
 	struct pair_map spans_by_id, threads_by_id;
 	struct pair_span *spans;
 	size_t n_spans, spans_room;
@@ -563,7 +590,9 @@ pair_free(struct pair_joiner *j)
 {
 	for (size_t i = 0; i < j->n_threads; i++)
 		free(j->threads[i].calls);
-	free(j->names.places);
+	free(j->codes_by_key.places);
+	free(j->codes);
+	free(j->strands.places);
 	free(j->spans_by_id.places);
 	free(j->threads_by_id.places);
 	free(j->spans);
@@ -600,6 +629,7 @@ pair_new_thread(struct pair_joiner *j, const struct pair_mark *m, uint64_t id)
 	t->pid = m->pid;
 	t->tid = m->tid;
 	t->first = t->last = m->time;
+	t->begin = j->begin;
 	return t;
 }
 
@@ -622,6 +652,7 @@ pair_thread_of(struct pair_joiner *j, const struct pair_mark *m)
 		j->last_thread = (uint32_t)(t - j->threads) + 1;
 	}
 	t->n_marks++;
+	t->last_before = t->last;
 	t->first = m->time < t->first ? m->time : t->first; /* those that are only counted come in any order */
 	t->last = m->time > t->last ? m->time : t->last;
 	if (m->process)
@@ -682,45 +713,32 @@ pair_go_on(struct pair_joiner *j, uint32_t above, uint32_t name, uint32_t *path)
 
 /* ---- calls ---- */
 
-/* The number of a function's name. */
+/* Add a code that is not there. */
 static int
-pair_name(struct pair_joiner *j, int32_t pid, uint32_t code, uint32_t *name)
+pair_add_code(struct pair_joiner *j, uint64_t key, uint32_t name, uint32_t image)
 {
-	uint64_t key = pair_two(pid, code);
-	const struct pair_place *place = pair_find(&j->names, key);
-
-	if (CTF_LIKELY(place != NULL)) {
-		*name = place->value - 1;
-		return 0;
-	}
-	if (!pair_room((void **)&j->unknown, j->n_unknown, &j->unknown_room, sizeof(*j->unknown)) ||
-	    pair_put(&j->names, key, j->n_names))
+	if (!pair_room((void **)&j->codes, j->n_codes, &j->codes_room, sizeof(*j->codes)) ||
+	    pair_put(&j->codes_by_key, key, (uint32_t)j->n_codes))
 		return -1;
-	j->unknown[j->n_unknown++] = key;
-	*name = j->n_names++;
+	j->codes[j->n_codes++] = (struct pair_code){name, image};
 	return 0;
 }
 
-static inline int
-pair_begin_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+/* What a code is; if nobody told, it gets a name of its own. */
+static const struct pair_code *
+pair_code_of(struct pair_joiner *j, int32_t pid, uint32_t code)
 {
-	struct pair_call *call;
+	uint64_t key = pair_two(pid, code);
+	const struct pair_place *place = pair_find(&j->codes_by_key, key);
 
-	if (!pair_room((void **)&t->calls, t->n_calls, &t->room, sizeof(*call)))
-		return -1;
-	call = &t->calls[t->n_calls];
-	if (pair_name(j, t->pid, m->name, &call->name) ||
-	    pair_go_on(j, t->n_calls ? call[-1].path : 0, call->name, &call->path))
-		return -1;
-	t->n_calls++;
-	call->begin = m->time;
-	call->children = 0;
-	call->id = ++j->last_call;
-	call->at = m->at;
-	call->code = m->name;
-	call->task = m->task;
-	call->begin_missing = PAIR_THERE;
-	return 0;
+	if (CTF_LIKELY(place != NULL))
+		return &j->codes[place->value - 1];
+	if (!pair_room((void **)&j->unknown, j->n_unknown, &j->unknown_room, sizeof(*j->unknown)) ||
+	    pair_add_code(j, key, j->n_names, 0))
+		return NULL;
+	j->unknown[j->n_unknown++] = key;
+	j->n_names++;
+	return &j->codes[j->n_codes - 1];
 }
 
 /* A row for the innermost call, which is not open any more. */
@@ -755,6 +773,70 @@ pair_pop_call(struct pair_joiner *j, struct pair_thread *t, int64_t time, uint64
 	return 0;
 }
 
+/* A thread of this number begins anew: another process image has it. What was open ended with the one before. */
+static struct pair_thread *
+pair_replace_thread(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+{
+	uint64_t id = pair_two(t->pid, (uint32_t)t->tid);
+	struct pair_place *place = pair_find(&j->threads_by_id, id);
+	int32_t pid = t->pid;
+
+	t->n_marks--; /* this mark is the new one's */
+	t->last = t->last_before;
+	for (size_t i = 0; i < j->n_threads; i++) {
+		struct pair_thread *other = &j->threads[i];
+
+		while (other->pid == pid && other->n_calls)
+			if (pair_pop_call(j, other, other->last, PAIR_NOWHERE, PAIR_DIED))
+				return NULL;
+	}
+	if (place)
+		pair_remove(&j->threads_by_id, place);
+	t = pair_new_thread(j, m, id);
+	if (!t)
+		return NULL;
+	t->n_marks = 1;
+	t->process = m->process;
+	t->name = m->thread;
+	j->last_thread_id = id;
+	j->last_thread = (uint32_t)j->n_threads;
+	return t;
+}
+
+static inline int
+pair_begin_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+{
+	const struct pair_code *code = pair_code_of(j, t->pid, m->name);
+	struct pair_call *call;
+
+	if (!code)
+		return -1;
+	if (CTF_UNLIKELY(code->image && code->image != t->image)) {
+		if (t->image && !(t = pair_replace_thread(j, t, m)))
+			return -1;
+		t->image = code->image;
+	}
+	if (!pair_room((void **)&t->calls, t->n_calls, &t->room, sizeof(*call)))
+		return -1;
+	call = &t->calls[t->n_calls];
+	if (pair_go_on(j, t->n_calls ? call[-1].path : 0, code->name, &call->path))
+		return -1;
+	t->n_calls++;
+	call->begin = m->time;
+	call->children = 0;
+	call->id = ++j->last_call;
+	call->at = m->at;
+	call->code = m->name;
+	call->name = code->name;
+	call->task = m->task ? m->task : t->task;
+	call->begin_missing = PAIR_THERE;
+	if (CTF_UNLIKELY(t->again)) {
+		t->again--;
+		call->begin_missing = t->again_missing;
+	}
+	return 0;
+}
+
 /*
  * An end without a begin. If no call is open, this one began before all that its
  * thread has told: what has ended meanwhile lay within it. Else its begin was
@@ -763,16 +845,19 @@ pair_pop_call(struct pair_joiner *j, struct pair_thread *t, int64_t time, uint64
 static int
 pair_end_unbegun(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
 {
+	const struct pair_code *code = pair_code_of(j, t->pid, m->name);
 	struct pair_row *row = pair_new_row(j);
 
-	if (!row || pair_name(j, t->pid, m->name, &row->name) ||
-	    pair_go_on(j, t->n_calls ? t->calls[t->n_calls - 1].path : 0, row->name, &row->path))
+	if (!row || !code)
+		return -1;
+	row->name = code->name;
+	if (pair_go_on(j, t->n_calls ? t->calls[t->n_calls - 1].path : 0, row->name, &row->path))
 		return -1;
 	row->kind = PAIR_CALL;
 	row->id = ++j->last_call;
 	row->end_at = m->at;
 	row->thread = row->end_thread = (uint32_t)(t - j->threads);
-	row->task = m->task;
+	row->task = m->task ? m->task : t->task;
 	row->depth = (uint32_t)t->n_calls;
 	if (t->n_calls) {
 		row->begin = m->time;
@@ -780,11 +865,11 @@ pair_end_unbegun(struct pair_joiner *j, struct pair_thread *t, const struct pair
 		row->parent = t->calls[t->n_calls - 1].id;
 		return 0;
 	}
-	row->begin = j->begin < m->time ? j->begin : m->time;
+	row->begin = t->begin < m->time ? t->begin : m->time;
 	row->duration = pair_minus(m->time, row->begin);
 	row->self = pair_minus(row->duration, t->children);
 	t->children = row->duration;
-	row->begin_missing = pair_no_begin(j, m->time);
+	row->begin_missing = t->begin_missing ? t->begin_missing : pair_no_begin(j, m->time);
 	return 0;
 }
 
@@ -884,7 +969,7 @@ pair_begin_span(struct pair_joiner *j, const struct pair_thread *t, const struct
 	span->at = m->at;
 	span->name = m->name;
 	span->thread = (uint32_t)(t - j->threads);
-	span->task = m->task;
+	span->task = m->task ? m->task : t->task;
 	parent = m->parent && m->parent != m->id ? pair_open_span(j, m->parent) : NULL;
 	if (parent) {
 		span->depth = parent->depth + 1;
@@ -911,9 +996,45 @@ pair_end_span(struct pair_joiner *j, const struct pair_thread *t, const struct p
 	row->id = m->id;
 	row->end_at = m->at;
 	row->thread = row->end_thread = (uint32_t)(t - j->threads);
-	row->task = m->task;
+	row->task = m->task ? m->task : t->task;
 	row->error = m->name;
 	row->begin_missing = pair_no_begin(j, m->time);
+	return 0;
+}
+
+/* ---- strands, process images ---- */
+
+static int
+pair_name_strand(struct pair_joiner *j, const struct pair_mark *m)
+{
+	struct pair_place *known = pair_find(&j->strands, m->id);
+
+	if (!known)
+		return pair_put(&j->strands, m->id, m->task);
+	known->value = m->task + 1;
+	return 0;
+}
+
+static void
+pair_switch(const struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+{
+	const struct pair_place *strand = pair_find(&j->strands, m->id);
+
+	t->task = strand ? strand->value - 1 : 0;
+	t->again = m->name;
+	t->again_missing = PAIR_RESUMED;
+}
+
+static int
+pair_begin_image(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+{
+	if (t->n_marks > 1 && !(t = pair_replace_thread(j, t, m)))
+		return -1;
+	t->begin = m->time;
+	t->begin_missing = PAIR_INHERITED;
+	t->again = m->name;
+	t->again_missing = PAIR_INHERITED;
+	t->image = (uint32_t)m->id;
 	return 0;
 }
 
@@ -925,7 +1046,7 @@ pair_join(struct pair_joiner *j, const struct pair_mark *marks, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		const struct pair_mark *m = &marks[i];
 		struct pair_thread *t = pair_thread_of(j, m);
-		int failed;
+		int failed = 0;
 
 		if (CTF_UNLIKELY(!t))
 			return -1;
@@ -937,8 +1058,12 @@ pair_join(struct pair_joiner *j, const struct pair_mark *marks, size_t n)
 			failed = pair_begin_span(j, t, m);
 		else if (m->kind == PAIR_SPAN_END)
 			failed = pair_end_span(j, t, m);
-		else
-			failed = 0;
+		else if (m->kind == PAIR_STRAND)
+			failed = pair_name_strand(j, m);
+		else if (m->kind == PAIR_SWITCH)
+			pair_switch(j, t, m);
+		else if (m->kind == PAIR_IMAGE)
+			failed = pair_begin_image(j, t, m);
 		if (CTF_UNLIKELY(failed))
 			return -1;
 	}

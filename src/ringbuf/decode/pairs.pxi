@@ -3,7 +3,8 @@
 cdef extern from "decode/pairs.h" nogil:
     enum:
         PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END, PAIR_RECORD
-        PAIR_ALIGN, PAIR_SKIP, PAIR_PID, PAIR_TID, PAIR_CODE, PAIR_ID, PAIR_PARENT
+        PAIR_STRAND, PAIR_SWITCH, PAIR_IMAGE
+        PAIR_ALIGN, PAIR_SKIP, PAIR_PID, PAIR_TID, PAIR_CODE, PAIR_ID, PAIR_PARENT, PAIR_AGAIN
         PAIR_PROCESS, PAIR_THREAD, PAIR_TASK, PAIR_ERROR
 
     struct pair_mark:
@@ -17,9 +18,6 @@ cdef extern from "decode/pairs.h" nogil:
 
     struct pair_row:
         int64_t begin
-
-    struct pair_map:
-        pass
 
     struct pair_text:
         size_t at
@@ -58,7 +56,6 @@ cdef extern from "decode/pairs.h" nogil:
 
     struct pair_joiner:
         int64_t begin, first_loss, last_loss
-        pair_map names
         uint32_t n_names
         pair_thread *threads
         size_t n_threads
@@ -71,7 +68,7 @@ cdef extern from "decode/pairs.h" nogil:
 
     int pair_fill(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, const pair_event *events, pair_texts *texts,
                   pair_marks *out, int32_t cpu, uint64_t packet)
-    int pair_put(pair_map *map, uint64_t key, uint32_t value)
+    int pair_add_code(pair_joiner *j, uint64_t key, uint32_t name, uint32_t image)
     int pair_join(pair_joiner *j, const pair_mark *marks, size_t n)
     int pair_finish(pair_joiner *j, int64_t end)
     void pair_free(pair_joiner *j)
@@ -90,17 +87,26 @@ _PAIR = [
 _PATH = [("above", "u4"), ("name", "u4"), ("is_within", "u4")]
 _PAIR_KINDS = {
     "span": PAIR_SPAN, "span_end": PAIR_SPAN_END, "call": PAIR_CALL, "call_end": PAIR_CALL_END, "record": PAIR_RECORD,
+    "strand": PAIR_STRAND, "switch": PAIR_SWITCH, "image": PAIR_IMAGE,
 }  # fmt: skip
 # Where a number goes in a mark, and of how many bits it must be to be copied there.
-_PAIR_NUMBERS = {PAIR_CODE: (16, 32), PAIR_PID: (20, 32), PAIR_TID: (24, 32), PAIR_ID: (40, 64), PAIR_PARENT: (48, 64)}
+_PAIR_NUMBERS = {
+    PAIR_CODE: (16, 32), PAIR_AGAIN: (16, 32), PAIR_PID: (20, 32), PAIR_TID: (24, 32), PAIR_ID: (40, 64),
+    PAIR_PARENT: (48, 64),
+}  # fmt: skip
 _PAIR_CONTEXTS = {
     "vpid": PAIR_PID, "vtid": PAIR_TID, "procname": PAIR_PROCESS, "thread_name": PAIR_THREAD, "task_name": PAIR_TASK,
 }  # fmt: skip
-_PAIR_FIELDS = {"span_id": PAIR_ID, "parent_id": PAIR_PARENT, "code": PAIR_CODE, "error": PAIR_ERROR}
-_PAIR_FIELDS_OF = {
-    PAIR_SPAN: ("span_id", "parent_id"), PAIR_SPAN_END: ("span_id", "error"), PAIR_CALL: ("code",),
-    PAIR_CALL_END: ("code",), PAIR_RECORD: (),
-}  # fmt: skip
+_PAIR_FIELDS = {
+    PAIR_SPAN: {"span_id": PAIR_ID, "parent_id": PAIR_PARENT},
+    PAIR_SPAN_END: {"span_id": PAIR_ID, "error": PAIR_ERROR},
+    PAIR_CALL: {"code": PAIR_CODE},
+    PAIR_CALL_END: {"code": PAIR_CODE},
+    PAIR_RECORD: {},
+    PAIR_STRAND: {"strand": PAIR_ID, "name": PAIR_TASK},
+    PAIR_SWITCH: {"strand": PAIR_ID, "resumed": PAIR_AGAIN},
+    PAIR_IMAGE: {"image": PAIR_ID, "inherited": PAIR_AGAIN},
+}
 
 
 @cython.final
@@ -112,8 +118,8 @@ cdef class Marks:
     decoder : Decoder
     kinds : mapping of int to (str, int)
         Of event classes, by their index in `Decoder.event_names`: "span", "span_end", "call",
-        "call_end", or "record" for what only counts for its thread; and the number of a span's or
-        record's name.
+        "call_end", "strand", "switch", "image" (docs/formats.md), or "record" for what only counts for
+        its thread; and the number of a span's or record's name.
     n_lanes : int
         How many streams there are, each of which is in order of time.
     pid : int, optional
@@ -169,7 +175,7 @@ cdef class Marks:
         is_known, position = self._is_packed(info), 0  # in bits
         last = 0  # what follows it is not looked at
         for part, wanted in ((info.stream_context, _PAIR_CONTEXTS), (info.context, _PAIR_CONTEXTS),
-                             (info.fields, {name: _PAIR_FIELDS[name] for name in _PAIR_FIELDS_OF[kind]})):
+                             (info.fields, _PAIR_FIELDS[kind])):
             if part < 0:
                 continue
             steps.append((part, PAIR_ALIGN))
@@ -303,22 +309,22 @@ cdef class Joiner:
         Records were lost, but none before the first time, and none after the second.
     n_names : int
         How many names there are already.
-    names : mapping of (int, int) to int
-        The numbers of functions' names, by process and code.
+    codes : mapping of (int, int) to (int, int)
+        By process and code: the number of the function's name, and the process image that called it, 0 if unknown.
 
     Thread safety: one thread at a time.
     """
 
     cdef pair_joiner _joiner
 
-    def __cinit__(self, begin, losses, n_names, names):
+    def __cinit__(self, begin, losses, n_names, codes):
         cdef uint64_t key
         self._joiner.begin = begin
         self._joiner.first_loss, self._joiner.last_loss = (2**63 - 1, -2**63) if losses is None else losses
         self._joiner.n_names = n_names
-        for (pid, code), number in names.items():
+        for (pid, code), (number, image) in codes.items():
             key = (pid & 0xFFFFFFFF) << 32 | code
-            if pair_put(&self._joiner.names, key, number):
+            if pair_add_code(&self._joiner, key, number, image):
                 raise MemoryError
 
     def __dealloc__(self):

@@ -18,11 +18,12 @@ def is_identity(name: str, value) -> bool:
 
 
 class Function(NamedTuple):
-    """Where a function that was called is."""
+    """Where a function that was called is; `image`: the process image that called it, if the trace says so."""
 
     name: str
     file: str
     line: int
+    image: int | None = None
 
 
 class Loss(NamedTuple):
@@ -48,7 +49,8 @@ class Loss(NamedTuple):
 
 
 def meaning(event) -> str | None:
-    """What an `Event` stands for: "span", "span_end", "call", "call_end", "code", "log", "audit", or None."""
+    """What an `Event` stands for: "span", "span_end", "call", "call_end", "code", "strand", "switch", "image",
+    "log", "audit", or None."""
     match event.name, *(f"{one.name}:{one.type.partition('{')[0]}" for one in event.fields):
         case [_, "span_id:u64", "parent_id:u64", *_]:
             return "span"
@@ -58,8 +60,14 @@ def meaning(event) -> str | None:
             return "call"
         case ["function_end", "code:u32"]:
             return "call_end"
-        case ["function_code", "code:u32", "name:str", "file:str", "line:u32"]:
+        case ["function_code", "code:u32", "name:str", "file:str", "line:u32", *more] if more in ([], ["image:u32"]):
             return "code"
+        case ["strand", "strand:u64", "kind:str", "name:str"]:
+            return "strand"
+        case ["strand_switch", "strand:u64", "resumed:u32"]:
+            return "switch"
+        case ["process_image", "image:u32", "parent:u32", "inherited:u32"]:
+            return "image"
         case ["log", _, "logger:str", "message:str", *_]:
             return "log"
         case ["audit", "name:str", "args:str"]:
@@ -73,9 +81,10 @@ def functions(trace) -> dict[tuple, Function]:
     found = {}
     for rows in trace.class_rows(indexes):
         pids = rows["vpid"].tolist() if "vpid" in rows.dtype.names else [None] * len(rows)
+        images = _field(rows, "image").tolist() if "image" in rows.dtype.names else [None] * len(rows)
         columns = (_field(rows, name).tolist() for name in ("code", "name", "file", "line"))
-        for pid, code, name, file, line in zip(pids, *columns, strict=True):
-            found[pid if is_identity("vpid", pid) else None, code] = Function(name, file, line)
+        for pid, image, code, name, file, line in zip(pids, images, *columns, strict=True):
+            found[pid if is_identity("vpid", pid) else None, code] = Function(name, file, line, image)
     return found
 
 

@@ -31,7 +31,7 @@ _NOWHERE = 2**64 - 1
 #: What `kind` counts.
 KINDS = {1: "span", 3: "call"}
 #: What `begin_missing` and `end_missing` count; the first: it is there.
-MISSING = (None, "lost", "before", "inherited", "open", "died")
+MISSING = (None, "lost", "before", "inherited", "open", "died", "resumed")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,18 +56,20 @@ class Pair:
     thread : Thread
         In which it began; of a span without a begin, in which it ended.
     task : str
-        Of asyncio, where the trace has the context ``task_name``.
+        What its thread ran then: of asyncio, where the trace has the context ``task_name``, or, where functions
+        are recorded, the task or greenlet.
     error : str
         Type of the exception that ended the span; empty if there was none. `error_text` has all of it.
-    begin_missing : {None, "lost", "before", "inherited"}
+    begin_missing : {None, "lost", "before", "inherited", "resumed"}
         Why the begin is not in the trace: "before": it is older, or overwritten, and `begin` is where the trace
         begins; "lost": records were lost before the end, and it may be among them. Of a call that lies in another
         one `begin` is then its end, as nothing says how long it was. "inherited": it began in the
-        process that forked this one.
+        process that forked this one. "resumed": it goes on here, after its task or greenlet had waited; what
+        went before is a call of its own.
     end_missing : {None, "lost", "open", "died"}
         Why the end is not: "open": it had not ended when the trace did; "lost": records were lost after
-        the begin, and it may be among them; "died": the process did. The duration goes to the end of the call
-        around it, if that has ended, or else to that of the trace or process.
+        the begin, and it may be among them; "died": the process did, or was replaced by another program. The
+        duration goes to the end of the call around it, if that has ended, or else to that of the trace or process.
     function : Function or None
         Of a call: where it is.
     """
@@ -420,14 +422,15 @@ class _Reading:
         self.names, told, events = _names_of(trace, kinds)
         self._n_names = len(self.names)
         self.functions: list[Function | None] = [None] * len(self.names)
-        self._told: dict[tuple[int, int], int] = {}
+        self._told: dict[tuple[int, int], tuple[int, int]] = {}
         numbers: dict[Function, int] = {}
         for (pid, code), function in told.items():
-            if function not in numbers:
-                numbers[function] = len(self.names)
-                self.names.append(function.name)
-                self.functions.append(function)
-            self._told[-1 if pid is None else pid, code] = numbers[function]
+            place = function._replace(image=None)  # many processes call one function
+            if place not in numbers:
+                numbers[place] = len(self.names)
+                self.names.append(place.name)
+                self.functions.append(place)
+            self._told[-1 if pid is None else pid, code] = numbers[place], function.image or 0
         self._n_told = len(self.names)
         self._marks = Marks(trace._decoder, events, len(trace.streams), creator_of(trace))
         self._joiner: Joiner | None = None
@@ -483,7 +486,8 @@ def _names_of(trace, kinds: Iterable[str]):
     events = {}
     for index, event in enumerate(trace.event_classes):
         kind = meaning(event)
-        if kind is not None and kind.removesuffix("_end") in kinds:
+        is_shaping = kind in ("strand", "switch", "image") and "call" in kinds
+        if kind is not None and (is_shaping or kind.removesuffix("_end") in kinds):
             events[index] = kind, names.setdefault(event.name, len(names)) if kind == "span" else 0
     return list(names), functions(trace) if "call" in kinds else {}, events
 

@@ -26,7 +26,7 @@ __all__ = ["GROUPS", "SORTS", "Comparison", "Row", "Summary", "compared", "summa
 _EXACT = 1 << 22  # durations
 _BITS = 7  # of a duration, after the highest: what classes tell apart
 _ERROR = 0.5 / (1 << _BITS)
-_LOST = MISSING.index("lost")
+_LOST, _RESUMED = MISSING.index("lost"), MISSING.index("resumed")
 _QUANTILES = (50, 90, 99)
 
 #: What can be counted.
@@ -47,6 +47,7 @@ class Row:
     where : str
         ``"file:line"`` of a function; else empty.
     count : int
+        A call that went on after its task or greenlet had waited counts once; its parts are measured each.
     total : int or None
         Nanoseconds in it. Of functions and spans within themselves, the outermost alone counts; of tasks,
         threads and processes it is the sum of self times.
@@ -232,9 +233,10 @@ class _Groups:
         size = max(int(groups.max()) + 1, len(self._low))
         known = (rows["begin_missing"] != _LOST) & (rows["end_missing"] != _LOST)
         counted = known if self._column != "name" else known & (self._pairs.paths["is_within"][rows["path"]] == 0)
-        missing = (rows["begin_missing"] != 0) | (rows["end_missing"] != 0)
+        resumed = rows["begin_missing"] == _RESUMED
+        missing = ((rows["begin_missing"] != 0) & ~resumed) | (rows["end_missing"] != 0)
         durations, own = rows["duration"], rows["self"]
-        self._sum("count", groups, 1, size)
+        self._sum("count", groups[~resumed], 1, size)
         self._sum("self", groups[known], own[known], size)
         self._sum("total", groups[counted], (durations if self._column == "name" else own)[counted], size)
         self._sum("errors", groups[rows["error"] != 0], 1, size)
