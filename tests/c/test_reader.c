@@ -156,6 +156,27 @@ TEST(any_position_is_answered_and_nothing_is_counted_twice)
 	}
 }
 
+TEST(a_packet_read_out_of_turn_does_not_take_reading_back)
+{
+	enum ringbuf_put hows[] = {RINGBUF_PUT_READ, RINGBUF_PUT_DROP};
+
+	for (int i = 0; i < 2; i++)
+		for (uint32_t mode = RINGBUF_DISCARD; mode <= RINGBUF_OVERWRITE; mode++) {
+			setup(CONFIG(.mode = mode));
+			fill(3);
+			EQ(get(at(1)), 0);
+			put(hows[i]);
+			EQ(ringbuf_pos(atomic_load(&s->consumed_pos)), at(2));
+			EQ(get(at(0)), 0); /* older, and still there */
+			put(hows[i]);
+			EQ(ringbuf_pos(atomic_load(&s->consumed_pos)), at(2));
+			EQ(get_next(), 0);
+			EQ(rd.reader.packet.sequence_number, 2);
+			put(RINGBUF_PUT_READ);
+			CHECK_IDENTITIES(stats_of(ch), 6);
+		}
+}
+
 TEST(a_packet_that_was_read_or_dropped_cannot_be_had_again)
 {
 	enum ringbuf_put hows[] = {RINGBUF_PUT_READ, RINGBUF_PUT_DROP};

@@ -606,6 +606,50 @@ TEST(others_that_record_between_sample_and_claim_make_it_start_again)
 	}
 }
 
+static int until_meanwhile;
+
+/* The built-in header, but that somebody else records when it is asked for. */
+static size_t
+header_size_meanwhile(const struct ringbuf_channel *c, size_t off, size_t *pre_padding,
+		      const struct ringbuf_reservation *r)
+{
+	size_t size = ringbuf_record_header_size(NULL, c, off, pre_padding, r);
+
+	if (until_meanwhile && !--until_meanwhile)
+		record_meanwhile((void *)16);
+	return size;
+}
+
+static void
+write_header(const struct ringbuf_channel *c, uint8_t *header, const struct ringbuf_reservation *r)
+{
+	ringbuf_write_record_header(NULL, c, header, r);
+}
+
+/* After a long pause the first record has a long header, and the one that fills a sub-buffer has not if it is not
+ * the first. Somebody who planned it as the first, and was overtaken, must plan again and not give it up. */
+TEST(a_record_that_fits_behind_a_short_header_is_not_too_big_for_who_was_overtaken)
+{
+	static const struct ringbuf_client client = {.record_header_size = header_size_meanwhile,
+						     .write_record_header = write_header};
+
+	for (int overtaken = 0; overtaken < 2; overtaken++) {
+		struct ringbuf_reservation r;
+
+		until_meanwhile = 0;
+		hooked_n = 1;
+		hooked = create(CONFIG(.client = &client));
+		EQ(record(hooked, 100, 0), 0);
+		ringbuf_flush(hooked, ringbuf_this_producer(hooked)->slot, 0, 0);
+		atomic_fetch_add(&ticks, UINT64_C(1) << 28);
+		until_meanwhile = overtaken;
+		EQ(reserve(hooked, &r, 4096 - 80 - 4 - 4, 2), overtaken ? 0 : -ENOSPC);
+		if (overtaken)
+			ringbuf_commit(hooked, &r);
+		EQ(lost(hooked, RINGBUF_LOST_BIG), !overtaken);
+	}
+}
+
 TEST(others_that_record_after_the_claim_come_after_it)
 {
 	const char *points[] = {"reserve_claimed", "reserve_owned", "reserve_before_header", "reserve_done"};
