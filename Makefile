@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak guard bench bench-report lint clean distclean help
+.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak guard bench bench-report lint format types check quick clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -27,6 +27,15 @@ demo: $(VENV)/.built  ## hash the standard library in worker processes and trace
 
 test: $(VENV)/.built $(VENV)/.test  ## all tests, on every CPython found that is new enough
 	tools/test.sh
+
+# Those that pyproject.toml promises, and the free-threaded build.
+TESTED := $(shell sed -n 's/.*:: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml) 3.14t
+test-others: $(VENV)/.built $(VENV)/.test  ## the Python tests on those of TESTED= (all promised ones) that make test has not run; SOURCES= of CPython
+	@others="$(filter-out $(shell tools/find-python.sh --all | cut -d " " -f 1),$(TESTED))"; \
+	    [ -z "$$others" ] || SOURCES="$(SOURCES)" tools/test.sh $$others
+
+wheels: $(VENV)/.built $(VENV)/.test  ## a wheel in dist/ for each CPython found, tried with the README's code; VERSIONS= for these
+	tools/wheels.sh $(VERSIONS)
 
 fresh:  ## the two commands of the README in minimal Debian systems, as root; RELEASES=(bookworm trixie testing), ONLY=demo
 	tools/fresh.sh $(if $(ONLY),--$(ONLY)) $(RELEASES)
@@ -100,6 +109,21 @@ bench-report: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, RUNS= times (3),
 lint: $(VENV)/bin/ruff  ## check the Python code with ruff
 	$(VENV)/bin/ruff check
 
+format: $(VENV)/bin/ruff  ## bring the Python code into the form that `make check` asks for
+	$(VENV)/bin/ruff format
+
+types: $(VENV)/.built $(VENV)/bin/mypy  ## check the types with mypy, and the stubs of the extensions against what was built
+	$(VENV)/bin/mypy
+	$(VENV)/bin/stubtest --concise --ignore-disjoint-bases --allowlist tools/stubtest.txt ringbuf._core ringbuf._decode
+
+check: lint  ## all static checks
+	$(VENV)/bin/ruff format --check
+	@$(MAKE) --no-print-directory types
+
+QUICK := tests/test_channel.py tests/test_event.py tests/test_reader.py tests/record/test_tracer.py tests/trace/test_trace.py
+quick: lint $(VENV)/.built $(VENV)/.test  ## in a minute, before `make test`: lint, and the tests that notice most
+	$(PY) -m pytest -q -x -m "not slow" $(QUICK)
+
 clean:  ## remove what was built; keep .venv
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .benchmarks src/*.egg-info src/ringbuf/*.so
 	find src tests bench examples -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
@@ -135,8 +159,8 @@ $(VENV)/.peers: pyproject.toml tools/bench-peers.sh | $(VENV)/.test
 	tools/bench-peers.sh $(PY)
 	@touch $@
 
-$(VENV)/bin/ruff: | $(VENV)/.python
-	$(PY) -m pip install -q ruff
+$(VENV)/bin/ruff $(VENV)/bin/mypy: | $(VENV)/.python
+	$(PY) -m pip install -q $(@F)
 
 # The other CPythons install from one sdist, each from its own copy, so that two can build at a time.
 build/sdist/.done: $(COMPILED) MANIFEST.in LICENSE $(shell find src/ringbuf -name '*.py' -o -name '*.pyi') | $(VENV)/.test

@@ -1,7 +1,10 @@
 """The part of the build that pyproject.toml cannot say: two Cython extensions and the C headers."""
 
+import os
 import platform
+import shutil
 import sys
+import sysconfig
 from glob import glob
 
 from setuptools import Extension, find_packages, setup
@@ -9,9 +12,29 @@ from setuptools.command.build_ext import build_ext as _build_ext
 from setuptools.command.build_py import build_py as _build_py
 
 HEADERS = sorted(glob("include/ringbuf/*.h"))
-# Cython follows cimports but not every #include: a changed header must rebuild all that inlines it.
-SOURCES = [file for ending in ("h", "pxd", "pxi") for file in glob(f"src/ringbuf/**/*.{ending}", recursive=True)]
-DEPENDS = HEADERS + sorted(SOURCES)
+
+
+def refuse_what_cannot_work():
+    """Say in one line what is missing, where a compiler would say it in many, or somewhere else."""
+    if not sys.platform.startswith("linux"):
+        raise SystemExit(f"ringbuf runs on Linux only (memfd, futex, robust mutexes); this is {sys.platform}")
+    if sys.maxsize < 2**32:
+        raise SystemExit(f"ringbuf needs a 64-bit Python, and {sys.executable} is a 32-bit one")
+    include = sysconfig.get_path("include")
+    if not os.path.exists(os.path.join(include, "Python.h")):
+        package = "python{}.{}-dev".format(*sys.version_info)
+        raise SystemExit(
+            f"ringbuf is built with Python's headers, and {include} has no Python.h "
+            f"(Debian and Ubuntu: apt-get install {package}; Fedora: dnf install python3-devel)"
+        )
+
+
+def refuse_a_missing_compiler(command):
+    if not shutil.which(command[0]):
+        raise SystemExit(
+            f"ringbuf is built with a C compiler, and {command[0]} is not found "
+            "(Debian and Ubuntu: apt-get install gcc libc6-dev; Fedora: dnf install gcc)"
+        )
 
 
 class build_py(_build_py):
@@ -34,9 +57,12 @@ class build_ext(_build_ext):
         super().finalize_options()
         self.parallel = self.parallel or 2  # one compiler per extension
 
+    def run(self):
+        refuse_what_cannot_work()
+        super().run()
+
     def build_extensions(self):
-        if not sys.platform.startswith("linux"):
-            raise SystemExit(f"ringbuf runs on Linux only (memfd, futex, robust mutexes); this is {sys.platform}")
+        refuse_a_missing_compiler(self.compiler.compiler)
         from Cython.Build import cythonize
 
         translated = cythonize(
@@ -53,6 +79,12 @@ class build_ext(_build_ext):
         super().build_extensions()
 
 
+def depends(room):
+    """What is not followed by Cython, which looks at cimports alone: a changed header rebuilds all that inlines it."""
+    own = [file for ending in ("h", "pxi") for file in glob(f"src/ringbuf/{room}/*.{ending}")]
+    return sorted([*own, *glob("src/ringbuf/*.pxd"), *(HEADERS if room == "core" else ["include/ringbuf/format.h"])])
+
+
 def tls_model():
     """With initial-exec, a thread-local costs one instruction instead of a call to __tls_get_addr per record.
 
@@ -66,7 +98,7 @@ def extension(name, *more_flags):
         f"ringbuf.{name}",
         [f"src/ringbuf/{name}.pyx"],
         include_dirs=["include", "src/ringbuf"],
-        depends=DEPENDS,
+        depends=depends(name.removeprefix("_")),
         extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden", "-pthread", *more_flags],
         extra_link_args=["-pthread"],
     )

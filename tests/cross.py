@@ -31,6 +31,7 @@ def run(how, source, directory, *arguments):
     """Compiles one C source in a directory, and runs it. Returns the finished process."""
     program = Path(directory) / "program"
     flags = ["-std=gnu11", "-O1", "-g", "-w", "-pthread", f"-I{ROOT / 'include'}"]
-    subprocess.run([*how.get("CC", "cc").split(), *flags, *how["RINGBUF_CFLAGS"].split(), source, "-o", program], check=True)
+    compiler = [*how.get("CC", "cc").split(), *flags, *how["RINGBUF_CFLAGS"].split()]
+    subprocess.run([*compiler, source, "-o", program], check=True)
     emulator = how.get("RINGBUF_EMULATOR", "").split()
     return subprocess.run([*emulator, program, *arguments], capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import judge
 import pytest
+import readme
 
 import ringbuf
 
@@ -267,31 +268,16 @@ def test_the_cython_module_records_without_the_gil_into_a_python_channel(sampler
 # ---- the README ----
 
 
-def blocks(language):
-    """(number of the line before, text) of each code block of the README."""
-    text = README.read_text()
-    return [
-        (text[: match.start()].count("\n") + 1, match[1])
-        for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    ]
-
-
 def test_the_tour_in_the_readme_prints_what_it_says(tmp_path):
-    script = [""] * README.read_text().count("\n")  # line numbers as in the README
-    for line, text in blocks("python"):
-        code = text.splitlines()
-        script[line : line + len(code)] = code
-    # In the README, a function is set off by one blank line only; each print has its output as a comment.
-    (tmp_path / "tour.py").write_text("\n".join(script))
-    expected = [match[1] for line in script if (match := re.search(r"^ *print\(.*\) +# (.*)$", line))]
-    assert len(expected) == "\n".join(script).count("print(") > 5
+    script, expected = readme.tour()
+    (tmp_path / "tour.py").write_text(script)
     printed = run(sys.executable, "-W", "error::ResourceWarning", "tour.py", cwd=tmp_path)
     assert printed.splitlines() == expected
     assert len(judge.events(tmp_path / "trace")) == 1000
 
 
 def test_the_c_code_in_the_readme_records(tmp_path):
-    ((_, source),) = blocks("c")
+    ((_, source),) = readme.blocks("c")
     (tmp_path / "tick.c").write_text(source)
     run("cc", *STRICT, "-fsyntax-only", "tick.c", cwd=tmp_path)
     run("sh", "-c", re.search(r"^    (cc .* tick\.c .*)$", README.read_text(), re.MULTILINE)[1], cwd=tmp_path)

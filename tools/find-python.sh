@@ -5,7 +5,8 @@
 #   find-python.sh 3.12     that version (3.14t: the free-threaded build); exit status 1 if it is not on this machine
 #   find-python.sh --all    every version found, newest first, a line each: 3.12 /usr/bin/python3.12
 #
-# Looks in PATH, /usr/bin, /usr/local/bin, at what pyenv and uv have installed, and at what cpython.sh has built.
+# Looks in PATH, /usr/bin, /usr/local/bin, and at what pyenv and uv have installed; for a version that is named, also at
+# what cpython.sh has built for the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,12 +29,13 @@ rank = bool(can_build), sys.version_info[3] == "final", not free_threaded
 version = "%d.%d" % sys.version_info[:2] + "t" * free_threaded
 print(*map(int, rank), version, getattr(sys, "_base_executable", None) or sys.executable)'
 
+built=
 candidates() {
     local folders folder
     IFS=: read -ra folders <<<"$PATH"
     for folder in "${folders[@]}" /usr/bin /usr/local/bin "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/*/bin \
                   "${UV_PYTHON_INSTALL_DIR:-${XDG_DATA_HOME:-${HOME:-}/.local/share}/uv/python}"/*/bin \
-                  "${XDG_CACHE_HOME:-${HOME:-}/.cache}"/ringbuf/cpython/*/bin; do
+                  $built; do
         [ "${folder##*/}" = shims ] && continue  # pyenv's lead to its versions, if anywhere, and are slow
         ls -d "$folder"/python3 "$folder"/python3.[0-9] "$folder"/python3.[0-9][0-9] "$folder"/python3.*[0-9]t \
             2>/dev/null || true
@@ -61,6 +63,7 @@ case "${1:-}" in
     echo "$best"
     ;;
 *)
+    built=${XDG_CACHE_HOME:-${HOME:-}/.cache}/ringbuf/cpython/$1/bin
     found | awk -v version="$1" '$4 "" == version "" && !n++ { print $5 } END { exit !n }'
     ;;
 esac

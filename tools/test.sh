@@ -1,82 +1,158 @@
 #!/usr/bin/env bash
-# What `make test` runs: the tests in .venv, then the Python tests under every other CPython on this machine.
-# Ends with what was not run and why, then one line of counts for each run.
+# What `make test` runs: the tests in .venv, and the Python tests also under every other CPython on this machine; then
+# what was not run and why, and a line of counts for each run.
+#
+#   test.sh                     that
+#   test.sh VERSION...          the Python tests under these, which cpython.sh gets if they are missing (`make test-others`)
+#   test.sh --here VERSION      the Python tests under one, in .venv (what the line above does within a minimal system)
+#
+# LIMIT of one run's time (30m), SUITES at a time (one more than processors: tests mostly wait), SOURCES for cpython.sh.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+unset MAKEFLAGS  # the calls of make below choose their own number of jobs
+VENV=${VENV:-.venv}
+LIMIT=${LIMIT:-30m}  # a test that hangs is stopped long before, see pyproject.toml
+SUITES=${SUITES:-$(($(nproc) + 1))}
+
+# Once, under one interpreter: what has little to do with it, or takes long.
+once=()
+for path in c differential fuzz guard kill model packaging stress test_aarch64.py test_docs.py test_examples.py \
+    test_musl.py test_needs.py kernel/test_tracefs.py test_ordering_tags.py test_sanitizers.py; do
+    once+=("tests/$path")
+done
+python_tests=(tests "${once[@]/#/--ignore=}")
+
 export RINGBUF_NOT_RUN=$PWD/build/not-run.txt  # tests/conftest.py appends to these two
 export RINGBUF_COUNTS=$PWD/build/counts.txt
-unset MAKEFLAGS  # the calls of make below choose their own number of jobs
-mkdir -p build
-rm -f "$RINGBUF_NOT_RUN" "$RINGBUF_COUNTS"
-
-LIMIT=${LIMIT:-25m}  # of one run; a test that hangs is stopped long before, see pyproject.toml
-failed=
-
 not_run() { echo "$*" >>"$RINGBUF_NOT_RUN"; }
 
 # The tests themselves skip what needs a missing tool, or fail where CI=true.
-VENV=${VENV:-.venv}
-read -ra packages < <("$VENV/bin/python" tests/needs.py)
-[ ${#packages[@]} = 0 ] || tools/apt-install.sh "${packages[@]}" ||
-    not_run "everything that needs: ${packages[*]} (missing; apt-get install ${packages[*]})"
-
-run() {
-    local name=$1 python=$2
-    shift 2
-    echo
-    echo "CPython $name"
-    timeout --foreground --signal=INT --kill-after=1m "$LIMIT" "$python" -m pytest "$@"
-    local status=$?
-    [ $status = 0 ] && return
-    failed=yes
-    echo "CPython $name: pytest ended with status $status" >&2
+install_tools() {
+    local packages
+    read -ra packages < <("$VENV/bin/python" tests/needs.py)
+    [ ${#packages[@]} = 0 ] || tools/apt-install.sh "${packages[@]}" ||
+        not_run "everything that needs: ${packages[*]} (missing; apt-get install ${packages[*]})"
 }
 
-primary=$("$VENV/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-others=() builds=()
-for version in $(tools/find-python.sh --all | cut -d " " -f 1); do
-    [ "$version" = "$primary" ] && continue
-    if make --no-print-directory "build/py$version/.python"; then
-        others+=("$version") builds+=("build/py$version/.installed")
-    else
-        not_run "CPython $version: found, but no environment could be made with it (its message is above)"
-        [ "${CI:-}" = true ] && failed=yes
-    fi
-done
+pytest() {
+    timeout --foreground --signal=INT --kill-after=1m "$LIMIT" "$@"
+    local status=$?
+    [ $status = 0 ] || echo "pytest ended with status $status"
+    return $status
+}
 
-# Built together, two at a time.
-[ ${#builds[@]} = 0 ] || make --no-print-directory -j2 -k --output-sync "${builds[@]}" || failed=yes
+# start NAME COMMAND...: beside the others, as many as may be. As a job of its own, for others ignore SIGINT, which
+# tests send themselves.
+names=() pids=() clones=()
+start() {
+    local name=$1
+    shift
+    while [ "$(jobs -pr | wc -l)" -ge "$SUITES" ]; do wait -n; done
+    set -m
+    "$@" >"build/test-$name.log" 2>&1 &
+    set +m
+    names+=("$name") pids+=($!)
+}
+trap 'for pid in $(jobs -pr); do kill -- "-$pid"; done 2>/dev/null' EXIT
 
-# Only once: what has little to do with the interpreter, or takes long.
-once=()
-for path in c differential fuzz guard kill model packaging stress test_aarch64.py test_docs.py test_examples.py \
-    kernel/test_tracefs.py test_ordering_tags.py test_sanitizers.py; do once+=("--ignore=tests/$path"); done
-
-run_others() {
-    for version in "${others[@]}"; do
-        if [ -e "build/py$version/.installed" ]; then
-            RINGBUF_OTHER=1 run "$version" "build/py$version/bin/python" tests "${once[@]}"
-        else
-            not_run "CPython $version: ringbuf did not build (its message is above)"
-        fi
+# Prints each run as it was, in their order.
+failed=
+finish() {
+    local i
+    for i in "${!pids[@]}"; do
+        wait "${pids[$i]}" || failed="$failed ${names[$i]}"
+        echo
+        echo "CPython ${names[$i]}"
+        cat "build/test-${names[$i]}.log"
     done
+    for i in "${clones[@]}"; do
+        cat "$i/build/not-run.txt" >>"$RINGBUF_NOT_RUN"
+        cat "$i/build/counts.txt" >>"$RINGBUF_COUNTS"
+    done 2>/dev/null
+    echo
+    if [ -s "$RINGBUF_NOT_RUN" ]; then
+        echo "Not run:"
+        sort -u "$RINGBUF_NOT_RUN" | sed 's/^/  /'
+    fi
+    sort -V "$RINGBUF_COUNTS" 2>/dev/null
+    [ -z "$failed" ] || echo "failed:$failed"
     [ -z "$failed" ]
 }
 
-# Beside the first, which mostly waits: for the end of children, of compilers, of periods.
-set -m # a job of its own: others ignore SIGINT, which tests send themselves
-run_others >build/others.log 2>&1 &
-set +m
-trap 'kill -- -$! 2>/dev/null' EXIT
-run "$primary" "$VENV/bin/python" tests $([ -d bench ] && echo bench --benchmark-disable)
-wait $! || failed=yes
-cat build/others.log
+# An environment for each, built two at a time.
+prepare() {
+    local version builds=()
+    for version; do
+        if make --no-print-directory "build/py$version/.python"; then
+            builds+=("build/py$version/.installed")
+        else
+            not_run "CPython $version: found, but no environment could be made with it (its message is above)"
+            [ "${CI:-}" != true ] || failed="$failed $version"
+        fi
+    done
+    [ ${#builds[@]} = 0 ] || make --no-print-directory -j2 -k --output-sync "${builds[@]}"
+}
 
-echo
-if [ -s "$RINGBUF_NOT_RUN" ]; then
-    echo "Not run:"
-    sort -u "$RINGBUF_NOT_RUN" | sed 's/^/  /'
-fi
-cat "$RINGBUF_COUNTS" 2>/dev/null
-[ -z "$failed" ]
+start_other() {
+    if [ -e "build/py$1/.installed" ]; then
+        RINGBUF_OTHER=1 start "$1" pytest "build/py$1/bin/python" -m pytest "${python_tests[@]}"
+    else
+        failed="$failed $1"
+        not_run "CPython $1: ringbuf did not build (its message is above)"
+    fi
+}
+
+version_of() { "$1" -c 'import sys, sysconfig
+print("%d.%d" % sys.version_info[:2] + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED")))'; }
+
+all_found() {
+    local version primary others=()
+    primary=$(version_of "$VENV/bin/python")
+    for version in $(tools/find-python.sh --all | cut -d " " -f 1); do
+        [ "$version" = "$primary" ] || others+=("$version")
+    done
+    install_tools
+    prepare "${others[@]}"
+    start "$primary-once" pytest "$VENV/bin/python" -m pytest "${once[@]}" $([ -d bench ] && echo bench --benchmark-disable)
+    start "$primary" pytest "$VENV/bin/python" -m pytest "${python_tests[@]}"
+    for version in "${others[@]}"; do start_other "$version"; done
+}
+
+# In the minimal system, from a clone: it shares nothing with the tree but what is committed.
+start_in_system() {
+    local version=$1 system=$2
+    rm -rf "$system/root/ringbuf"
+    git clone -q . "$system/root/ringbuf"
+    clones+=("$system/root/ringbuf")
+    start "$version" tools/system.sh run "$system" ringbuf/tools/test.sh --here "$version"
+}
+
+these() {
+    local version where found=()
+    declare -A systems
+    for version; do
+        # shellcheck disable=SC2086
+        where=$(tools/cpython.sh "$version" ${SOURCES:-}) || { failed="$failed $version"; continue; }
+        [ -d "$where" ] && systems[$version]=$where || found+=("$version")
+    done
+    for version in "${!systems[@]}"; do start_in_system "$version" "${systems[$version]}"; done
+    install_tools
+    prepare "${found[@]}"
+    for version in "${found[@]}"; do start_other "$version"; done
+}
+
+here() {
+    make --no-print-directory PYTHON="$(tools/find-python.sh "$1")" "$VENV/.built" || return
+    "$VENV/bin/python" -m pip install -q $("$VENV/bin/python" tools/extra.py test) || return
+    install_tools
+    RINGBUF_OTHER=1 pytest "$VENV/bin/python" -m pytest "${python_tests[@]}"
+}
+
+mkdir -p build
+rm -f "$RINGBUF_NOT_RUN" "$RINGBUF_COUNTS"
+case ${1:-} in
+"") all_found && finish ;;
+--here) here "$2" ;;
+*) these "$@" && finish ;;
+esac

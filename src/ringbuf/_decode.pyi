@@ -110,6 +110,7 @@ class Decoder:
 
 @final
 class Table:
+    columns: Any
     index: int
     def __len__(self) -> int: ...
     def take(self) -> numpy.ndarray[Any, Any]: ...
