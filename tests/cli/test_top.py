@@ -106,3 +106,35 @@ def test_an_interval_is_a_number_of_seconds(tmp_path, capsys, interval):
     with pytest.raises(SystemExit):
         main(["top", str(tmp_path / "ring"), f"--interval={interval}"])
     assert "--interval" in capsys.readouterr().err
+
+
+def test_events_have_their_share_of_what_a_channel_takes_in(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "a.ring"
+    tracer = ringbuf.Tracer("shop", path=path, streams="global", subbuf_size=4096, n_subbufs=8)
+    often, rare = tracer.event("often", n="u64"), tracer.event("rare", n="u64")
+
+    def work(seconds):
+        for n in range(1000):
+            (rare if n % 10 == 0 else often)(n)
+
+    clock = iter([10.0, 12.0])
+    monkeypatch.setattr(top.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(top.time, "sleep", work)
+    before = tracer.stats().records_overrun
+    assert main(["top", str(path), "--events", "--once", "--json"]) == 0
+    rare_row, often_row = sorted(json.loads(capsys.readouterr().out)["events"], key=lambda row: row["share"])
+    assert (rare_row["event"], often_row["event"], rare_row["channel"]) == ("rare", "often", "shop")
+    assert rare_row["share"] == pytest.approx(0.1, abs=0.01)
+    assert often_row["records_per_second"] == pytest.approx(450, abs=5)
+    assert tracer.stats().records_overrun >= before and tracer.stats().records_read == 0
+
+
+def test_events_that_cannot_be_seen_say_why(tmp_path, capsys):
+    tracer = ringbuf.Tracer("shop", mode="discard", path=tmp_path / "a.ring", streams="global")
+    tracer.event("once", n="u64")(1)
+    command = ["top", str(tmp_path / "a.ring"), "--events", "--once", "--interval=0"]
+    assert main(command) == 0
+    assert "shop (no packet has been filled yet)" in capsys.readouterr().out
+    with tracer.record(tmp_path / "trace"):
+        assert main(command) == 0
+    assert "reader" in capsys.readouterr().out

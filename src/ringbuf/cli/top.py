@@ -1,4 +1,8 @@
-"""Show what channels take in at the moment: records and bytes a second, losses, and how full they are."""
+"""Show what channels take in at the moment: records and bytes a second, losses, and how full they are.
+
+With --events: which events these records are, judged by the full packets that pass. Nothing is taken out of a ring, and
+no packet ended. A channel that is being recorded shows its events in its trace only: ringbuf view -f.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,13 @@ from ..record.files import open_channels
 from ..texts import printable
 from ..trace.units import short
 from ._numbers import seconds, target
+from ._shares import Share, Shares
 
 __all__ = ["configure", "run"]
 
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 _COLUMNS = "{:24.24} {:9} {:>10} {:>10} {:>8} {:>10} {:>5}  {}"
+_EVENT_COLUMNS = "{:40.40} {:>10} {:>6}  {}"
 _HEADER = _COLUMNS.format("CHANNEL", "MODE", "RECORDS/S", "BYTES/S", "LOST/S", "LOST", "FULL", "PROCESSES")
 
 
@@ -53,16 +59,21 @@ class _Row:
 def configure(parser) -> None:
     parser.add_argument("target", metavar="TARGET", nargs="?", help="a path, or a pid (default: all of yours)")
     parser.add_argument("--once", action="store_true", help="one table, of one interval")
+    parser.add_argument("--events", action="store_true", help="a row for each event, instead of each channel")
     parser.add_argument("--interval", metavar="SECONDS", type=seconds, default=1.0, help="between tables (%(default)s)")
 
 
 def run(args) -> int:
     show = _show_json if args.json else _show_screen if sys.stdout.isatty() and not args.once else _show
+    shares = Shares()
     before = _samples(args.target)
     while True:
         time.sleep(args.interval)
         now = _samples(args.target)
-        show([_row(path, before[path], now[path]) for path in now if path in before])
+        rows = [_row(path, before[path], now[path]) for path in now if path in before]
+        if args.events:
+            rows = [share for row in rows for share in _events(shares, args.target, row)]
+        show(rows)
         sys.stdout.flush()
         if args.once:
             return 0
@@ -109,25 +120,41 @@ def _row(path: str, before: _Sample, now: _Sample) -> _Row:
     return _Row(path, now.name, now.mode, now.processes, *rates, now.lost, now.full)
 
 
+def _events(shares: Shares, wanted: str | None, row: _Row) -> list[Share]:
+    where = row.path if wanted is None else target(wanted)
+    return shares.of(row.path, where, row.name, row.records_per_second)
+
+
 # ---- showing ----
 
 
-def _show_json(rows: list[_Row]) -> None:
-    print(json.dumps({"time": time.time(), "channels": [asdict(row) for row in rows]}))
+def _show_json(rows: list) -> None:
+    kind = "events" if rows and isinstance(rows[0], Share) else "channels"
+    print(json.dumps({"time": time.time(), kind: [asdict(row) for row in rows]}))
 
 
-def _show(rows: list[_Row]) -> None:
+def _show(rows: list) -> None:
     print("\n".join(_lines(rows)))
 
 
-def _show_screen(rows: list[_Row]) -> None:
+def _show_screen(rows: list) -> None:
     lines = "".join(f"{line}{_REST_OF_LINE}\n" for line in _lines(rows))
     print(f"{_HOME}{lines}{_REST_OF_SCREEN}", end="")
 
 
-def _lines(rows: list[_Row]) -> list[str]:
-    busiest = sorted(rows, key=lambda row: (-row.records_per_second, row.name))
-    return [_HEADER, *map(_line, busiest)] if rows else ["no channel is in use"]
+def _lines(rows: list) -> list[str]:
+    if not rows:
+        return ["no channel is in use"]
+    if isinstance(rows[0], Share):
+        busiest = sorted(rows, key=lambda row: (-row.records_per_second, row.channel, row.event))
+        return [_EVENT_COLUMNS.format("EVENT", "RECORDS/S", "SHARE", "CHANNEL"), *map(_event_line, busiest)]
+    return [_HEADER, *map(_line, sorted(rows, key=lambda row: (-row.records_per_second, row.name)))]
+
+
+def _event_line(row: Share) -> str:
+    share = "-" if row.share is None else f"{row.share:.0%}"
+    channel = f"{row.channel} ({row.why})" if row.share is None else row.channel
+    return _EVENT_COLUMNS.format(printable(row.event), short(row.records_per_second), share, printable(channel))
 
 
 def _line(row: _Row) -> str:

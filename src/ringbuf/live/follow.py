@@ -38,6 +38,16 @@ class Look(NamedTuple):
     streams: list[list[tuple[Packet, bytes]]]
     missed: int = 0
 
+    def counts(self) -> dict[str, int]:
+        """How many records there are of each event."""
+        counts = self.decoder.new_counts()
+        for packet, data in (one for stream in self.streams for one in stream):
+            self.decoder.count_events(data, packet, counts, offset=0)
+        found: dict[str, int] = {}
+        for name, count in zip(self.decoder.event_names, counts, strict=False):
+            found[name] = found.get(name, 0) + count
+        return found
+
     def records(self) -> Iterator[Record]:
         """By time."""
         decode = self.decoder.packet_records
@@ -126,6 +136,13 @@ class FollowedChannel:
         oldest ones.
     consume : bool
         Take the packets out of the ring.
+    seen : dict, optional
+        Of an object for the same channel before: its `seen`.
+
+    Attributes
+    ----------
+    seen : dict of int to int
+        Number of the newest packet that was looked at, by stream.
 
     Raises
     ------
@@ -133,11 +150,11 @@ class FollowedChannel:
         Its packets are of a client of its own.
     """
 
-    def __init__(self, channel, flush: bool, consume: bool = False) -> None:
+    def __init__(self, channel, flush: bool, consume: bool = False, seen: dict[int, int] | None = None) -> None:
         if not channel.is_ctf:
             raise TraceError(f"{channel.name}: its records have headers of a client's own: Channel.reader() reads them")
         self._channel, self._flush, self._consume = channel, flush, consume
-        self._seen: dict[int, int] = {}
+        self.seen = {} if seen is None else seen
 
     def look(self) -> Look:
         """The packets that were delivered since the last look.
@@ -152,11 +169,11 @@ class FollowedChannel:
         with self._channel.reader() as reader:  # for the length of a look only: others may want to read
             for packet in self._taken(reader) if self._consume else reader.snapshot(flush=self._flush):
                 stream, number = packet.stream, packet.sequence_number
-                seen = self._seen.get(stream)
+                seen = self.seen.get(stream)
                 if seen is not None and number <= seen:
                     continue
                 missed += number - seen - 1 if seen is not None else 0
-                self._seen[stream] = number
+                self.seen[stream] = number
                 with memoryview(packet) as view:
                     found.setdefault(stream, []).append(bytes(view))
         # Made now: what these records are was declared before.
