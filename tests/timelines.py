@@ -25,15 +25,24 @@ SCHEMAS = {
     "tick": "n:u64,x:f64,data:bytes,text:str,many:u16[],on:bool,low:i8",
     "web": "span_id:u64,parent_id:u64",
 }
+#: Those of traces that tell of process images, greenlets and tasks.
+OF_IMAGES = SCHEMAS | {
+    "function_code": "code:u32,name:str,file:str,line:u32,image:u32",
+    "strand": "strand:u64,kind:str,name:str",
+    "strand_switch": "strand:u64,resumed:u32",
+    "process_image": "image:u32,parent:u32,inherited:u32",
+}
 TICK = [1, 0.5, b"\x00\xff", "t", [1, 2], True, -1]
 
 
-def written(directory, *records, contexts="vpid:i32,vtid:i32", env=None, per_cpu=True, discarded=(0, 0)):
+def written(
+    directory, *records, contexts="vpid:i32,vtid:i32", env=None, per_cpu=True, discarded=(0, 0), schemas=SCHEMAS
+):
     """A trace of records (ticks, event, values, optional tid or tuple of all contexts).
 
     Its packets are two; the first is empty if nothing was discarded before the second.
     """
-    events = [EventSchema(index, name, fields=text) for index, (name, text) in enumerate(SCHEMAS.items())]
+    events = [EventSchema(index, name, fields=text) for index, (name, text) in enumerate(schemas.items())]
     more = {"contexts": EventSchema(0, "x", fields=contexts).fields, "env": env or {}}
     channel = ChannelLayout(
         bytes(16), "compact", per_cpu, ClockInfo(10**9, *divmod(ORIGIN, 10**9)), events=events, **more

@@ -82,6 +82,13 @@ ringbuf_begin_image(struct ringbuf_channel *ch)
 	ch->image_lock = ringbuf_lock_image(ch, ch->image);
 }
 
+/* A number for a code whose calls are recorded, which no other image of the region has: so it says the image, too. */
+RINGBUF_FUNC uint32_t
+ringbuf_new_code(const struct ringbuf_channel *ch)
+{
+	return ringbuf_add(&ch->control->codes, 1, RINGBUF_RELAXED) + 1; /* relaxed: that numbers differ is all */
+}
+
 /* Nothing of this image holds anything of the region any more. */
 RINGBUF_FUNC void
 ringbuf_end_image(struct ringbuf_channel *ch)

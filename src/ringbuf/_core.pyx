@@ -13,7 +13,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, ENOBUFS, ENOSPC, EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
-from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -705,6 +705,12 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     def closed(self):
         """bool: `close` was called."""
         return self.is_closed or self.ch is NULL
+
+    @property
+    def image(self):
+        """int: the number of this process image in the region: a forked child, and what an exec starts, has another."""
+        self.open_ch()
+        return self.ch.image
 
     @property
     def name(self):

@@ -83,6 +83,7 @@ cdef extern from "ringbuf/layout.h" nogil:
         uint32_t n_producers
         uint32_t page_size
         int fd
+        uint32_t image
         char contexts[1024]
 
     ringbuf_stream *ringbuf_stream_at(const ringbuf_channel *ch, uint32_t idx)
@@ -178,6 +179,9 @@ cdef extern from "ringbuf/reserve.h" nogil:
 
 cdef extern from "ringbuf/discard.h" nogil:
     void ringbuf_discard(const ringbuf_channel *ch, ringbuf_reservation *r)
+
+cdef extern from "ringbuf/image.h" nogil:
+    uint32_t ringbuf_new_code(const ringbuf_channel *ch)
 
 cdef extern from "ringbuf/producer.h" nogil:
     cdef struct ringbuf_producer:

@@ -21,6 +21,16 @@
 #define RINGBUF_CODE_SET PyUnstable_Code_SetExtra
 #endif
 
+/* The task in whose step this thread is: the frame of its outermost coroutine that is recorded. */
+struct ringbuf_step {
+	void *frame;
+	uint64_t strand;
+};
+static _Thread_local struct ringbuf_step ringbuf_step_here;
+
+/* Whose `follow_greenlets` this thread has followed. */
+static _Thread_local uint32_t ringbuf_followed_here;
+
 #define RINGBUF_FRAME_CODE(frame) ((PyObject *)PyFrame_GetCode(frame))
 
 static Py_ssize_t ringbuf_code_index = -1;
@@ -45,6 +55,12 @@ ringbuf_code_word(PyObject *code)
 		return 0;
 	}
 	return (uint64_t)(uintptr_t)word;
+}
+
+static inline int
+ringbuf_code_is_coroutine(PyObject *code)
+{
+	return (((PyCodeObject *)code)->co_flags & (CO_COROUTINE | CO_ITERABLE_COROUTINE)) != 0;
 }
 
 static inline void

@@ -12,22 +12,48 @@ cdef extern from "core/calls.h":
     int ringbuf_code_init()
     uint64_t ringbuf_code_word(PyObject *)
     void ringbuf_code_set_word(PyObject *, uint64_t)
+    bint ringbuf_code_is_coroutine(PyObject *)
+    PyObject *PyEval_GetFrame()
+    struct ringbuf_step:
+        void *frame
+        uint64_t strand
+    ringbuf_step ringbuf_step_here
+    uint32_t ringbuf_followed_here
 
 cdef enum:
     CALLS_OF_AN_ERA = 65536
+    ERA_OF_COROUTINES = 1 << 31  # never that of now: each begin and end of theirs is looked at
 
 # The word of a code: the era in which it was last told what the code is, and its number, 0 if it is not wanted.
-# Another era begins where what was told may be gone: in a forked child, and by and by in a flight recorder.
+# Another era begins where what was told may be gone, by and by in a flight recorder. With the first era of a series
+# all numbers are given anew: in another process image, and for another channel, a code has another number.
 cdef uint32_t _code_era = 0
-cdef uint32_t _last_code = 0
+cdef uint32_t _first_era = 0  # of the series; stands for "not told"
+cdef list _recording = []  # each Calls that is on
 
 
-def _begin_code_era():
+cdef _begin_code_era():
     global _code_era
     _code_era += 1
 
 
-os.register_at_fork(after_in_child=_begin_code_era)
+cdef _begin_code_series():
+    global _first_era, _code_era
+    _first_era = _code_era + 1
+    _code_era = _first_era + 1
+
+
+def _go_on_in_child():
+    """A forked child: its calls are those of another image, and those that it is in begin with it."""
+    cdef uint32_t before = _first_era
+    ringbuf_step_here.frame = NULL
+    if _recording:
+        _begin_code_series()
+    for calls in _recording:
+        (<Calls>calls).begin_in_child(before)
+
+
+os.register_at_fork(after_in_child=_go_on_in_child)
 
 
 @cython.final
@@ -38,6 +64,8 @@ cdef class Calls:
     ----------
     begin, end : Event
         Of one u32, the code's number.
+    strands : Strands
+        Told of greenlets, tasks and forks; see ringbuf.record.strands.
     declare : callable
         ``declare(number, code, globals)`` tells what a code is: True; False if that was lost, and
         must be told again; None if its calls are not recorded.
@@ -50,21 +78,26 @@ cdef class Calls:
     """
 
     cdef Event begins, ends
-    cdef object declare, disable
-    cdef bint retell, is_on
-    cdef uint32_t left
+    cdef object strands, declare, disable
+    cdef bint retell
+    cdef readonly bint is_on
+    cdef uint32_t left, follows
+    cdef uint32_t parent  # the image that this one was forked from
 
-    def __cinit__(self, Event begin not None, Event end not None, declare, retell=False, disable=None):
+    def __cinit__(self, Event begin not None, Event end not None, strands, declare, retell=False, disable=None):
         if ringbuf_code_init():
             raise RuntimeError("code objects have no room for a word of ours")
         self.begins = begin
         self.ends = end
+        self.strands = strands
         self.declare = declare
         self.retell = retell
         self.disable = disable
         self.left = CALLS_OF_AN_ERA
         self.is_on = True
-        _begin_code_era()
+        self.parent = begin.channel.ch.image
+        _begin_code_series()
+        _recording.append(self)
 
     # callbacks of sys.monitoring; those of exceptions may not be disabled
 
@@ -84,26 +117,78 @@ cdef class Calls:
         """An exception leaves a function."""
         self.record(self.ends, <PyObject *>code)
 
+    def report(self, error):
+        """An exception of our own making: nobody could catch it."""
+        _report(error, self.strands)
+
+    def follow_greenlets(self):
+        """Call ``strands.follow_here()`` in each thread that calls something from now on, once."""
+        global _last_follower
+        _last_follower += 1
+        self.follows = _last_follower
+
+    def begin_following(self, code, offset):
+        """As `begin`, where greenlets are followed; so are the next three."""
+        self.follow()
+        return self.begin(code, offset)
+
+    def end_following(self, code, offset, value):
+        self.follow()
+        return self.end(code, offset, value)
+
+    def begin_by_throw_following(self, code, offset, error):
+        self.follow()
+        self.begin_by_throw(code, offset, error)
+
+    def end_by_throw_following(self, code, offset, error):
+        self.follow()
+        self.end_by_throw(code, offset, error)
+
     def stop(self):
         """Record no more."""
         self.is_on = False
+        if self in _recording:
+            _recording.remove(self)
 
     cdef bint record(self, Event event, PyObject *code) noexcept:
         """False: this code's calls are not recorded."""
         cdef uint64_t word = ringbuf_code_word(code)
         cdef uint32_t number = <uint32_t>word
         cdef Channel channel = event.channel
-        cdef ringbuf_reservation r
-        cdef ringbuf_run run
-        if RINGBUF_UNLIKELY(word >> 32 != _code_era) and self.is_on and not channel.is_closed:
-            number = self.tell(code, number)
+        if RINGBUF_UNLIKELY(word >> 32 != _code_era):
+            return self.record_rare(event, code, word)
         if RINGBUF_UNLIKELY(not self.is_on or channel.is_closed):
             return True
         if not number:
             return False
+        self.put(event, number)
+        return True
+
+    cdef bint record_rare(self, Event event, PyObject *code, uint64_t word) noexcept:
+        """A code that was not told yet, or not in this era, or a coroutine's."""
+        cdef uint32_t number = <uint32_t>word
+        cdef bint is_step
+        if not self.is_on or event.channel.is_closed:
+            return True
+        if word >> 32 != (_code_era | ERA_OF_COROUTINES):
+            number = self.tell(code, <uint32_t>(word >> 32), number, NULL)
+        if not number:
+            return False
+        is_step = ringbuf_code_is_coroutine(code)
+        if is_step and event is self.begins:
+            self.begin_step()
+        self.put(event, number)
+        if is_step and event is self.ends:
+            self.end_step()
+        return True
+
+    cdef inline void put(self, Event event, uint32_t number) noexcept:
+        cdef Channel channel = event.channel
+        cdef ringbuf_reservation r
+        cdef ringbuf_run run
         if RINGBUF_UNLIKELY(not event.is_direct or channel.is_guarded or ringbuf_refusals is not NULL):
             self.record_guarded(event, number)
-            return True
+            return
         memset(&r, 0, sizeof(r))
         r.event_id = event.event_id
         r.payload_size = sizeof(number)
@@ -114,7 +199,6 @@ cdef class Calls:
             if not self.left:
                 self.left = CALLS_OF_AN_ERA
                 _begin_code_era()
-        return True
 
     cdef void record_guarded(self, Event event, uint32_t number) noexcept:
         try:
@@ -124,28 +208,156 @@ cdef class Calls:
                 _raise_later(error)
                 ringbuf_refuse_here(event.channel.ch, RINGBUF_LOST_FULL, 1)
 
-    cdef uint32_t tell(self, PyObject *code, uint32_t number) noexcept:
-        """Tell what this code is. Its number; 0: it is not wanted."""
-        global _last_code
-        cdef uint64_t era = _code_era
-        cdef PyObject *names = PyEval_GetGlobals()
-        if not number:
-            _last_code += 1
-            number = _last_code
+    cdef uint32_t tell(self, PyObject *code, uint32_t era, uint32_t number, PyObject *names) noexcept:
+        """Tell what this code is, which was told in that era. Its number; 0: it is not wanted."""
+        cdef uint64_t now = _code_era
+        if not number or (era & ~ERA_OF_COROUTINES) < _first_era:
+            number = ringbuf_new_code(self.begins.channel.ch)
+        if names is NULL:
+            names = PyEval_GetGlobals()
+        if ringbuf_code_is_coroutine(code):
+            now |= ERA_OF_COROUTINES
         try:
             told = self.declare(number, <object>code, {} if names is NULL else <object>names)
         except BaseException as error:
             _report(error, self.declare)
             told = None
         if told is None:
-            number = 0
-        ringbuf_code_set_word(code, (era if told is not False else 0) << 32 | number)
+            number, now = 0, _code_era
+        ringbuf_code_set_word(code, (now if told is not False else _first_era) << 32 | number)
         return number
+
+    # ---- calls that are open: those of another greenlet wait, those that a fork interrupted begin again ----
+
+    cdef list open_calls(self, PyObject *frame, uint32_t first_era):
+        """[(address of the frame, number of its code), ...] from a frame outwards, of those that are recorded.
+
+        A code that was not met since that era was called before anything was recorded: so its call has no begin.
+        """
+        global ringbuf_acting
+        cdef int acting = ringbuf_acting
+        cdef object at = None if frame is NULL else <object>frame, code, names
+        cdef uint64_t word
+        cdef uint32_t number, era
+        found = []
+        ringbuf_acting = 1  # looking at a frame is an audit event
+        while at is not None:
+            code = at.f_code
+            word = ringbuf_code_word(<PyObject *>code)
+            number = <uint32_t>word
+            era = <uint32_t>(word >> 32) & ~<uint32_t>ERA_OF_COROUTINES
+            if era < first_era:
+                number = 0
+            elif era != _code_era:
+                names = at.f_globals
+                number = self.tell(<PyObject *>code, <uint32_t>(word >> 32), number, <PyObject *>names)
+            if number:
+                found.append((<uintptr_t><void *>at, number))
+            at = at.f_back
+        ringbuf_acting = acting
+        return found
+
+    def switch(self, frame, before, strand, step):
+        """This thread runs another greenlet now.
+
+        The calls that wait for it, in `frame` and around it, end; those begin again that go on.
+
+        Parameters
+        ----------
+        frame : frame or None
+        before, strand : int
+            What ran, and what runs now.
+        step : (int, int)
+            The task in which it waited, as this returned it: the address of its frame, and its strand.
+
+        Returns
+        -------
+        (int, int)
+            In which task the other one was.
+        """
+        cdef ringbuf_step was = ringbuf_step_here
+        if self.is_on and not self.begins.channel.is_closed:
+            for address, number in self.open_calls(NULL if frame is None else <PyObject *>frame, _first_era):
+                self.put(self.ends, number)
+                if <void *><uintptr_t>address is was.frame:
+                    self.strands.switched(before, 0)  # those around the task's step are not the task's
+        ringbuf_step_here.frame = <void *><uintptr_t>step[0]
+        ringbuf_step_here.strand = step[1]
+        if self.is_on and not self.begins.channel.is_closed:
+            self.begin_again(self.open_calls(PyEval_GetFrame(), _first_era), strand)
+        return <uintptr_t>was.frame, was.strand
+
+    cdef begin_again(self, list calls, strand):
+        """Those of a strand, and within it of a task's, from the outermost on."""
+        left = len(calls)
+        self.strands.switched(strand, left)
+        for frame, number in reversed(calls):
+            if <void *><uintptr_t>frame is ringbuf_step_here.frame:
+                self.strands.switched(ringbuf_step_here.strand, left)
+            self.put(self.begins, number)
+            left -= 1
+
+    cdef begin_in_child(self, uint32_t first_era):
+        cdef Channel channel = self.begins.channel
+        cdef uint32_t image
+        if channel.is_closed:
+            return
+        image = channel.ch.image
+        try:
+            calls = self.open_calls(PyEval_GetFrame(), first_era)
+            strand = self.strands.forked(image, self.parent, len(calls))
+            if strand:
+                self.begin_again(calls, strand)
+            else:
+                for _, number in reversed(calls):
+                    self.put(self.begins, number)
+        except Exception as error:
+            _report(error, self.strands)
+        self.parent = image
+
+    # ---- greenlets: their package calls us back, but each thread must ask for that ----
+
+    cdef inline void follow(self) noexcept:
+        global ringbuf_followed_here
+        if RINGBUF_UNLIKELY(ringbuf_followed_here != self.follows):
+            ringbuf_followed_here = self.follows
+            try:
+                self.strands.follow_here()
+            except Exception as error:
+                _report(error, self.strands)
+
+    # ---- tasks: what the outermost coroutine of a step calls is the task's ----
+
+    cdef void begin_step(self) noexcept:
+        if ringbuf_step_here.frame is not NULL:
+            return
+        try:
+            strand = self.strands.task_here()
+            if strand:
+                ringbuf_step_here.frame = <void *>PyEval_GetFrame()
+                ringbuf_step_here.strand = strand
+                self.strands.switched(strand, 0)
+        except Exception as error:
+            _report(error, self.strands)
+
+    cdef void end_step(self) noexcept:
+        if ringbuf_step_here.frame is NULL or ringbuf_step_here.frame is not <void *>PyEval_GetFrame():
+            return
+        ringbuf_step_here.frame = NULL
+        try:
+            self.strands.switched(self.strands.strand_here(), 0)
+        except Exception as error:
+            _report(error, self.strands)
+
+
+cdef uint32_t _last_follower = 0
 
 
 cdef int _profile(PyObject *calls, PyFrameObject *frame, int what, PyObject *argument) noexcept:
     cdef PyObject *code
     if what == PyTrace_CALL or what == PyTrace_RETURN:
+        if (<Calls>calls).follows:
+            (<Calls>calls).follow()
         code = RINGBUF_FRAME_CODE(frame)
         (<Calls>calls).record((<Calls>calls).begins if what == PyTrace_CALL else (<Calls>calls).ends, code)
         Py_DECREF_ptr(code)

@@ -9,6 +9,7 @@ import sys
 from .._core import Calls, Profiling, glob_matches
 from ..texts import encodable
 from .later import when_imported
+from .strands import Strands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,16 @@ _OURSELVES = "ringbuf"
 #: Left out by default beside the standard library: what it makes up, and the set-up of Python, which distributions
 #: and editable installs add to.
 _MADE_UP = ("namedtuple_*", "_distutils_hack", "sitecustomize", "usercustomize", "__editable__*")
+
+#: What `sys.monitoring` tells, and the method of `Calls` that takes it.
+_CALLBACKS = {
+    "PY_START": "begin",
+    "PY_RESUME": "begin",
+    "PY_THROW": "begin_by_throw",
+    "PY_RETURN": "end",
+    "PY_YIELD": "end",
+    "PY_UNWIND": "end_by_throw",
+}
 
 
 class Functions:
@@ -48,10 +59,12 @@ class Functions:
     ) -> None:
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._wanted: dict[str, bool] = {}  # by module
-        self._code = tracer.event("function_code", code="u32", name="str", file="str", line="u32")
+        self._channel = tracer.channel
+        self._code = tracer.event("function_code", code="u32", name="str", file="str", line="u32", image="u32")
         self._events = tracer.event("function_begin", code="u32"), tracer.event("function_end", code="u32")
         self._retell = tracer.channel.mode == "overwrite"
         self._displaced = displaced
+        self._strands = Strands(tracer, self._retell)
         self._calls: Calls | None = None
 
     def start(self) -> None:
@@ -64,10 +77,16 @@ class Functions:
         """
         if self._calls is not None:
             raise RuntimeError("functions are recorded already")
-        if hasattr(sys, "monitoring"):
+        disable = sys.monitoring.DISABLE if hasattr(sys, "monitoring") else None
+        if disable is not None:
+            self._tool = _take_tool(sys.monitoring)
+        calls = Calls(*self._events, self._strands, self._declare, self._retell, disable)
+        self._calls = self._strands.calls = calls
+        if disable is not None:
             self._monitor(sys.monitoring)
         else:
             self._profile()
+        when_imported("greenlet", self._follow_greenlets)
 
     def stop(self) -> None:
         """Record no more. Twice is harmless."""
@@ -89,24 +108,26 @@ class Functions:
         self.stop()
 
     def _monitor(self, monitoring) -> None:
-        self._tool = _take_tool(monitoring)
-        calls = self._calls = Calls(*self._events, self._declare, self._retell, monitoring.DISABLE)
-        happens = monitoring.events
-        callbacks = {
-            happens.PY_START: calls.begin,
-            happens.PY_RESUME: calls.begin,
-            happens.PY_THROW: calls.begin_by_throw,
-            happens.PY_RETURN: calls.end,
-            happens.PY_YIELD: calls.end,
-            happens.PY_UNWIND: calls.end_by_throw,
-        }
-        for event, callback in callbacks.items():
-            monitoring.register_callback(self._tool, event, callback)
+        self._register(monitoring, "")
         monitoring.restart_events()  # what was disabled, for other modules
-        monitoring.set_events(self._tool, sum(callbacks))
+        monitoring.set_events(self._tool, sum(getattr(monitoring.events, happens) for happens in _CALLBACKS))
+
+    def _register(self, monitoring, suffix: str) -> None:
+        """Those callbacks of `Calls` that have this suffix."""
+        for happens, callback in _CALLBACKS.items():
+            event = getattr(monitoring.events, happens)
+            monitoring.register_callback(self._tool, event, getattr(self._calls, callback + suffix))
+
+    def _follow_greenlets(self, greenlet) -> None:
+        """The program uses greenlets: until now nothing asked at each call whether it does."""
+        if self._calls is None or not hasattr(greenlet, "settrace"):
+            return
+        self._strands.greenlets(greenlet)
+        self._calls.follow_greenlets()
+        if hasattr(sys, "monitoring"):
+            self._register(sys.monitoring, "_following")
 
     def _profile(self) -> None:
-        self._calls = Calls(*self._events, self._declare, self._retell)
         self._profiling = Profiling(self._calls, self._displaced)
         self._profiling.start()
         when_imported("threading", self._profiling.start_in_threads)
@@ -122,7 +143,8 @@ class Functions:
         if not wanted:
             return None
         name = f"{module}.{getattr(code, 'co_qualname', code.co_name)}"
-        return self._code(number, encodable(name), encodable(code.co_filename), code.co_firstlineno)
+        where = encodable(code.co_filename), code.co_firstlineno
+        return self._code(number, encodable(name), *where, self._channel.image)
 
     def _is_wanted(self, module: str) -> bool:
         package = module.partition(".")[0]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import timelines
 from timelines import PID, TICK, TID, written
 
 
@@ -83,3 +84,16 @@ def test_one_event_to_a_line(exported, tmp_path):
     exported((1, "tick", TICK), (2, "log", [20, "a", 'quo"te\n', "c", 1, "d", ""]))
     lines = (tmp_path / "x.json").read_text().splitlines()
     assert [json.loads(line.rstrip(","))["ph"] for line in lines[1:-1]] == ["i", "i"]
+
+
+def test_rows_of_greenlets_and_of_a_second_image_are_their_own(tmp_path):
+    code = [(0, "function_code", [number, name, "a.py", 1, 4 + number]) for number, name in ((1, "one"), (2, "two"))]
+    calls = [(1, "function_begin", [1]), (2, "function_begin", [2]), (3, "strand", [7, "task", "Task-1"]),
+             (3, "strand_switch", [7, 0]), (4, "function_begin", [2]), (5, "function_end", [2])]  # fmt: skip
+    trace = timelines.written(tmp_path, *code, *calls, schemas=timelines.OF_IMAGES)
+    trace.export(tmp_path / "out.json")
+    events = json.loads((tmp_path / "out.json").read_text())["traceEvents"]
+    rows = [(one["pid"], one["tid"]) for one in events if one["ph"] == "B"]
+    assert len({*rows}) == 3 and rows[1][0] == rows[2][0] != rows[0][0] == timelines.PID
+    names = [one["args"]["name"] for one in events if one["ph"] == "M"]
+    assert names == [f"process {timelines.PID}, image 2", f"task Task-1 in {timelines.TID}"]

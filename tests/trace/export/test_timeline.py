@@ -116,6 +116,82 @@ def test_lost_ends_are_made_up_and_ends_of_lost_begins_left_out(tmp_path):
     ]
 
 
+# ---- process images, greenlets, tasks ----
+
+
+def code(number, name, image):
+    return (0, "function_code", [number, name, "shop.py", 1, image])
+
+
+def test_an_exec_ends_what_it_replaces_and_begins_another_process(tmp_path):
+    codes = code(1, "first", 5), code(2, "second", 6)
+    calls = (1, "function_begin", [1]), (2, "function_begin", [2]), (3, "function_end", [2]), (4, "tick", TICK)
+    notes = timelines.notes(written(tmp_path, *codes, *calls, schemas=timelines.OF_IMAGES))
+    assert [one[1] for one in notes.tracks] == ["process", "thread", "process", "thread"]
+    first, second = notes.tracks[1][0], notes.tracks[3][0]
+    assert list(zip(notes.lines, phases(notes.told), strict=True)) == [
+        (first, ("begin", 1, f"thread {TID}", "first")),
+        (second, ("begin", 2, f"thread {TID}", "second")),
+        (second, ("end", 3, f"thread {TID}", "second")),
+        (second, ("instant", 4, f"thread {TID}", "tick")),
+        (first, ("end", 2, f"thread {TID}", "first")),
+    ]
+    assert notes.told[-1][4] == {"end": "exec"}
+
+
+def test_images_that_live_at_one_time_with_one_id_are_two(tmp_path):
+    codes = code(1, "here", 5), code(2, "there", 6)
+    steps = [(1, "begin", 1), (2, "begin", 2), (3, "end", 1), (4, "begin", 1), (5, "end", 2), (6, "end", 1)]
+    calls = [(time, f"function_{what}", [number]) for time, what, number in steps]
+    notes = timelines.notes(written(tmp_path, *codes, *calls, schemas=timelines.OF_IMAGES))
+    by_line = {line: [one[:2] for at, one in zip(notes.lines, notes.told, strict=True) if at == line]
+               for line in notes.lines}  # fmt: skip
+    assert [*by_line.values()] == [[("begin", 1), ("end", 3), ("begin", 4), ("end", 6)], [("begin", 2), ("end", 5)]]
+
+
+def test_calls_that_a_fork_interrupted_begin_with_the_child(tmp_path):
+    child = 7, 7
+    trace = written(
+        tmp_path, code(1, "early", 5), (0, "function_code", [2, "early", "shop.py", 1, 6], child),
+        (1, "function_begin", [1]), (5, "process_image", [6, 5, 1], child), (6, "function_begin", [2], child),
+        (7, "function_begin", [2], child), (8, "function_end", [2], child), (9, "function_end", [2], child),
+        (9, "function_end", [2], child), schemas=timelines.OF_IMAGES,
+    )  # fmt: skip
+    found = told(trace)
+    assert [(*one[:2], one[4]) for one in found] == [
+        ("begin", 1, {}), ("begin", 6, {"begin": "inherited"}), ("begin", 7, {}), ("end", 8, {}), ("end", 9, {}),
+        ("begin", 4, {"begin": "inherited"}), ("end", 9, {}),
+    ]  # fmt: skip
+
+
+def test_greenlets_and_tasks_are_tracks_of_their_own(tmp_path):
+    trace = written(
+        tmp_path, code(1, "main", 5), code(2, "work", 5), (0, "strand", [70, "greenlet", "Greenlet"]),
+        (1, "function_begin", [1]), (2, "function_end", [1]), (2, "strand_switch", [70, 0]),
+        (3, "function_begin", [2]), (4, "log", [20, "a", "hello", "", 0, "", ""]), (5, "function_end", [2]),
+        (5, "strand_switch", [0, 1]), (5, "function_begin", [1]), (6, "function_end", [1]),
+        schemas=timelines.OF_IMAGES,
+    )  # fmt: skip
+    notes = timelines.notes(trace)
+    assert [one[1:3] for one in notes.tracks] == [("process", ""), ("thread", ""), ("strand", "greenlet Greenlet")]
+    assert notes.tracks[2][5] == notes.tracks[1][0]
+    assert [(kind.split()[0], name) for _, _, kind, name, _ in notes.told] == [
+        ("thread", "main"), ("thread", "main"), ("strand", "work"), ("strand", "hello"), ("strand", "work"),
+        ("thread", "main"), ("thread", "main"),
+    ]  # fmt: skip
+    assert [one[4] for one in notes.told if one[0] == "begin"] == [{}, {}, {"begin": "resumed"}]
+
+
+def test_what_says_where_calls_belong_comes_with_the_calls_that_are_asked_for(tmp_path):
+    trace = written(
+        tmp_path, code(1, "main", 5), (0, "strand", [70, "task", "Task-1"]), (1, "strand_switch", [70, 0]),
+        (2, "function_begin", [1]), (3, "function_end", [1]), (3, "strand_switch", [0, 0]), (4, "tick", TICK),
+        schemas=timelines.OF_IMAGES,
+    )  # fmt: skip
+    found = told(trace, events=["function_begin"])
+    assert phases(found) == [("begin", 2, f"strand {TID}", "main"), ("end", 3, f"strand {TID}", "main")]
+
+
 # ---- spans ----
 
 

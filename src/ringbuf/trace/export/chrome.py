@@ -14,6 +14,7 @@ from .timeline import Track
 __all__ = ["Writer"]
 
 _MARGIN = 1_000_000  # what began before the trace begins less than this before it
+_IDS = 1 << 22  # process and thread ids are below
 
 
 class Writer:
@@ -29,11 +30,18 @@ class Writer:
         self._before = "\n"
 
     def track(self, track: Track) -> None:
-        where = f'"pid":{track.pid or 0},"tid":{track.tid or 0}'
+        # Rows are told apart by these two numbers: a second process image with the same id needs another one,
+        # and so does a greenlet or task.
+        tid = _IDS * 256 + track.id if track.kind == "strand" else track.tid or 0
+        where = f'"pid":{(track.pid or 0) + _IDS * track.nth},"tid":{tid}'
         self._places[track] = where + (f',"id":"{track.id:#x}"' if track.kind == "spans" else "")
         if track.kind == "cpu":
             self._name("process_name", where, "CPUs")
             self._name("thread_name", where, track.name)
+        elif track.kind == "strand":
+            self._name("thread_name", where, f"{track.name} in {track.parent.name or track.tid}")
+        elif track.kind == "process" and track.nth:
+            self._name("process_name", where, f"{track.name or 'process'} {track.pid}, image {track.nth + 1}")
         elif track.kind != "spans" and track.name:
             self._name(f"{track.kind}_name", where, track.name)
 

@@ -1,9 +1,11 @@
 """What a trace shows on a time line: slices and instants on tracks.
 
 Each thread has a track; a record that does not say its thread is on that of its CPU. Function
-calls are slices of their thread. A span is a slice on a track of its own below the thread's,
-shared with those that lie within it: spans of asyncio tasks overlap, slices of one track nest.
-Every other record is an instant. docs/formats.md has the conventions.
+calls are slices of their thread, or of the greenlet or task that it runs, which is a track below.
+A span is a slice on a track of its own below the thread's, shared with those that lie within it:
+spans of asyncio tasks overlap, slices of one track nest. Every other record is an instant.
+Process images that have the same process id, one after the other or in two PID namespaces, have
+their own tracks. docs/formats.md has the conventions.
 """
 
 from __future__ import annotations
@@ -24,13 +26,15 @@ class Track:
     ----------
     id : int
         No other track has it.
-    kind : {"process", "thread", "cpu", "spans"}
+    kind : {"process", "thread", "strand", "cpu", "spans"}
     name : str
         Empty if nobody has said it.
     pid, tid : int or None
         Of the process and thread. A CPU's `tid` is its number.
     parent : Track or None
-        The process of a thread, the thread of spans.
+        The process of a thread, the thread of strands (greenlets and tasks) and spans.
+    nth : int
+        Of how many process images of this process id it came last; 0: the first one.
     """
 
     id: int
@@ -39,6 +43,7 @@ class Track:
     pid: int | None
     tid: int | None
     parent: Track | None
+    nth: int = 0
 
 
 class Writer(Protocol):
@@ -68,6 +73,8 @@ class Timeline:
         self._spans: dict[int, _Span] = {}  # those that are open
         self._calls: dict[Track, list[tuple]] = {}
         self._n_orphans: dict[Track, int] = {}
+        self._again: dict[Track, tuple[int, str]] = {}  # by thread: how many of the next begins only go on, and why
+        self._begins: dict[int | None, int] = {}  # of forked process images
         self._functions = functions(trace)
         self._start = 0
 
@@ -79,16 +86,20 @@ class Timeline:
         self._write_losses(self._start, last if end is None else end)
         for record in self._trace.records(names, begin=begin, end=end):
             handlers[record.name, record.event_id](record)
+        self._end_replaced()
 
     def _handlers(self, names: set[str]):
         """What to do with an event, by name and id; and all names that this takes."""
         handlers, needed = {}, set(names)
+        shaping = set()  # they say where calls belong
         for event in self._trace.event_classes:
             handlers[event.name, event.id] = self._handler(event, names)
+            if meaning(event) in ("strand", "switch", "image"):
+                shaping.add(event.name)
         if any(handler == self._span_begin for (name, _), handler in handlers.items() if name in names):
             needed.add("span_end")
         if "function_begin" in names:
-            needed.add("function_end")
+            needed |= {"function_end"} | shaping
         return handlers, needed & {name for name, _ in handlers}
 
     def _handler(self, event, names: set[str]):
@@ -103,6 +114,12 @@ class Timeline:
                 return self._function_end if "function_begin" in names else self._event
             case "code":
                 return lambda record: None
+            case "strand":
+                return self._strand
+            case "switch":
+                return self._switch
+            case "image":
+                return self._image
             case "log":
                 return self._log
             case "audit":
@@ -123,30 +140,41 @@ class Timeline:
     # ---- instants ----
 
     def _event(self, record) -> None:
-        self._writer.instant(record.timestamp, self._places.of(record), record.name, "event", _args(record))
+        self._writer.instant(record.timestamp, self._places.here(record), record.name, "event", _args(record))
 
     def _log(self, record) -> None:
         args = _args(record)
         if not args.get("exception"):
             args.pop("exception", None)
-        self._writer.instant(record.timestamp, self._places.of(record), args.pop("message"), "log", args)
+        self._writer.instant(record.timestamp, self._places.here(record), args.pop("message"), "log", args)
 
     def _audit(self, record) -> None:
         args = _args(record)
-        self._writer.instant(record.timestamp, self._places.of(record), args.pop("name"), "audit", args)
+        self._writer.instant(record.timestamp, self._places.here(record), args.pop("name"), "audit", args)
 
     # ---- functions ----
 
     def _function_begin(self, record) -> None:
-        track, call = self._places.of(record), self._call(record)
+        call = self._call(record)
+        track = self._places.here(record)
         self._calls.setdefault(track, []).append(call)
         args = _args(record)
         del args["code"]
+        if self._again:
+            self._mark_again(self._places.of(record), args)
         name, function = self._named(call)
         self._writer.begin(record.timestamp, track, name, "function", args, function)
 
+    def _mark_again(self, thread: Track, args: dict) -> None:
+        left, why = self._again.pop(thread, (0, ""))
+        if left:
+            args["begin"] = why
+        if left > 1:
+            self._again[thread] = left - 1, why
+
     def _function_end(self, record) -> None:
-        track, call = self._places.of(record), self._call(record)
+        call = self._call(record)
+        track = self._places.here(record)
         calls = self._calls.setdefault(track, [])
         if call in calls:
             ended = None
@@ -157,19 +185,58 @@ class Timeline:
             self._function_without_begin(record.timestamp, track, call)
 
     def _function_without_begin(self, time: int, track: Track, call: tuple) -> None:
-        """It began before the trace. Those whose ends came earlier lie within it."""
+        """It began before the trace, or before the fork. Those whose ends came earlier lie within it."""
         name, function = self._named(call)
         self._n_orphans[track] = self._n_orphans.get(track, 0) + 1
-        begin = self._start - self._n_orphans[track]
-        self._writer.begin(begin, track, name, "function", {"begin": "before the trace"}, function)
+        start, why = self._start, "before the trace"
+        forked = self._begins.get(self._image_of(call), start)
+        if forked > start:
+            start, why = forked, "inherited"
+        begin = start - self._n_orphans[track]
+        self._writer.begin(begin, track, name, "function", {"begin": why}, function)
         self._writer.end(time, track, name, "function", {})
 
     def _call(self, record) -> tuple:
-        return _said(record.contexts, "vpid"), record.fields["code"]
+        call = _said(record.contexts, "vpid"), record.fields["code"]
+        image = self._image_of(call)
+        if image is not None:
+            self._places.be(call[0], image, record.timestamp)
+        return call
+
+    def _image_of(self, call: tuple) -> int | None:
+        function = self._functions.get(call)
+        return None if function is None else function.image
 
     def _named(self, call: tuple) -> tuple[str, Function | None]:
         function = self._functions.get(call)
         return (function.name if function else f"function {call[1]}"), function
+
+    # ---- what the calls belong to ----
+
+    def _strand(self, record) -> None:
+        fields = record.fields
+        self._places.strand_names[fields["strand"]] = f"{fields['kind']} {fields['name']}"
+
+    def _switch(self, record) -> None:
+        thread, fields = self._places.of(record), record.fields
+        self._places.switch(thread, fields["strand"])
+        if fields["resumed"]:
+            self._again[thread] = fields["resumed"], "resumed"
+
+    def _image(self, record) -> None:
+        """A forked child begins, in the middle of calls."""
+        fields, time = record.fields, record.timestamp
+        self._places.be(_said(record.contexts, "vpid"), fields["image"], time)
+        self._begins[fields["image"]] = time
+        if fields["inherited"]:
+            self._again[self._places.of(record)] = fields["inherited"], "inherited"
+
+    def _end_replaced(self) -> None:
+        """An exec ends all calls of the image that it replaces, and says nothing."""
+        for track, calls in self._calls.items():
+            time = self._places.replaced(track) if calls else None
+            while time is not None and calls:
+                self._writer.end(time, track, self._named(calls.pop())[0], "function", {"end": "exec"})
 
     # ---- spans ----
 
@@ -235,24 +302,65 @@ class _Places:
         self._writer = writer
         self._creator = _said(env, "vpid"), _said(env, "procname") or ""
         self._tracks: dict[tuple, Track] = {}
+        self._n_tracks = 0
         self._lanes: dict[Track, list[_Lane]] = {}
         self._known: dict[tuple, Track] = {}  # by what records say
+        self._images: dict[int | None, dict[int, int]] = {}  # by process id: in which order they appeared
+        self._nth: dict[int | None, int] = {}  # by process id: which of these records come from now
+        self._replaced: dict[tuple, int] = {}  # by process id and place in that order: since when they do not
+        self._strands: dict[Track, Track] = {}  # by thread: what it runs, if that is not itself
+        self._tracks_of_strands: dict[tuple, Track] = {}
+        self.strand_names: dict[int, str] = {}
 
     def of(self, record) -> Track:
-        """Where a record belongs."""
+        """The thread that a record is from."""
         contexts = record.contexts
-        who = tuple([_said(contexts, name) for name in IDENTITY])
+        image = contexts.get("image")
+        if isinstance(image, int):
+            self.be(_said(contexts, "vpid"), image, record.timestamp)
+        who = (*[_said(contexts, name) for name in IDENTITY], self._nth.get(_said(contexts, "vpid"), 0))
         return self._known.get(who) or self._track_of(record.cpu, *who)
 
-    def _track_of(self, cpu, pid, tid, program, name) -> Track:
+    def here(self, record) -> Track:
+        """Where a record belongs: its thread, or the greenlet or task that this runs."""
+        thread = self.of(record)
+        return self._strands.get(thread, thread)
+
+    def be(self, pid: int | None, image: int, time: int) -> None:
+        """What comes from this process id now is from that process image."""
+        images = self._images.setdefault(pid, {})
+        nth = images.setdefault(image, len(images))
+        before = self._nth.get(pid, 0)
+        if nth != before:
+            self._replaced[pid, before] = time
+            self._replaced.pop((pid, nth), None)
+        self._nth[pid] = nth
+
+    def replaced(self, track: Track) -> int | None:
+        """When another process image took the place of the track's, for good; None: none did."""
+        return self._replaced.get((track.pid, track.nth))
+
+    def switch(self, thread: Track, strand: int) -> None:
+        """The thread runs this strand from now on; 0: itself."""
+        if not strand:
+            self._strands.pop(thread, None)
+            return
+        track = self._tracks_of_strands.get((thread, strand))
+        if track is None:
+            name = self.strand_names.get(strand, f"strand {strand}")
+            track = self._new("strand", name, thread.pid, thread.tid, thread, thread.nth)
+            self._tracks_of_strands[thread, strand] = track
+        self._strands[thread] = track
+
+    def _track_of(self, cpu, pid, tid, program, name, nth) -> Track:
         if pid is None and tid is None:
             return self.cpu(cpu)
-        who = pid, tid, program, name
+        who = pid, tid, program, name, nth
         if pid is None:
             pid = self._creator[0]
         program = program or (self._creator[1] if pid == self._creator[0] else "")
-        process = self._track("process", program, pid, None, None)
-        track = self._known[who] = self._track("thread", name or "", pid, pid if tid is None else tid, process)
+        process = self._track("process", program, pid, None, None, nth)
+        track = self._known[who] = self._track("thread", name or "", pid, pid if tid is None else tid, process, nth)
         return track
 
     def cpu(self, number: int | None) -> Track:
@@ -264,21 +372,22 @@ class _Places:
         for lane in lanes:
             if not lane.open:
                 return lane
-        track = self._new("spans", "spans", thread.pid, thread.tid, thread)
+        track = self._new("spans", "spans", thread.pid, thread.tid, thread, thread.nth)
         lanes.append(_Lane(track, thread))
         return lanes[-1]
 
-    def _track(self, kind: str, name: str, pid: int | None, tid: int | None, parent: Track | None) -> Track:
-        track = self._tracks.get((kind, pid, tid))
+    def _track(self, kind: str, name: str, pid: int | None, tid: int | None, parent: Track | None, nth=0) -> Track:
+        track = self._tracks.get((kind, pid, tid, nth))
         if track is None:
-            track = self._tracks[kind, pid, tid] = self._new(kind, name, pid, tid, parent)
+            track = self._tracks[kind, pid, tid, nth] = self._new(kind, name, pid, tid, parent, nth)
         elif name and name != track.name:
             track.name = name
             self._writer.track(track)
         return track
 
-    def _new(self, kind, name, pid, tid, parent) -> Track:
-        track = Track(len(self._tracks) + sum(map(len, self._lanes.values())) + 1, kind, name, pid, tid, parent)
+    def _new(self, kind, name, pid, tid, parent, nth) -> Track:
+        self._n_tracks += 1
+        track = Track(self._n_tracks, kind, name, pid, tid, parent, nth)
         self._writer.track(track)
         return track
 
