@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import needs
 import pytest
 
 TEXT = (Path(__file__).parents[1] / "docs" / "looking.md").read_text()
@@ -14,7 +15,7 @@ BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", TEXT, re.M | re.S)
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_run(tmp_path):
-    pytest.importorskip("pyarrow")
+    needs.module("pyarrow")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RINGBUF_DIR": ""}
     (tmp_path / "bin").mkdir()
     said = []

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import needs
 import pytest
 
 import ringbuf
@@ -56,7 +57,7 @@ def test_a_cell_without_calls_says_so(magic):
 
 
 def test_in_a_real_shell():
-    pytest.importorskip("IPython")
+    needs.module("IPython")
     program = (
         "import json\nfrom IPython.core.interactiveshell import InteractiveShell\n"
         "shell = InteractiveShell.instance()\nshell.run_line_magic('load_ext', 'ringbuf')\n"

@@ -1,6 +1,7 @@
 """ringbuf info, summary and flame: what they print, and what they take."""
 
 import json
+import os
 
 import pytest
 import timelines
@@ -100,6 +101,23 @@ def test_what_is_wrong_is_said_in_a_line(run, args, error):
     command, *rest = args
     said = run(command, *rest, status=1).err
     assert said.startswith(f"ringbuf {command}: ") and error in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["view", "summary", "flame"])
+def test_a_trace_without_packets_says_what_is_missing(run, trace, command):
+    os.unlink(f"{trace.path}/s0")
+    said = run(command)
+    assert said.err == f"ringbuf {command}: {trace.path} has no packet: nothing was written, or its files are missing\n"
+
+
+@pytest.mark.parametrize("command", ["view", "summary", "flame"])
+def test_a_damaged_packet_is_named_with_the_way_around_it(run, trace, command):
+    with open(f"{trace.path}/s0", "r+b") as file:
+        file.write(b"nonsense")
+    said = run(command, status=1).err
+    assert "s0: packet at byte 0" in said and said.endswith("; --skip-damaged leaves it out\n")
+    assert said.count("\n") == 1
+    assert "1 damaged packets left out" in run(command, "--skip-damaged").err
 
 
 @pytest.mark.parametrize(

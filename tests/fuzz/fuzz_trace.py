@@ -10,6 +10,7 @@ to run, so the seed alone does not bring it back.
 """
 
 import argparse
+import contextlib
 import random
 import re
 import shutil
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import ringbuf
+from ringbuf.trace.flame import burnt
 
 KEPT = Path(__file__).parents[2] / "build/fuzz"
 OTHER_WORDS = ["integer", "string", "struct", "variant", "enum", "size", "align", "signed", "event", "typealias"]
@@ -36,10 +38,25 @@ def make_traces():
             ) as tracer:  # fmt: skip
                 one = tracer.event("one", n="u64", text="str", xs="u32[]", fixed="f64[2]")
                 two = tracer.event("two", flag="bool", data="bytes", small="i8")
+                code = tracer.event("function_code", code="u32", name="str", file="str", line="u32", image="u32")
+                code(1, "f", "f.py", 1, 1)
+                calls = tracer.event("function_begin", code="u32"), tracer.event("function_end", code="u32")
+                marks = [
+                    tracer.event("strand", strand="u64", kind="str", name="str"),
+                    tracer.event("strand_switch", strand="u64", resumed="u32"),
+                    tracer.event("process_image", image="u32", parent="u32", inherited="u32"),
+                ]
                 with tracer.record(f"{folder}/trace"):
                     for n in range(60):
                         one(n, "text" * (n % 5), [n] * (n % 7), [0.5, n])
                         two(n % 2 == 0, b"x" * (n % 30), -n)
+                        calls[n % 2](n % 5 // 2)
+                        with contextlib.suppress(KeyError), tracer.span("span", n=n):
+                            if n % 4 == 0:
+                                raise KeyError(n)
+                        if n % 20 == 7:
+                            for mark, values in zip(marks, ((n, "task", "t"), (n, 1), (n % 3, 0, 1)), strict=True):
+                                mark(*values)
             files = {path.name: path.read_bytes() for path in Path(folder, "trace").iterdir()}
             traces.append({name: data for name, data in files.items() if data})
     return traces
@@ -100,6 +117,11 @@ def read(folder):
             lambda: [(str(record), record.fields, record.contexts) for record in trace],
             trace.count,
             lambda: trace.lost,
+            lambda: [(str(one), str(one.thread), one.fields, one.contexts, one.error_text) for one in trace.pairs()],
+            lambda: [str(trace.summary(by)) for by in (None, "thread", "task", "process", "event")],
+            lambda: trace.summary("event", pid=1),
+            trace._repr_html_,
+            lambda: [*burnt(trace.calls()).collapsed(), burnt(trace.spans()).speedscope("")],
             *[lambda name=name: trace.to_numpy(name) for name in list(trace.events)],
         ]
         for look in looks:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import ctf_writer
+import needs
 import numpy
 import pytest
 import timelines
@@ -252,7 +253,7 @@ def test_a_trace_without_spans_has_none(tmp_path):
 
 
 def test_arrow_has_names_for_numbers(mixed):
-    pytest.importorskip("pyarrow")
+    needs.module("pyarrow")
     rows = mixed.spans().to_arrow().to_pylist()
     assert [(row["name"], row["process"], row["task"], row["tid"]) for row in rows] == [
         ("db", "shop", "Task-1", PID), ("web", "shop", "", 7), ("web", "other", "", 5)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 
+from ..errors import TraceError
+from ..texts import printable
 from ..trace.trace import Trace, open_trace
 from ._numbers import count, duration
 
@@ -40,8 +44,16 @@ def configure_pairs(parser) -> None:
     parser.add_argument("--max-depth", metavar="N", type=count, help="leave out what more are around; 0: the outermost")
 
 
-def opened(args) -> Trace:
-    return open_trace(args.directory, errors="skip" if args.skip_damaged else "raise")
+@contextlib.contextmanager
+def opened(args, directory: str | None = None) -> Iterator[Trace]:
+    """The trace, or another one that is read in the same way."""
+    try:
+        with open_trace(directory or args.directory, errors="skip" if args.skip_damaged else "raise") as trace:
+            yield trace
+    except TraceError as error:
+        if args.skip_damaged or "packet at byte" not in str(error):
+            raise
+        raise TraceError(f"{error}; --skip-damaged leaves it out") from None
 
 
 def wanted(args, trace: Trace) -> dict:
@@ -71,6 +83,9 @@ def wanted_pairs(args, trace: Trace) -> dict:
 
 def report(args, trace: Trace) -> None:
     """What is not there, to stderr."""
+    if not trace.packets:
+        empty = "has no packet: nothing was written, or its files are missing"
+        print(f"ringbuf {args.command}: {printable(trace.path)} {empty}", file=sys.stderr)
     lost = trace.lost
     for number, what in (
         (trace.skipped_packets, "damaged packets left out"),

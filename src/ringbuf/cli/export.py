@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from . import _selection
+from . import _progress, _selection
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -18,7 +18,8 @@ def configure(parser) -> None:
 
 def run(args) -> int:
     with _selection.opened(args) as trace:
-        trace.export(args.output, **_selection.wanted(args, trace))
+        with _progress.shown(trace, passes=2):  # of names of functions, and of all
+            trace.export(args.output, **_selection.wanted(args, trace))
         size = os.path.getsize(args.output)
         if args.json:
             print(json.dumps({"file": args.output, "bytes": size}))

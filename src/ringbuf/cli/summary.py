@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..texts import printable_lines
 from ..trace.plain import to_json
-from ..trace.trace import Trace, open_trace
+from ..trace.trace import Trace
 from . import _progress, _selection
 from ._numbers import count
 
@@ -34,7 +34,8 @@ def run(args) -> int:
         else:
             from ..trace.summary import compared
 
-            with open_trace(args.compare, errors="skip" if args.skip_damaged else "raise") as other:
+            with _selection.opened(args, args.compare) as other:
+                _selection.report(args, other)
                 found = compared(_summary(args, trace, None), _summary(args, other, None), args.top)
         print(printable_lines(to_json(found.as_dict()) if args.json else str(found)))
         _selection.report(args, trace)

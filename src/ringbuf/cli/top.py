@@ -70,7 +70,7 @@ def run(args) -> int:
     while True:
         time.sleep(args.interval)
         now = _samples(args.target)
-        rows = [_row(path, before[path], now[path]) for path in now if path in before]
+        rows: list = [_row(path, before[path], now[path]) for path in now if path in before]
         if args.events:
             rows = [share for row in rows for share in _events(shares, args.target, row)]
         show(rows)
