@@ -89,6 +89,24 @@ ringbuf_snapshot_stream(struct ringbuf_trace *t, struct ringbuf_stream_file *f, 
 }
 
 /*
+ * The limit comes from a position that any process can scribble on: what a ring
+ * cannot have is not looked for, packet by packet, up to there.
+ */
+RINGBUF_FUNC void
+ringbuf_snapshot_clamp(struct ringbuf_trace *t, const struct ringbuf_stream_file *f, uint64_t *from)
+{
+	const struct ringbuf_geometry *g = &t->ch->geometry;
+	uint64_t oldest = ringbuf_oldest_begin(g, f->limit), next = *from;
+
+	if (f->reader.holding && f->reader.packet.pos == next)
+		next = ringbuf_pos_add(next, ringbuf_subbuf_size(g)); /* had already */
+	if (ringbuf_pos_diff(oldest, next) <= 0)
+		return;
+	ringbuf_bump(&t->lapped, ringbuf_pos_sub(oldest, next) >> g->subbuf_order);
+	*from = oldest;
+}
+
+/*
  * Hold each stream's oldest packet, then flush: so no producer pushes the oldest
  * out in between. The flush itself enters no new sub-buffer, hence overwrites
  * nothing. Reading begins at from[], and ends where the flush has left the position.
@@ -107,6 +125,8 @@ ringbuf_snapshot_pin(struct ringbuf_trace *t, uint64_t *from)
 	}
 	ringbuf_trace_flush(t);
 	ringbuf_trace_limit(t);
+	for (uint32_t i = 0; i < t->ch->n_streams; i++)
+		ringbuf_snapshot_clamp(t, &t->files[i], &from[i]);
 }
 
 /* All streams, even if one fails. Returns 0 or the first error. */

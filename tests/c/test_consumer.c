@@ -1578,6 +1578,37 @@ TEST(a_snapshot_ends_whatever_the_position_says)
 	ringbuf_close(ch);
 }
 
+static void
+scribble_far_ahead(void *stream)
+{
+	atomic_fetch_add(&((struct ringbuf_stream *)stream)->produced, UINT64_C(1) << 45);
+}
+
+static void
+scribble_back(void *stream)
+{
+	atomic_fetch_sub(&((struct ringbuf_stream *)stream)->produced, UINT64_C(1) << 45);
+}
+
+/* Where it ends is taken from a position that was far ahead for a moment: packet by packet, that takes hours. */
+TEST(a_snapshot_does_not_go_all_the_way_to_a_position_far_ahead)
+{
+	static const char *const names[] = {"first", "second", "third", "fourth"};
+
+	for (unsigned int passed = 0; passed < ARRAY_SIZE(names); passed++) {
+		struct ringbuf_channel *ch = create(CONFIG());
+		struct ringbuf_consumer_options o = {.directory = in_work_dir(names[passed]), .timeout_ns = 5 * MS};
+		struct ringbuf_consumer_stats st;
+
+		record_packets(ch, 1, 2);
+		hook_after("reader_sampled", passed, scribble_far_ahead, ringbuf_stream_at(ch, 0));
+		hook_after("reader_sampled", passed + 1, scribble_back, ringbuf_stream_at(ch, 0));
+		EQ(ringbuf_snapshot_files(ch, &o, &st), 0);
+		memset(test_hooks, 0, sizeof(test_hooks));
+		ringbuf_close(ch);
+	}
+}
+
 TEST(a_snapshot_tells_the_losses)
 {
 	struct ringbuf_channel *ch = create(CONFIG());
