@@ -10,6 +10,7 @@ import struct
 import time
 
 from .._core import StreamMap, end_packet
+from ..errors import RegionError
 from .merge import content_decoder
 
 __all__ = ["Mapped", "Mapping", "Meta"]
@@ -108,20 +109,31 @@ class Mapped:
         meta = self.meta
         if not 0 <= subbuf_id < meta.nr_subbufs:
             raise IndexError(f"sub-buffer {subbuf_id} of {meta.nr_subbufs}")
-        begin = meta.meta_page_size + subbuf_id * meta.subbuf_size
-        return self._memory[begin : begin + meta.subbuf_size]
+        size = meta.subbuf_size
+        begin = meta.meta_page_size + subbuf_id * size
+        found = self._memory[begin : begin + size]
+        if len(found) != size:
+            raise RegionError(f"the meta page is damaged: sub-buffer {subbuf_id} is not in the mapping")
+        return found
 
     @property
     def reader_data(self) -> memoryview:
         """The bytes that were handed out of the reader's sub-buffer, its header left out; no copy."""
-        reader = self.meta.reader
-        return self.subbuf(reader.id)[self._header_size : self._header_size + reader.read]
+        return self._at_hand()[self._header_size : self._header_size + self.meta.reader.read]
 
     @property
     def new_data(self) -> memoryview:
         """Of these, what the last `get_reader` of this object added; empty if it found nothing new."""
         begin, end = self._new
-        return self.subbuf(self.meta.reader.id)[begin:end]
+        return self._at_hand()[begin:end]
+
+    def _at_hand(self) -> memoryview:
+        """The reader's sub-buffer, by what the meta page says: every process that shares it can write there."""
+        meta = self.meta
+        number = meta.reader.id
+        if number >= meta.nr_subbufs:
+            raise RegionError(f"the meta page is damaged: the reader's sub-buffer is {number} of {meta.nr_subbufs}")
+        return self.subbuf(number)
 
     def get_reader(self, block: bool = False, timeout: float | None = None, percent: int = 0) -> int:
         """Hand out what is new, as the kernel does, and refresh `meta`.
