@@ -53,8 +53,15 @@ ringbuf_copy_file(int fd, uint8_t *base, uint64_t size)
 	uint64_t at = 0;
 
 	while (at < size) {
-		ssize_t n = pread(fd, chunk, ringbuf_bounded(size - at, sizeof(chunk) - at % 4096), (off_t)at);
+		off_t data = lseek(fd, (off_t)at, SEEK_DATA); /* a hole may have any size */
+		ssize_t n;
 
+		if (data < 0 && errno == ENXIO)
+			return 0;
+		at = data > (off_t)at ? (uint64_t)data : at;
+		if (at >= size)
+			return 0;
+		n = pread(fd, chunk, ringbuf_bounded(size - at, sizeof(chunk) - at % 4096), (off_t)at);
 		if (n == 0)
 			return 0; /* cut short since */
 		if (n < 0 && errno != EINTR && errno != EIO)
@@ -69,6 +76,40 @@ ringbuf_copy_file(int fd, uint8_t *base, uint64_t size)
 	return 0;
 }
 
+/*
+ * Where what `fd` has of [begin, end) ends; holes are passed over without a look, because to read a hole of a
+ * memfd takes memory. `begin` if there is nothing.
+ */
+RINGBUF_FUNC uint64_t
+ringbuf_data_end(int fd, uint64_t begin, uint64_t end)
+{
+	uint64_t found = begin;
+	off_t at = (off_t)begin;
+
+	while ((at = lseek(fd, at, SEEK_DATA)) >= 0 && (uint64_t)at < end) {
+		at = lseek(fd, at, SEEK_HOLE);
+		if (at < 0)
+			return end;
+		found = ringbuf_bounded((uint64_t)at, end);
+	}
+	return at < 0 && errno != ENXIO ? end : found; /* not a file that knows its holes */
+}
+
+/* Slots beyond the last that has anything were never used, whatever the file claims: each repair looks at them all. */
+RINGBUF_FUNC void
+ringbuf_recover_claim(int copy, const struct ringbuf_superblock *sb, uint8_t *base)
+{
+	struct ringbuf_control *control = (struct ringbuf_control *)(void *)(base + sb->control_off);
+	uint64_t slots = sb->n_producers * (uint64_t)sizeof(struct ringbuf_producer_slot);
+	uint64_t end = ringbuf_data_end(copy, sb->producers_off, sb->producers_off + slots);
+	uint64_t n = (end - sb->producers_off + sizeof(struct ringbuf_producer_slot) - 1) /
+		     sizeof(struct ringbuf_producer_slot);
+
+	/* relaxed both: as ringbuf_peek */
+	if (ringbuf_load(&control->producers_used, RINGBUF_RELAXED) > n)
+		ringbuf_store(&control->producers_used, (uint32_t)n, RINGBUF_RELAXED);
+}
+
 RINGBUF_FUNC int
 ringbuf_recover_fill(int fd, int copy, const struct ringbuf_superblock *sb, uint64_t size)
 {
@@ -81,6 +122,7 @@ ringbuf_recover_fill(int fd, int copy, const struct ringbuf_superblock *sb, uint
 	ret = ringbuf_copy_file(fd, (uint8_t *)base, ringbuf_bounded(size, sb->region_size));
 	memcpy((void *)super, (const void *)sb, sizeof(*sb)); /* the one that was checked */
 	super->custom_client = 0;
+	ringbuf_recover_claim(copy, sb, (uint8_t *)base);
 	munmap(base, sb->region_size);
 	return ret;
 }
@@ -190,9 +232,9 @@ ringbuf_newest_time(const struct ringbuf_channel *ch, uint64_t limit)
 		ringbuf_take_newer(&newest, &s->base_timestamp, limit);
 		ringbuf_take_newer(&newest, &s->custom_timestamp, limit);
 	}
-	for (uint32_t i = 0; i <= ch->n_producers; i++) /* with the repairer's */
+	for (uint32_t i = 0, used = ringbuf_slots_used(ch); i <= used; i++) /* with the repairer's */
 		for (int level = 0; level < RINGBUF_NESTING_MAX; level++)
-			ringbuf_take_newer(&newest, &ringbuf_producer_slot_at(ch, i)->ledger[level].timestamp, limit);
+			ringbuf_take_newer(&newest, &ringbuf_slot_to_scan(ch, i, used)->ledger[level].timestamp, limit);
 	return newest;
 }
 
@@ -255,6 +297,8 @@ struct ringbuf_recovery {
 	/* Is the packet whole? Returns how many records it has, or -1. `agrees`: its header
 	 * says what the sub-buffer table says; if not, it is left out whatever is returned. */
 	int64_t (*check)(void *arg, const struct ringbuf_packet *p, int agrees);
+	/* Called often; not 0: give up, and return -EINTR. Or NULL. */
+	int (*pause)(void *arg);
 	void *arg;
 	/* out: */
 	uint64_t timestamp; /* when the last producer died: the newest time noted */
@@ -266,7 +310,37 @@ struct ringbuf_recovered_stream {
 	uint64_t damaged;          /* packets left out because they are */
 	uint64_t consumed;         /* packets left out because they were read before */
 	int astray;                /* its position makes no sense: packets were looked for one by one */
+	int blank;                 /* the file has nothing of its tables, so there are no packets */
 };
+
+RINGBUF_FUNC int
+ringbuf_recover_pause(const struct ringbuf_recovery *how)
+{
+	return how->pause && how->pause(how->arg) ? -EINTR : 0;
+}
+
+/* Is there nothing but zeros in `size` bytes at `at`? Looks at no more than the first page, which others may share. */
+RINGBUF_FUNC int
+ringbuf_is_blank(const struct ringbuf_channel *ch, const void *at, uint64_t size)
+{
+	const uint8_t *bytes = (const uint8_t *)at;
+	uint64_t begin = (uint64_t)(bytes - ch->base), whole = ringbuf_align_up(begin, ch->page_size), end = begin + size;
+
+	for (uint64_t i = 0; i < size && begin + i < whole; i++)
+		if (bytes[i])
+			return 0;
+	return whole >= end || ringbuf_data_end(ch->fd, whole, end) == whole;
+}
+
+/* A file of some kilobytes may claim thousands of streams. */
+RINGBUF_FUNC int
+ringbuf_stream_is_blank(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
+{
+	uint64_t n = ringbuf_n_subbufs(&ch->geometry);
+
+	return ringbuf_is_blank(ch, ringbuf_slot_at(ch, s, 0), n * sizeof(struct ringbuf_slot)) &&
+	       ringbuf_is_blank(ch, ringbuf_subbuf_at(ch, s, 0), (n + 1) * sizeof(struct ringbuf_subbuf));
+}
 
 RINGBUF_FUNC void
 ringbuf_recover_close(const struct ringbuf_channel *ch, uint32_t stream_idx)
@@ -279,8 +353,8 @@ ringbuf_recover_close(const struct ringbuf_channel *ch, uint32_t stream_idx)
 		ringbuf_flush(ch, ringbuf_repairer_slot(ch), stream_idx, 0);
 }
 
-RINGBUF_FUNC void
-ringbuf_recover_repair(const struct ringbuf_channel *ch, uint32_t stream_idx)
+RINGBUF_FUNC int
+ringbuf_recover_repair(const struct ringbuf_channel *ch, const struct ringbuf_recovery *how, uint32_t stream_idx)
 {
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
 	uint64_t pos, end;
@@ -290,32 +364,43 @@ ringbuf_recover_repair(const struct ringbuf_channel *ch, uint32_t stream_idx)
 	for (; pos != end; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(&ch->geometry))) {
 		uint64_t doubt = 0;
 
+		if (ringbuf_recover_pause(how))
+			return -EINTR;
 		if (ringbuf_is_done(ch, s, pos) || !ringbuf_slot_is_sane(ch, s, pos))
 			continue;
 		ringbuf_repair_locked(ch, stream_idx, pos, &doubt);
 		if (doubt) /* relaxed: for ringbuf_cut_back; nobody else looks at it any more */
 			ringbuf_store(&ringbuf_slot_at(ch, s, pos)->close_size, doubt, RINGBUF_RELAXED);
 	}
+	return 0;
 }
 
-RINGBUF_FUNC void
-ringbuf_recover_settle(const struct ringbuf_channel *ch, struct ringbuf_recovered_stream *streams)
+/* Returns 0 or -EINTR. */
+RINGBUF_FUNC int
+ringbuf_recover_settle(const struct ringbuf_channel *ch, const struct ringbuf_recovery *how,
+		       struct ringbuf_recovered_stream *streams)
 {
 	struct ringbuf_producer_slot *self = ringbuf_repairer_slot(ch);
+	int ret = 0;
 
 	if (ringbuf_robust_lock(&self->certificate, 0))
-		return;
+		return 0;
 	/* Before anything is closed: a claim at the position itself has not been won. */
 	ringbuf_clear_settled(ch);
-	for (uint32_t i = 0; i < ch->n_streams; i++) {
+	for (uint32_t i = 0; !ret && i < ch->n_streams; i++) {
+		ret = ringbuf_recover_pause(how);
+		streams[i].blank = ringbuf_stream_is_blank(ch, ringbuf_stream_at(ch, i));
+		if (ret || streams[i].blank)
+			continue;
 		streams[i].astray = !ringbuf_stream_is_sane(ch, ringbuf_stream_at(ch, i));
 		if (!streams[i].astray)
 			ringbuf_recover_close(ch, i);
 	}
-	for (uint32_t i = 0; i < ch->n_streams; i++)
-		if (!streams[i].astray)
-			ringbuf_recover_repair(ch, i);
+	for (uint32_t i = 0; !ret && i < ch->n_streams; i++)
+		if (!streams[i].astray && !streams[i].blank)
+			ret = ringbuf_recover_repair(ch, how, i);
 	ringbuf_robust_unlock(&self->certificate);
+	return ret;
 }
 
 /* ---- one stream's packets ---- */
@@ -459,8 +544,8 @@ ringbuf_by_sequence(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Look at every sub-buffer; list what is to be written, in order. */
-RINGBUF_FUNC void
+/* Look at every sub-buffer; list what is to be written, in order. Returns 0 or -EINTR. */
+RINGBUF_FUNC int
 ringbuf_recover_search(struct ringbuf_search *x)
 {
 	struct ringbuf_stream_reader *r = &x->f->reader;
@@ -470,6 +555,8 @@ ringbuf_recover_search(struct ringbuf_search *x)
 		struct ringbuf_found *found = &x->found[x->n];
 		const struct ringbuf_packet *p;
 
+		if (ringbuf_recover_pause(x->how))
+			return -EINTR;
 		r->packet = held;
 		found->pos = ringbuf_peek(&ringbuf_subbuf_at(r->ch, r->s, idx)->pos);
 		found->unread = ringbuf_is_unread(x, idx, found->pos);
@@ -486,6 +573,7 @@ ringbuf_recover_search(struct ringbuf_search *x)
 	}
 	r->packet = held;
 	qsort(x->found, x->n, sizeof(*x->found), ringbuf_by_sequence);
+	return 0;
 }
 
 /* Packets that should be there and unread. */
@@ -552,7 +640,8 @@ ringbuf_recover_stream(struct ringbuf_search *x)
 		x->f->told = 0;
 		x->f->told_pos = ch->start_pos;
 	}
-	ringbuf_recover_search(x);
+	if (ringbuf_recover_search(x))
+		return -EINTR;
 	expected = ringbuf_recover_expected(x);
 	x->f->owed = ringbuf_events_discarded(s);
 	x->f->limit = x->to;
@@ -564,6 +653,20 @@ ringbuf_recover_stream(struct ringbuf_search *x)
 }
 
 /* ---- all of it ---- */
+
+/* In the copy nobody lives. Only the locks of slots that are looked at: a region may claim a million of them. */
+RINGBUF_FUNC int
+ringbuf_recover_locks(const struct ringbuf_channel *ch)
+{
+	uint32_t used = ringbuf_slots_used(ch);
+	int ret = ringbuf_robust_mutex_init(&ch->control->schema_lock);
+
+	for (uint32_t i = 0; !ret && i <= used; i++)
+		ret = ringbuf_robust_mutex_init(&ringbuf_slot_to_scan(ch, i, used)->certificate);
+	for (uint32_t i = 0; !ret && i < ch->n_streams; i++)
+		ret = ringbuf_robust_mutex_init(&ringbuf_stream_at(ch, i)->map_lock);
+	return ret;
+}
 
 RINGBUF_FUNC int
 ringbuf_recover_streams(struct ringbuf_trace *t, const struct ringbuf_recovery *how,
@@ -582,7 +685,7 @@ ringbuf_recover_streams(struct ringbuf_trace *t, const struct ringbuf_recovery *
 		x.n = 0;
 		x.f = &t->files[i];
 		x.st = &streams[i];
-		ret = ringbuf_recover_stream(&x);
+		ret = x.st->blank ? 0 : ringbuf_recover_stream(&x);
 	}
 	free(x.found);
 	return ret;
@@ -594,7 +697,8 @@ ringbuf_recover_streams(struct ringbuf_trace *t, const struct ringbuf_recovery *
  * trace.h has the rules of the files; metadata is the caller's.
  * Callers:  once, on a channel attached to what ringbuf_recover_copy returned, which
  *           nobody else uses. `streams`: n_streams results, zeroed.
- * Returns:  0, or as ringbuf_trace_open, or -errno of the first file that failed; then none is left.
+ * Returns:  0, or as ringbuf_trace_open, or -errno of the first file that failed; then none is left. -EINTR: `pause`
+ *           was not 0.
  */
 RINGBUF_FUNC int
 ringbuf_recover_files(struct ringbuf_channel *ch, struct ringbuf_recovery *how,
@@ -602,7 +706,7 @@ ringbuf_recover_files(struct ringbuf_channel *ch, struct ringbuf_recovery *how,
 {
 	struct ringbuf_trace *t = (struct ringbuf_trace *)calloc(1, sizeof(*t));
 	struct ringbuf_client stopped;
-	int ret = t ? ringbuf_init_locks(ch) : -ENOMEM, closed;
+	int ret = t ? ringbuf_recover_locks(ch) : -ENOMEM, closed;
 
 	if (!ret)
 		ret = ringbuf_trace_open(t, ch, &how->files);
@@ -617,8 +721,9 @@ ringbuf_recover_files(struct ringbuf_channel *ch, struct ringbuf_recovery *how,
 	stopped.clock_read = ringbuf_clock_stopped;
 	ch->client = &stopped;
 	ch->client_data = &how->timestamp;
-	ringbuf_recover_settle(ch, streams);
-	ret = ringbuf_recover_streams(t, how, streams);
+	ret = ringbuf_recover_settle(ch, how, streams);
+	if (!ret)
+		ret = ringbuf_recover_streams(t, how, streams);
 	ch->client = NULL;
 	ch->client_data = NULL;
 	if (ret)

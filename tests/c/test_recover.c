@@ -464,3 +464,85 @@ TEST(random_words_crash_nothing)
 		end();
 	}
 }
+
+/* ---- claims ---- */
+
+static int64_t
+nothing_to_judge(void *arg, const struct ringbuf_packet *p, int agrees)
+{
+	FAIL("a packet of %llu bytes, agrees %d, in a file without any", (unsigned long long)p->packet_size, agrees);
+	(void)arg;
+	return -1;
+}
+
+/* A file with a superblock for `cfg`, and if `all` a position in each stream and all slots used; the rest is holes. */
+static void
+claim(const struct ringbuf_config *cfg, int all)
+{
+	struct ringbuf_superblock sb;
+	uint64_t position = cfg->n_subbufs * cfg->subbuf_size;
+	uint32_t used = cfg->n_producers;
+	int fd;
+
+	OK(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/ring", folder);
+	snprintf(out, sizeof(out), "%s/trace", folder);
+	EQ(ringbuf_fill_superblock(&sb, cfg), 0);
+	atomic_store(&sb.magic, RINGBUF_MAGIC);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	EQ(pwrite(fd, &sb, sizeof(sb), 0), sizeof(sb));
+	EQ(ftruncate(fd, all ? (off_t)sb.region_size : 8192), 0);
+	for (uint32_t i = 0; all && i < sb.n_streams; i++)
+		EQ(pwrite(fd, &position, 8, (off_t)(sb.streams_off + i * sb.stream_stride)), 8);
+	if (all)
+		EQ(pwrite(fd, &used, 4, (off_t)(sb.control_off + offsetof(struct ringbuf_control, producers_used))), 4);
+	close(fd);
+}
+
+/* Gigabytes of tables, and every sub-buffer times a quarter of a million of producers. */
+TEST(a_file_of_nothing_costs_nothing_whatever_it_claims)
+{
+	for (int all = 0; all < 2; all++) {
+		struct ringbuf_recovered_stream *streams = calloc(512, sizeof(*streams));
+		struct ringbuf_recovery how = {.files = {.directory = out}, .check = nothing_to_judge};
+		struct ringbuf_channel *ch;
+		struct stat st;
+
+		claim(CONFIG(.n_subbufs = 1 << 14, .subbuf_size = 4096, .n_streams = 512, .n_producers = 1 << 18,
+			      .streams = RINGBUF_PER_CPU), all);
+		ch = open_copy();
+		EQ(ringbuf_recover_files(ch, &how, streams), 0);
+		EQ(fstat(ch->fd, &st), 0);
+		CHECK(st.st_blocks < 16 << 11, "it has taken %lld MiB", (long long)st.st_blocks >> 11);
+		for (int i = 0; i < 512; i++)
+			EQ(streams[i].packets + streams[i].damaged + (uint64_t)!streams[i].blank, 0);
+		ringbuf_close(ch);
+		free(streams);
+		remove_all(out);
+		remove_all(folder);
+		memcpy(folder + sizeof(folder) - 7, "XXXXXX", 6);
+	}
+}
+
+static int
+give_up(void *arg)
+{
+	return ++*(int *)arg > 3;
+}
+
+TEST(a_recovery_can_be_given_up)
+{
+	struct ringbuf_channel *ch = create_file(CONFIG()), *copy;
+	struct ringbuf_recovered_stream stream = {0};
+	int asked = 0;
+	struct ringbuf_recovery how = {.files = {.directory = out}, .check = judge, .pause = give_up, .arg = &asked};
+
+	for (uint64_t i = 0; i < 300; i++)
+		record(ch, 100, i);
+	copy = open_copy();
+	EQ(ringbuf_recover_files(copy, &how, &stream), -EINTR);
+	EQ(asked, 4);
+	ringbuf_close(copy);
+	remove_all(out);
+	ringbuf_close(ch);
+}

@@ -13,6 +13,7 @@ cdef extern from "ringbuf/recover.h" nogil:
         ringbuf_consumer_options files
         bint all
         int64_t (*check)(void *arg, const ringbuf_packet *p, bint agrees) noexcept
+        int (*pause)(void *arg) noexcept
         void *arg
         uint64_t timestamp
 
@@ -79,6 +80,17 @@ cdef int64_t _judge(void *arg, const ringbuf_packet *p, bint agrees) noexcept:
         return -1
 
 
+cdef int _pause(void *arg) noexcept:
+    """Let signal handlers run; an exception, of theirs or of the judge, ends the recovery."""
+    cdef _Judge judge = <_Judge>arg
+    if judge.error is None:
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            judge.error = error
+    return judge.error is not None
+
+
 def recover_files(Channel channel not None, directory, str name, check, include_consumed):
     """Repair a copied region and write its packets to stream files.
 
@@ -97,6 +109,7 @@ def recover_files(Channel channel not None, directory, str name, check, include_
     how.files.stream_name = name_bytes
     how.all = bool(include_consumed)
     how.check = _judge
+    how.pause = _pause
     how.arg = <void *>judge
     ch = channel.enter_open()
     try:
