@@ -156,6 +156,7 @@ ringbuf_clock_offset(int clock, uint64_t freq, int64_t *offset_s, uint64_t *offs
 	*offset = 0;
 }
 
+#if !defined(EXPLORE_REAL_LOCKS)
 /* Certificates: plain words, which are restored with the region. Their owner is an actor, or the
  * test itself, and whoever makes an actor die gives up what it held. */
 #define RINGBUF_CERTIFICATE_HEADER <pthread.h>
@@ -204,6 +205,7 @@ ringbuf_robust_was_held(const pthread_mutex_t *m)
 {
 	return *(const unsigned int *)(const void *)m != 0;
 }
+#endif /* EXPLORE_REAL_LOCKS */
 
 #include "harness.h"
 
@@ -235,11 +237,13 @@ static struct {
 	struct actor *next; /* chosen by the actor that stopped */
 } explore_state;
 
+#if !defined(EXPLORE_REAL_LOCKS)
 static unsigned int
 explore_owner(void)
 {
 	return explore_running ? (unsigned int)(explore_running - explore_state.actors) + 2 : EXPLORE_TEST_OWNS;
 }
+#endif
 
 /* With RINGBUF_TRACE set, the schedule on stderr: actor, its CPU, the time, the step. */
 static UNUSED void
