@@ -118,6 +118,27 @@ ringbuf_image_is_dead(const struct ringbuf_channel *ch, uint32_t image)
 	       !ringbuf_image_is_locked(ch, image);
 }
 
+/*
+ * ringbuf_has_others - is there another image of the region that lives?
+ *
+ * Be it in another PID namespace, be it that it has closed all descriptors. An image
+ * that could not lock its number (no /proc) is not seen.
+ * Callers: any thread.
+ * Returns: 1, 0; -ENOTSUP: my own lock is not seen, so nothing is known.
+ */
+RINGBUF_FUNC int
+ringbuf_has_others(const struct ringbuf_channel *ch)
+{
+	/* my own stands between the two */
+	struct flock before = ringbuf_file_lock(F_WRLCK, RINGBUF_IMAGE_LOCK, ch->image);
+	struct flock after = ringbuf_file_lock(F_WRLCK, RINGBUF_IMAGE_LOCK + ch->image + 1, INT64_C(1) << 32);
+
+	if (!ch->image_lock || !ringbuf_image_is_locked(ch, ch->image))
+		return -ENOTSUP;
+	return fcntl(ch->fd, RINGBUF_OFD_GETLK, &before) || before.l_type != F_UNLCK ||
+	       fcntl(ch->fd, RINGBUF_OFD_GETLK, &after) || after.l_type != F_UNLCK;
+}
+
 /* What a lock says of its owner: an image, if its end can be seen. */
 RINGBUF_FUNC struct ringbuf_robust_claim
 ringbuf_claim_for_image(const struct ringbuf_channel *ch)

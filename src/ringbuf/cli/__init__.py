@@ -17,12 +17,13 @@ import sys
 from .. import __version__
 from ..errors import RingbufError
 from ..texts import printable, printable_lines
+from . import _signals
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
-    "clean", "doctor", "export", "flame", "info", "list", "record", "recover", "snapshot", "stat", "summary", "top",
-    "view",
+    "clean", "doctor", "export", "flame", "info", "list", "record", "recover", "snapshot", "stat", "stream", "summary",
+    "top", "view",
 )  # fmt: skip
 
 
@@ -31,8 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     _prepare_output()
     try:
-        status = args.run(args)
-        sys.stdout.flush()
+        with _signals.ending():
+            status = args.run(args)
+            sys.stdout.flush()
         return status
     except BrokenPipeError:
         # Who reads our output has had enough, as `head` has. What is left in the buffer goes nowhere.
@@ -40,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except _signals.Ended as end:
+        return 128 + end.number
     except (RingbufError, OSError, ValueError, ImportError) as error:
         print(printable(f"ringbuf {args.command}: {_one_line(error)}"), file=sys.stderr)
         return 1

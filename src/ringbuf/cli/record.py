@@ -13,8 +13,6 @@ import errno
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +24,7 @@ from ..output import own_directory, trace_directory
 from ..record import processes
 from ..record.recorder import Recorder, write_snapshot
 from ..record.tracer import Tracer
-from . import _buffers
+from . import _buffers, _program, _signals
 from ._notes import Note, Notes
 from ._output import say
 
@@ -69,19 +67,23 @@ def run(args) -> int:
     what = _what(args)
     command = _command(_checked(args))
     with contextlib.ExitStack() as stack:
+        mask = stack.enter_context(_signals.held_back())  # first: they come when everything is written and removed
         kernel, clock = _kernel(args, stack)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-", dir=_memory()))
         tracer = stack.enter_context(_tracer(args, command, f"{folder}/channel", clock))
         notes = stack.enter_context(Notes())
-        with _writing(args, tracer.channel, kernel) as written:
-            status = _run(command, environment(tracer.channel.path, what, notes.address))
+        failures: list[OSError] = []
+        with _writing(args, tracer.channel, kernel, failures) as written:
+            status = _program.run(command, environment(tracer.channel.path, what, notes.address), mask)
             found = [*notes.stop(), *_outliving(tracer.channel)]
             _tell(tracer, found)
-        result = {"directory": args.output, "exit_status": status, **_counts(tracer.stats(), kernel, written)}
+        result = {"directory": args.output, "exit_status": status, **_counts(tracer.stats(), kernel, written, failures)}
         result["not_recorded"] = [note.as_dict() for note in found]
         result["hints"] = _buffers.hints(tracer.stats(), tracer.channel, args)
         is_unknown = what and not tracer.channel.schemas()
     _report(result, args.json)
+    for error in failures:
+        print(f"ringbuf record: {error.filename}: {error.strerror}", file=sys.stderr)
     if is_unknown:
         print("nothing was recorded: does the program run a Python that has ringbuf?", file=sys.stderr)
     return status
@@ -147,21 +149,36 @@ def _name(command: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def _writing(args, channel, kernel):
+def _writing(args, channel, kernel, failures: list[OSError]):
     """Write the trace: while the program runs, or what is left at its end. Gives what a snapshot has written."""
     written: dict[str, int] = {}
     if args.mode == "overwrite":
         with trace_directory(args.output) as output:
             yield written
-            written |= write_snapshot(channel, output)
+            with _noted(failures):
+                written |= write_snapshot(channel, output)
+            if failures:
+                output.undo()
         return
     more = kernel.metadata(clock_info(channel)) if kernel else ""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(Recorder(channel, args.output, switch_timer=1.0, more_metadata=more))
+        recorder = Recorder(channel, args.output, switch_timer=1.0, more_metadata=more)
+        stack.enter_context(recorder)
         if kernel:
             output = stack.enter_context(own_directory(args.output))
             stack.enter_context(kernel.recording(output, channel.uuid.bytes))
         yield written
+        with _noted(failures):
+            stack.close()
+
+
+@contextlib.contextmanager
+def _noted(failures: list[OSError]):
+    """The program has run: its exit status and the counts are worth more than an exception."""
+    try:
+        yield
+    except OSError as error:
+        failures.append(error)
 
 
 def _outliving(channel) -> list[Note]:
@@ -196,34 +213,20 @@ def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _run(program: list[str], environment: dict[str, str]) -> int:
-    """Run the program to its end, which signals from the terminal bring about as without us; its exit status."""
-    child = subprocess.Popen(program, env=environment)
-
-    def pass_on(number, _frame):
-        child.send_signal(number)
-
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}  # the terminal has told the program
-    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        status = child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
-
-
-def _counts(stats, kernel, written: dict[str, int]) -> dict:
+def _counts(stats, kernel, written: dict[str, int], failures: list[OSError]) -> dict:
     counts = {"records": stats.records_written, "lost": stats.records_lost, "torn": stats.records_torn}
     if written:
         counts |= {"records": written["records"], "overwritten": stats.records_overrun}
+    elif failures:
+        counts |= {"records": stats.records_read, "unwritten": stats.records_unread}
     if kernel:
         counts |= {"kernel_packets": kernel.n_packets, "kernel_lost": kernel.n_lost}
     return counts
 
 
 _NAMES = {
-    "overwritten": "overwritten", "lost": "lost", "torn": "torn", "kernel_packets": "kernel packets",
+    "overwritten": "overwritten", "lost": "lost", "torn": "torn", "unwritten": "could not be written",
+    "kernel_packets": "kernel packets",
     "kernel_lost": "kernel events lost",
 }  # fmt: skip
 

@@ -44,6 +44,18 @@ cdef extern from "ringbuf/consumer.h" nogil:
                                ringbuf_consumer_stats_t *st)
 
 
+cdef extern from "ringbuf/image.h" nogil:
+    int ringbuf_has_others(const ringbuf_channel *ch)
+
+
+def has_others(Channel channel not None):
+    """bool: another process that lives has the channel; None: it cannot be known here."""
+    cdef ringbuf_channel *ch = channel.enter_open()
+    cdef int ret = ringbuf_has_others(ch)
+    channel.leave()
+    return None if ret < 0 else ret != 0
+
+
 cdef dict _consumer_stats(ringbuf_consumer_stats_t *st):
     return {"packets": st.packets, "records": st.records, "bytes": st.bytes, "write_errors": st.write_errors,
             "flush_errors": st.flush_errors, "corrupt": st.corrupt, "streams_failed": st.streams_failed,

@@ -32,6 +32,7 @@ __all__ = [
     "mark_recovered",
     "open_channels",
     "remove_at_exit",
+    "remove_unused",
 ]
 
 SUFFIX = ".ringbuf"
@@ -224,7 +225,7 @@ def clean(
     while rest and max_size is not None and sum(region.size for region in rest) > max_size:
         why[rest.pop(0).path] = f"more than {max_size} bytes"
     removed = [Removed(region.path, region.size, why[region.path]) for region in regions if region.path in why]
-    return removed if dry_run else [one for one in removed if _remove(one.path)]
+    return removed if dry_run else [one for one in removed if remove_unused(one.path)]
 
 
 def _reason(region: Region, age: float | None) -> str | None:
@@ -235,8 +236,8 @@ def _reason(region: Region, age: float | None) -> str | None:
     return None
 
 
-def _remove(path: str) -> bool:
-    """Unless somebody uses it since."""
+def remove_unused(path: str) -> bool:
+    """Remove a file and its mark, unless somebody uses it since. Returns whether it is gone."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:

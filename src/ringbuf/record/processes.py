@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-__all__ = ["command", "open_files", "pids", "started", "users_of"]
+__all__ = ["command", "open_files", "others_of", "pids", "started", "users_of"]
 
 
 def pids() -> list[int]:
@@ -52,3 +52,25 @@ def users_of(fd: int) -> list[int]:
     return [
         pid for pid in pids() if any(path != own and (s.st_dev, s.st_ino) == wanted for path, s in open_files(pid))
     ]
+
+
+def others_of(fd: int) -> list[int]:
+    """Other processes that have the file behind `fd`: open, or mapped, as a daemon has it that has closed all."""
+    status, own = os.fstat(fd), os.getpid()
+    opened = set(users_of(fd))
+    return [pid for pid in pids() if pid != own and (pid in opened or _maps(pid, status))]
+
+
+def _maps(pid: int, status: os.stat_result) -> bool:
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as lines:
+            return any(_is_of(line.split(None, 5), status) for line in lines)
+    except OSError:
+        return False  # it is somebody else's, or has ended
+
+
+def _is_of(columns: list[bytes], status: os.stat_result) -> bool:
+    if int(columns[4]) != status.st_ino:
+        return False
+    major, _, minor = columns[3].partition(b":")
+    return os.makedev(int(major, 16), int(minor, 16)) == status.st_dev

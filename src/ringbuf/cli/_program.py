@@ -1,0 +1,31 @@
+"""The program that `ringbuf record` runs: its start, its end, and the signals until then."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from . import _signals
+
+__all__ = ["run"]
+
+_PERIOD = 1.0  # seconds between looks at the child, should its SIGCHLD have gone to somebody else
+_PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python, which children would inherit
+
+
+def run(program: list[str], environment: dict[str, str], mask: set[signal.Signals]) -> int:
+    """Run the program to its end, within `held_back`; its exit status, 128 + N if signal N has ended it.
+
+    A signal that somebody sends us is meant for the program, and passed on. One of the terminal's
+    (Ctrl-C, Ctrl-\\, its end) has reached the program already.
+    """
+    ours = [number for number in _PYTHONS_OWN if signal.getsignal(number) == signal.SIG_IGN]
+    pid = os.posix_spawnp(program[0], program, environment, setsigmask=mask, setsigdef=ours)
+    while True:
+        info = _signals.next_one(_PERIOD)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        if info is not None and info.si_signo != signal.SIGCHLD and info.si_code <= 0:  # as SI_USER is
+            os.kill(pid, info.si_signo)
