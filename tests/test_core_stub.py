@@ -57,7 +57,8 @@ def parameters(node):
     names = [arg.arg for arg in (*args.posonlyargs, *args.args) if arg.arg != "self"]
     defaults = [inspect.Parameter.empty] * (len(names) - len(args.defaults)) + [*map(ast.literal_eval, args.defaults)]
     keywords = [arg.arg for arg in args.kwonlyargs]
-    return [*zip(names, defaults, strict=True), *zip(keywords, map(ast.literal_eval, args.kw_defaults), strict=True)]
+    named = [*zip(names, defaults, strict=True), *zip(keywords, map(ast.literal_eval, args.kw_defaults), strict=True)]
+    return named + ([(args.kwarg.arg, inspect.Parameter.empty)] if args.kwarg else [])
 
 
 def found_parameters(function):

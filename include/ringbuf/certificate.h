@@ -254,6 +254,13 @@ ringbuf_robust_find_list(struct ringbuf_robust_self *self)
 	return 0;
 }
 
+/* May the calling thread hold locks whose end the kernel sees to? Returns 0 or -errno. */
+RINGBUF_FUNC int
+ringbuf_robust_check(void)
+{
+	return ringbuf_robust_self.list ? 0 : ringbuf_robust_find_list(&ringbuf_robust_self);
+}
+
 /* Room for more. Returns 0 or -ENOMEM. */
 RINGBUF_SLOW int
 ringbuf_robust_grow(struct ringbuf_robust_self *self)

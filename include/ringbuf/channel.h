@@ -7,39 +7,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "producer.h"
 #include "reader.h"
-
-/* Beyond errno: why a file is not a channel that can be attached to. */
-enum ringbuf_error {
-	RINGBUF_E_TRUNCATED = 4096, /* smaller than its superblock says */
-	RINGBUF_E_MAGIC,            /* not a ringbuf region, or not finished */
-	RINGBUF_E_VERSION,          /* another layout version */
-	RINGBUF_E_BYTE_ORDER,
-	RINGBUF_E_OWNER,            /* another user's file */
-	RINGBUF_E_CORRUPT,          /* sizes and offsets that do not fit together */
-	RINGBUF_E_CLIENT,           /* made with a custom client: attach with the same */
-	RINGBUF_E_FORMAT,           /* its client writes packets or records of its own: there is no trace of them */
-};
-
-RINGBUF_FUNC const char *
-ringbuf_strerror(int error)
-{
-	switch (error < 0 ? -error : error) {
-	case RINGBUF_E_TRUNCATED: return "the file is truncated";
-	case RINGBUF_E_MAGIC: return "not a ringbuf region (wrong magic)";
-	case RINGBUF_E_VERSION: return "the region has another layout version";
-	case RINGBUF_E_BYTE_ORDER: return "the region was written with another byte order";
-	case RINGBUF_E_OWNER: return "the file belongs to another user";
-	case RINGBUF_E_CORRUPT: return "the region's superblock is corrupt";
-	case RINGBUF_E_CLIENT: return "the channel has a custom client: pass the same client to attach";
-	case RINGBUF_E_FORMAT: return "the channel's client writes a format of its own, which is not CTF";
-	default: return strerror(error < 0 ? -error : error);
-	}
-}
 
 struct ringbuf_config {
 	const char *name;
@@ -136,6 +107,39 @@ ringbuf_client_flags(const struct ringbuf_client *client)
 
 /* ---- the process's view ---- */
 
+#define RINGBUF_SEAL_SHRINK 2 /* F_SEAL_SHRINK; F_GET_SEALS, F_ADD_SEALS: not all C libraries have their names */
+#define RINGBUF_GET_SEALS (1024 + 10)
+#define RINGBUF_ADD_SEALS (1024 + 9)
+
+RINGBUF_FUNC int
+ringbuf_is_shrink_sealed(int fd)
+{
+	int seals = fcntl(fd, RINGBUF_GET_SEALS);
+
+	return seals > 0 && (seals & RINGBUF_SEAL_SHRINK);
+}
+
+/* Returns 0 or -ENOMEM. */
+RINGBUF_FUNC int
+ringbuf_channel_set_path(struct ringbuf_channel *ch, const char *dir, const char *base)
+{
+	size_t size = strlen(dir) + strlen(base) + 2;
+
+	ch->path = (char *)malloc(size);
+	if (!ch->path)
+		return -ENOMEM;
+	snprintf(ch->path, size, "%s/%s", dir, base);
+	return 0;
+}
+
+RINGBUF_FUNC void
+ringbuf_channel_free(struct ringbuf_channel *ch)
+{
+	if (ch)
+		free(ch->path);
+	free(ch);
+}
+
 /* Copy the superblock into private memory; the one in the region is not read again. */
 RINGBUF_FUNC struct ringbuf_channel *
 ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
@@ -175,6 +179,8 @@ ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
 	ch->blocking_timeout_ns = sb->mode == RINGBUF_DISCARD ? sb->blocking_timeout_ns : 0;
 	memcpy(ch->contexts, sb->contexts, sizeof(ch->contexts) - 1);
 	ch->fd = fd;
+	ringbuf_identify(fd, &ch->file); /* of none, if that fails */
+	ch->is_sealed = ringbuf_is_shrink_sealed(fd);
 	ch->refs = 1;
 	return ch;
 }
@@ -198,38 +204,119 @@ ringbuf_channel_enlist(struct ringbuf_channel *ch)
 
 /* ---- create ---- */
 
-/* For as long as any process has this description open, nobody takes the file for one of the
- * dead. Where the file system knows no such lock, there is none. */
-RINGBUF_FUNC void
-ringbuf_mark_used(int fd)
+RINGBUF_FUNC int
+ringbuf_open_memory(const char *name)
 {
-	if (flock(fd, LOCK_SH | LOCK_NB))
-		return;
+	int fd = (int)syscall(SYS_memfd_create, name, 3u /* MFD_CLOEXEC | MFD_ALLOW_SEALING */);
+
+	return fd < 0 ? -errno : ringbuf_move_up(fd);
 }
 
 /*
- * ringbuf_is_used - does a living process have the region behind `fd`?
- * Callers: with a description of their own. Creating and attaching do not wait for it.
+ * A file is made under another name, and gets its own when it is finished: so nobody meets
+ * half a region, and what a killed maker leaves can be told from what somebody needs.
  */
-RINGBUF_FUNC int
-ringbuf_is_used(int fd)
-{
-	int used = flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+struct ringbuf_draft {
+	int dir_fd;
+	char dir[PATH_MAX];  /* absolute */
+	char base[NAME_MAX + 1];
+	char name[64];       /* RINGBUF_DRAFT_PREFIX, 32 hexadecimal digits, RINGBUF_DRAFT_SUFFIX */
+};
 
-	flock(fd, LOCK_UN);
-	return used;
+#define RINGBUF_DRAFT_PREFIX "."
+#define RINGBUF_DRAFT_SUFFIX ".ringbuf-new"
+
+/* Where it is to be. Returns 0 or -errno: -EEXIST there is something. */
+RINGBUF_FUNC int
+ringbuf_draft_begin(struct ringbuf_draft *d, const char *path)
+{
+	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+	char dir[PATH_MAX];
+	struct stat st;
+
+	d->dir_fd = -1;
+	if (!*base || strlen(base) > NAME_MAX || (size_t)(base - path) >= sizeof(dir))
+		return *base ? -ENAMETOOLONG : *path ? -EISDIR : -ENOENT;
+	memcpy(dir, slash ? path : "./", slash ? (size_t)(base - path) : 2);
+	dir[slash ? base - path : 2] = 0;
+	strcpy(d->base, base);
+	if (!realpath(dir, d->dir))
+		return -errno;
+	d->dir_fd = ringbuf_open_at(AT_FDCWD, d->dir, RINGBUF_O_DIRECTORY, 0);
+	if (d->dir_fd < 0)
+		return d->dir_fd;
+	return fstatat(d->dir_fd, d->base, &st, AT_SYMLINK_NOFOLLOW) == 0 ? -EEXIST : 0;
 }
 
-RINGBUF_FUNC int
-ringbuf_open_backing(const char *name, const char *path)
+
+RINGBUF_FUNC void
+ringbuf_random_uuid(uint8_t *uuid)
 {
+	/* version 4; no generator: distinct is enough, not secret */
+	uint64_t seed = ringbuf_clock_ns(CLOCK_REALTIME) ^ (uint64_t)getpid() << 40;
+
+	if (syscall(SYS_getrandom, uuid, 16, 1u /* GRND_NONBLOCK */) != 16)
+		memcpy(uuid, &seed, 8);
+	uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40);
+	uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+}
+
+RINGBUF_FUNC void
+ringbuf_draft_pick_name(struct ringbuf_draft *d)
+{
+	uint8_t random[16];
+	char digits[33];
+
+	ringbuf_random_uuid(random);
+	for (int i = 0; i < 16; i++)
+		snprintf(digits + 2 * i, 3, "%02x", random[i]);
+	snprintf(d->name, sizeof(d->name), "%s%s%s", RINGBUF_DRAFT_PREFIX, digits, RINGBUF_DRAFT_SUFFIX);
+}
+
+/* Returns the new file's descriptor, marked as used, or -errno. */
+RINGBUF_FUNC int
+ringbuf_draft_open(struct ringbuf_draft *d)
+{
+	struct stat st;
 	int fd;
 
-	if (path)
-		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	else
-		fd = (int)syscall(SYS_memfd_create, name, 3u /* MFD_CLOEXEC | MFD_ALLOW_SEALING */);
-	return fd < 0 ? -errno : fd;
+	for (;;) {
+		ringbuf_draft_pick_name(d);
+		fd = ringbuf_open_at(d->dir_fd, d->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+		if (fd < 0)
+			d->name[0] = 0;
+		else
+			ringbuf_mark_used(fd);
+		if (fd < 0 || fstat(fd, &st) || st.st_nlink)
+			return fd;
+		close(fd); /* somebody who cleans took it for a dead one's */
+	}
+}
+
+/* Give the file its name, unless somebody else has taken it. Returns 0 or -errno. */
+RINGBUF_FUNC int
+ringbuf_draft_finish(struct ringbuf_draft *d)
+{
+	int ret = syscall(SYS_renameat2, d->dir_fd, d->name, d->dir_fd, d->base, 1u /* RENAME_NOREPLACE */) ? -errno : 0;
+
+	if (ret == -EINVAL || ret == -ENOSYS) { /* a file system that cannot: network ones */
+		ret = linkat(d->dir_fd, d->name, d->dir_fd, d->base, 0) ? -errno : 0;
+		if (!ret)
+			unlinkat(d->dir_fd, d->name, 0);
+	}
+	if (!ret)
+		d->name[0] = 0;
+	return ret;
+}
+
+/* Nothing is left of one that was not finished. */
+RINGBUF_FUNC void
+ringbuf_draft_end(struct ringbuf_draft *d)
+{
+	if (d->dir_fd >= 0 && d->name[0])
+		unlinkat(d->dir_fd, d->name, 0);
+	if (d->dir_fd >= 0)
+		close(d->dir_fd);
 }
 
 /* Give the file its size, for good: nobody can be sent SIGBUS by a full disk or a shrunk memfd. */
@@ -253,22 +340,9 @@ ringbuf_size_backing(int fd, uint64_t size, int preallocate, int seal)
 		if (ret)
 			return -ret;
 	}
-	/* F_ADD_SEALS: F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW */
-	if (seal && fcntl(fd, 1024 + 9, 1 | 2 | 4))
+	if (seal && fcntl(fd, RINGBUF_ADD_SEALS, 1 | RINGBUF_SEAL_SHRINK | 4)) /* F_SEAL_SEAL, F_SEAL_GROW */
 		return -errno;
 	return 0;
-}
-
-RINGBUF_FUNC void
-ringbuf_random_uuid(uint8_t *uuid)
-{
-	/* version 4; no generator: distinct is enough, not secret */
-	uint64_t seed = ringbuf_clock_ns(CLOCK_REALTIME) ^ (uint64_t)getpid() << 40;
-
-	if (syscall(SYS_getrandom, uuid, 16, 1u /* GRND_NONBLOCK */) != 16)
-		memcpy(uuid, &seed, 8);
-	uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40);
-	uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
 }
 
 RINGBUF_FUNC void
@@ -386,18 +460,30 @@ ringbuf_init_region(struct ringbuf_channel *ch, const struct ringbuf_config *cfg
 	return ret;
 }
 
-/* Map `fd`, write everything, the magic last. */
+RINGBUF_FUNC void
+ringbuf_channel_drop(struct ringbuf_channel *ch)
+{
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	ch->closed = 1;
+	ringbuf_channel_unref(ch);
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+}
+
+/* Takes `fd` over: map it, write everything, the magic last. Then the file gets its name, if it is to have one. */
 RINGBUF_FUNC int
 ringbuf_create_in(int fd, const struct ringbuf_superblock *sb, const struct ringbuf_config *cfg,
-		  struct ringbuf_channel **out)
+		  struct ringbuf_draft *draft, struct ringbuf_channel **out)
 {
 	void *base = mmap(NULL, sb->region_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	struct ringbuf_superblock *super = (struct ringbuf_superblock *)base;
 	struct ringbuf_channel *ch;
 	int ret;
 
-	if (base == MAP_FAILED)
-		return -errno;
+	if (base == MAP_FAILED) {
+		ret = -errno;
+		close(fd);
+		return ret;
+	}
 	memcpy((void *)super, (const void *)sb, sizeof(*sb));
 	ch = ringbuf_channel_view(sb, (uint8_t *)base, fd);
 	if (ch) {
@@ -405,17 +491,43 @@ ringbuf_create_in(int fd, const struct ringbuf_superblock *sb, const struct ring
 		ch->client_data = cfg->client_data;
 	}
 	ret = ch ? ringbuf_init_region(ch, cfg) : -ENOMEM;
+	if (!ret && draft)
+		ret = ringbuf_channel_set_path(ch, draft->dir, draft->base);
 	if (!ret)
 		ret = ringbuf_channel_enlist(ch);
 	if (ret) {
 		munmap(base, sb->region_size);
-		free(ch);
+		ringbuf_channel_free(ch);
+		close(fd);
 		return ret;
 	}
 	/* O10 release: a region with its magic is finished. Pairs with ringbuf_attach_fd. */
 	ringbuf_store(&super->magic, RINGBUF_MAGIC, RINGBUF_RELEASE);
-	*out = ch;
-	return 0;
+	if (draft)
+		ret = ringbuf_draft_finish(draft);
+	if (ret)
+		ringbuf_channel_drop(ch);
+	else
+		*out = ch;
+	return ret;
+}
+
+RINGBUF_FUNC int
+ringbuf_create_at(const struct ringbuf_superblock *sb, const struct ringbuf_config *cfg, struct ringbuf_draft *draft,
+		  struct ringbuf_channel **out)
+{
+	char memfd_name[RINGBUF_NAME_SIZE + 16] = "ringbuf:";
+	int fd, ret;
+
+	strcat(memfd_name, sb->name);
+	fd = draft ? ringbuf_draft_open(draft) : ringbuf_open_memory(memfd_name);
+	if (fd < 0)
+		return fd;
+	ret = ringbuf_size_backing(fd, sb->region_size, draft || cfg->preallocate, !draft);
+	if (!ret)
+		return ringbuf_create_in(fd, sb, cfg, draft, out);
+	close(fd);
+	return ret;
 }
 
 /*
@@ -428,25 +540,16 @@ RINGBUF_FUNC int
 ringbuf_create(const struct ringbuf_config *cfg, struct ringbuf_channel **out)
 {
 	struct ringbuf_superblock sb;
-	char memfd_name[RINGBUF_NAME_SIZE + 16] = "ringbuf:";
-	int fd, ret;
+	struct ringbuf_draft draft;
+	int ret = ringbuf_fill_superblock(&sb, cfg);
 
-	ret = ringbuf_fill_superblock(&sb, cfg);
-	if (ret)
-		return ret;
-	strcat(memfd_name, sb.name);
-	fd = ringbuf_open_backing(memfd_name, cfg->path);
-	if (fd < 0)
-		return fd;
-	ringbuf_mark_used(fd);
-	ret = ringbuf_size_backing(fd, sb.region_size, cfg->path || cfg->preallocate, !cfg->path);
+	if (ret || !cfg->path)
+		return ret ? ret : ringbuf_create_at(&sb, cfg, NULL, out);
+	draft.name[0] = 0;
+	ret = ringbuf_draft_begin(&draft, cfg->path);
 	if (!ret)
-		ret = ringbuf_create_in(fd, &sb, cfg, out);
-	if (ret) {
-		close(fd);
-		if (cfg->path)
-			unlink(cfg->path);
-	}
+		ret = ringbuf_create_at(&sb, cfg, &draft, out);
+	ringbuf_draft_end(&draft);
 	return ret;
 }
 
@@ -466,13 +569,18 @@ ringbuf_check_superblock(int fd, struct ringbuf_superblock *sb, uint64_t *size)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -RINGBUF_E_MAGIC;
+	/* what has no name is memory, and its owner may shrink it while we use it */
+	if (!st.st_nlink && st.st_uid != geteuid() && !ringbuf_is_shrink_sealed(fd))
+		return -RINGBUF_E_UNSEALED;
 	if (st.st_uid != geteuid() && geteuid() != 0)
 		return -RINGBUF_E_OWNER;
 	n = pread(fd, (void *)sb, sizeof(*sb), 0);
 	if (n < 0)
 		return -errno;
 	/* relaxed: a copy, for the checks; O10 is in ringbuf_attach_fd */
-	magic = n < 16 ? 0 : ringbuf_load(&sb->magic, RINGBUF_RELAXED);
+	magic = n < 16 ? 1 : ringbuf_load(&sb->magic, RINGBUF_RELAXED);
+	if (!magic || !n)
+		return -RINGBUF_E_UNFINISHED;
 	if (magic == __builtin_bswap64(RINGBUF_MAGIC))
 		return -RINGBUF_E_BYTE_ORDER;
 	if (magic != RINGBUF_MAGIC)
@@ -535,13 +643,14 @@ ringbuf_attach_fd(int fd, const struct ringbuf_client *client, void *client_data
 	ch = ringbuf_channel_view(&sb, (uint8_t *)base, fd);
 	ret = -ENOMEM;
 	if (ch) {
+		ch->path = ringbuf_path_of(fd);
 		ch->client = client;
 		ch->client_data = client_data;
 		ret = ringbuf_channel_enlist(ch);
 	}
 	if (ret) {
 		munmap(base, sb.region_size);
-		free(ch);
+		ringbuf_channel_free(ch);
 		return ret;
 	}
 	*out = ch;
@@ -552,10 +661,10 @@ ringbuf_attach_fd(int fd, const struct ringbuf_client *client, void *client_data
 RINGBUF_FUNC int
 ringbuf_attach(const char *path, struct ringbuf_channel **out)
 {
-	int fd = open(path, O_RDWR | O_CLOEXEC), ret;
+	int fd = ringbuf_open_at(AT_FDCWD, path, O_RDWR, 0), ret;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	ret = ringbuf_attach_fd(fd, NULL, NULL, out);
 	if (ret)
 		close(fd);
@@ -571,10 +680,54 @@ RINGBUF_FUNC void
 ringbuf_close(struct ringbuf_channel *ch)
 {
 	ringbuf_release_producers(&ringbuf_thread_self, ch, 0);
+	ringbuf_channel_drop(ch);
+}
+
+/*
+ * ringbuf_own_descriptor - the channel's descriptor; another one, if the program closed it.
+ * Returns it, still the channel's, or as ringbuf_reopen.
+ */
+RINGBUF_FUNC int
+ringbuf_own_descriptor(struct ringbuf_channel *ch)
+{
+	int ret;
+
 	pthread_mutex_lock(&ringbuf_registry.lock);
-	ch->closed = 1;
-	ringbuf_channel_unref(ch);
+	ret = ringbuf_regain(ch);
 	pthread_mutex_unlock(&ringbuf_registry.lock);
+	return ret ? ret : ch->fd;
+}
+
+/* Mark the channels of this process over one file as used, or no longer. Under the registry's lock. */
+RINGBUF_FUNC void
+ringbuf_mark_all(const struct ringbuf_identity *file, int used)
+{
+	for (struct ringbuf_channel *ch = ringbuf_registry.channels; ch; ch = ch->registry_next)
+		if (ch->file.dev == file->dev && ch->file.ino == file->ino && ringbuf_is_ours(ch->fd, file))
+			flock(ch->fd, (used ? LOCK_SH : LOCK_UN) | LOCK_NB);
+}
+
+/*
+ * ringbuf_is_last_user - would nobody have the file behind `fd`, were this process gone?
+ * Callers: with a description of their own. If so, it is locked: nobody can begin to use it
+ *          before it is closed. Whoever attached or was forked off has a lock of his own.
+ * Returns: 1, 0, or -errno: the file system knows no such lock.
+ */
+RINGBUF_FUNC int
+ringbuf_is_last_user(int fd)
+{
+	struct ringbuf_identity file;
+	int last;
+
+	if (ringbuf_identify(fd, &file))
+		return -errno;
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	ringbuf_mark_all(&file, 0);
+	last = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 1 : errno == EWOULDBLOCK ? 0 : -errno;
+	if (last <= 0)
+		ringbuf_mark_all(&file, 1);
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+	return last;
 }
 
 /* ---- states ---- */
@@ -692,14 +845,11 @@ ringbuf_reader_lock(short type, uint32_t first, uint32_t n)
 RINGBUF_FUNC int
 ringbuf_lock_streams(const struct ringbuf_channel *ch, uint32_t first, uint32_t n, short type)
 {
-	char path[64];
 	struct flock lock = ringbuf_reader_lock(type, first, n);
-	int fd, error;
+	int fd = ringbuf_reopen(ch, O_RDWR), error;
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", ch->fd);
-	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (fcntl(fd, RINGBUF_OFD_SETLK, &lock) == 0)
 		return fd;
 	error = errno == EAGAIN || errno == EACCES ? EBUSY : errno;
@@ -713,6 +863,7 @@ ringbuf_take_right(const struct ringbuf_channel *ch, uint32_t first, uint32_t n,
 {
 	pthread_mutex_lock(&ringbuf_registry.lock); /* no fork between the lock and the list */
 	right->fd = ringbuf_lock_streams(ch, first, n, type);
+	right->file = ch->file;
 	if (right->fd >= 0) {
 		right->next = ringbuf_registry.rights;
 		ringbuf_registry.rights = right;
@@ -753,11 +904,34 @@ ringbuf_close_reader(struct ringbuf_right *right)
 		link = &(*link)->next;
 	if (*link) {
 		*link = right->next;
-		fcntl(right->fd, RINGBUF_OFD_SETLK, &lock);
-		close(right->fd);
+		if (ringbuf_is_ours(right->fd, &right->file)) {
+			fcntl(right->fd, RINGBUF_OFD_SETLK, &lock);
+			close(right->fd);
+		}
 		right->fd = -1;
 	}
 	pthread_mutex_unlock(&ringbuf_registry.lock);
+}
+
+/*
+ * ringbuf_keep_right - still the one who reads? If the program closed the right's descriptor, take it again.
+ * Others may have read meanwhile: whoever gets 1 looks again at what it holds (ringbuf_catch_up).
+ * Returns: 0 it was kept; 1 it was lost, and is had again; -EBUSY somebody else has it now; as ringbuf_reopen.
+ */
+RINGBUF_FUNC int
+ringbuf_keep_right(const struct ringbuf_channel *ch, uint32_t first, uint32_t n, short type,
+		   struct ringbuf_right *right)
+{
+	int fd;
+
+	if (ringbuf_is_ours(right->fd, &right->file))
+		return 0;
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	fd = ringbuf_lock_streams(ch, first, n, type);
+	if (fd >= 0)
+		right->fd = fd;
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+	return fd < 0 ? fd : 1;
 }
 
 /* Has the stream no living reader? (It may get one at any moment.) Takes nothing. */
@@ -765,8 +939,12 @@ RINGBUF_FUNC int
 ringbuf_has_no_reader(const struct ringbuf_channel *ch, uint32_t stream_idx)
 {
 	struct flock lock = ringbuf_reader_lock(F_WRLCK, stream_idx, 1);
+	int ours = ringbuf_is_ours(ch->fd, &ch->file), fd = ours ? ch->fd : ringbuf_reopen(ch, O_RDWR);
+	int none = fd >= 0 && fcntl(fd, RINGBUF_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
 
-	return fcntl(ch->fd, RINGBUF_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+	if (!ours && fd >= 0)
+		close(fd);
+	return none;
 }
 
 /*

@@ -120,7 +120,7 @@ ringbuf_consumer_is_drained(const struct ringbuf_consumer *c)
 }
 
 /*
- * The thread's main part. Returns 0: to finish; or -RINGBUF_E_TRUNCATED.
+ * The thread's main part. Returns 0: to finish; -RINGBUF_E_TRUNCATED; -errno: the right to read was lost.
  * Before it sleeps it announces that, and looks once more at everything. Ordering: O8, O13.
  */
 RINGBUF_FUNC int
@@ -133,9 +133,10 @@ ringbuf_consumer_run(struct ringbuf_consumer *c)
 
 	for (;;) {
 		uint64_t now = ringbuf_clock_ns(CLOCK_MONOTONIC);
+		int ret = ringbuf_trace_is_whole(t) ? ringbuf_trace_keep_right(t) : -RINGBUF_E_TRUNCATED;
 
-		if (!ringbuf_trace_is_whole(t))
-			return -RINGBUF_E_TRUNCATED;
+		if (ret)
+			return ret;
 		/* O13 acquire: the deadline. Pairs with ringbuf_consumer_stop. */
 		if (ringbuf_load(&c->stopping, RINGBUF_ACQUIRE))
 			return 0;

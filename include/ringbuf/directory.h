@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "atomic.h"
+#include "descriptor.h"
 
 RINGBUF_FUNC int
 ringbuf_directory_is_safe(const struct stat *st)
@@ -45,7 +45,7 @@ ringbuf_directory_open_existing(const char *path, int flags)
 		close(fd);
 		return -error;
 	}
-	return fd;
+	return ringbuf_move_up(fd);
 }
 
 /*
@@ -77,7 +77,7 @@ ringbuf_directory_create(int dir_fd, const char *name)
 {
 	int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
-	return fd < 0 ? -errno : fd;
+	return fd < 0 ? -errno : ringbuf_move_up(fd);
 }
 
 /* Remove what was made there, if `name` still is what `fd` has open. */

@@ -7,6 +7,7 @@
 
 #include "ringbuf.h"
 #include "directory.h"
+#include "look.h"
 #include "trace.h"
 #include "snapshot.h"
 #include "consumer.h"

@@ -20,12 +20,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "certificate.h"
-#include "layout.h"
+#include "file.h"
 
 #define RINGBUF_IMAGE_LOCK (INT64_C(1) << 61) /* lock byte of image 0: far beyond the file */
 #define RINGBUF_OFD_GETLK 36                  /* F_OFD_*: not all C libraries have their names */
@@ -51,11 +50,8 @@ ringbuf_lock_image(const struct ringbuf_channel *ch, uint32_t image)
 {
 	struct flock lock = ringbuf_file_lock(F_WRLCK, RINGBUF_IMAGE_LOCK + image, 1);
 	void *mapping = MAP_FAILED;
-	char path[64];
-	int fd;
+	int fd = ringbuf_reopen(ch, O_RDWR);
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", ch->fd);
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return NULL;
 	if (fcntl(fd, RINGBUF_OFD_SETLK, &lock) == 0)

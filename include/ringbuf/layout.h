@@ -26,6 +26,7 @@
 #include <pthread.h>
 
 #include "atomic.h"
+#include "descriptor.h"
 #include "position.h"
 
 #define RINGBUF_LAYOUT_VERSION 2
@@ -289,7 +290,11 @@ struct ringbuf_channel {
 	const struct ringbuf_superblock *super; /* a copy, behind this */
 	uint64_t region_size, start_pos, meta_off, producers_off, schema_off, schema_size;
 	uint32_t n_producers, page_size;
-	int fd;
+	int fd;                               /* of the region, as long as it is `file`: descriptor.h */
+	struct ringbuf_identity file;
+	char *path;                           /* of the file, absolute; NULL: it has none */
+	uint32_t is_sealed;                   /* the region cannot shrink */
+	int child_fd;                         /* while a fork is under way: file.h */
 	/* registry (producer.h), under its lock: */
 	uint32_t image;    /* this process's number in the region (image.h) */
 	void *image_lock;  /* the mapping that holds the number's lock; NULL: there is no lock */

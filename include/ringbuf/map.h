@@ -471,6 +471,11 @@ ringbuf_map_enter(struct ringbuf_map *map)
 		ringbuf_robust_unlock(&map->reader.s->map_lock);
 		return -ECHILD;
 	}
+	ret = ringbuf_keep_right(map->ch, map->reader.stream_idx, 1, F_RDLCK, &map->right);
+	if (ret < 0) {
+		ringbuf_robust_unlock(&map->reader.s->map_lock);
+		return ret;
+	}
 	ringbuf_catch_up(&map->reader);
 	return 0;
 }
@@ -658,15 +663,13 @@ RINGBUF_FUNC int
 ringbuf_map_memory(struct ringbuf_map *map)
 {
 	const struct ringbuf_channel *ch = map->ch;
-	char path[64];
 	int fd;
 
 	map->size = ch->data_off - ch->meta_off +
 		    ((uint64_t)(ringbuf_n_subbufs(&ch->geometry) + 1) << ch->geometry.subbuf_order);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", ch->fd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = ringbuf_reopen(ch, O_RDONLY);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	map->base = (uint8_t *)mmap(NULL, map->size, PROT_READ, MAP_SHARED, fd,
 				    (off_t)(ch->streams_off + map->reader.stream_idx * ch->stream_stride +
 					    ch->meta_off));
@@ -680,7 +683,8 @@ ringbuf_map_is_alone(const struct ringbuf_map *map)
 {
 	struct flock lock = ringbuf_reader_lock(F_WRLCK, map->reader.stream_idx, 1);
 
-	return fcntl(map->right.fd, RINGBUF_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+	return ringbuf_is_ours(map->right.fd, &map->right.file) &&
+	       fcntl(map->right.fd, RINGBUF_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
 }
 
 /*

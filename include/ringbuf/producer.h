@@ -22,12 +22,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "context.h"
+#include "file.h"
 #include "reserve.h"
 
 /* One thread's registration with one channel; private memory. */
@@ -47,9 +47,10 @@ struct ringbuf_thread {
 	struct ringbuf_producer *producers;
 };
 
-/* The right to read some streams: a locked descriptor (channel.h). Caller-allocated. */
+/* The right to read some streams: a locked descriptor (channel.h) of `file`. Caller-allocated. */
 struct ringbuf_right {
 	int fd;
+	struct ringbuf_identity file;
 	struct ringbuf_right *next;
 };
 
@@ -144,15 +145,6 @@ ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
 
 /* ---- the process's registry ---- */
 
-/* A file can be cut short under its mapping; a memfd cannot. Look before touching it. */
-RINGBUF_FUNC int
-ringbuf_is_whole(const struct ringbuf_channel *ch)
-{
-	struct stat st;
-
-	return fstat(ch->fd, &st) == 0 && (uint64_t)st.st_size >= ch->region_size;
-}
-
 /*
  * Touching what was cut off kills the process, and giving back a slot does touch it,
  * and so may giving back another: the thread's list of locks runs through the producer
@@ -181,7 +173,8 @@ ringbuf_channel_unref(struct ringbuf_channel *ch)
 	ringbuf_end_image(ch);
 	if (!ch->buried)
 		munmap(ch->base, ch->region_size);
-	close(ch->fd);
+	ringbuf_close_ours(ch->fd, &ch->file);
+	free(ch->path);
 	free(ch);
 }
 
@@ -228,8 +221,21 @@ ringbuf_thread_exits(void *self)
 	ringbuf_release_producers((struct ringbuf_thread *)self, NULL, 1);
 }
 
-RINGBUF_FUNC void ringbuf_fork_prepare(void) { pthread_mutex_lock(&ringbuf_registry.lock); }
-RINGBUF_FUNC void ringbuf_fork_parent(void) { pthread_mutex_unlock(&ringbuf_registry.lock); }
+RINGBUF_FUNC void
+ringbuf_fork_prepare(void)
+{
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	for (struct ringbuf_channel *ch = ringbuf_registry.channels; ch; ch = ch->registry_next)
+		ringbuf_prepare_child(ch);
+}
+
+RINGBUF_FUNC void
+ringbuf_fork_parent(void)
+{
+	for (struct ringbuf_channel *ch = ringbuf_registry.channels; ch; ch = ch->registry_next)
+		ringbuf_leave_child(ch);
+	pthread_mutex_unlock(&ringbuf_registry.lock);
+}
 
 /* A child owns none of its parent's slots and rights: it forgets them, and leaves them alone. */
 RINGBUF_FUNC void
@@ -241,7 +247,7 @@ ringbuf_fork_child(void)
 	ringbuf_robust_fork_child();
 	memset(&ringbuf_thread_self, 0, sizeof(ringbuf_thread_self));
 	for (struct ringbuf_right *r = ringbuf_registry.rights; r; r = r->next) {
-		close(r->fd); /* the parent's copy keeps the lock, and its death ends it */
+		ringbuf_close_ours(r->fd, &r->file); /* the parent's copy keeps the lock, and its death ends it */
 		r->fd = -1;
 	}
 	ringbuf_registry.rights = NULL;
@@ -256,8 +262,10 @@ ringbuf_fork_child(void)
 			free(p);
 			ch->refs--;
 		}
-		if (!ch->closed)
+		if (!ch->closed) {
+			ringbuf_part_from_parent(ch);
 			ringbuf_begin_image(ch);
+		}
 		ringbuf_channel_unref(ch);
 	}
 	pthread_mutex_unlock(&ringbuf_registry.lock); /* of ringbuf_fork_prepare */

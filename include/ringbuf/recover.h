@@ -146,7 +146,7 @@ ringbuf_recover_copy(int fd, uint64_t *missing)
 	    sb.packet_header_size != ringbuf_ctf_packet_header_size(sb.streams))
 		return -RINGBUF_E_FORMAT;
 	*missing = size < sb.region_size ? sb.region_size - size : 0;
-	copy = ringbuf_open_backing("ringbuf-recovery", NULL);
+	copy = ringbuf_open_memory("ringbuf-recovery");
 	if (copy < 0)
 		return copy;
 	ret = ringbuf_size_backing(copy, sb.region_size, 0, 1);

@@ -19,7 +19,9 @@
 
 #include "atomic.h"
 #include "position.h"
+#include "descriptor.h"
 #include "layout.h"
+#include "file.h"
 #include "clock.h"
 #include "cpu.h"
 #include "client.h"

@@ -85,6 +85,7 @@ struct ringbuf_consumer_stats {
 struct ringbuf_stream_file {
 	struct ringbuf_stream_reader reader;
 	int fd;                /* -1: made with the first packet */
+	struct ringbuf_identity file;
 	int error;             /* errno of the last attempt; 0: it worked */
 	int gone;              /* and there will be no other */
 	uint64_t size;         /* bytes, of whole packets */
@@ -105,7 +106,8 @@ struct ringbuf_trace {
 	struct ringbuf_stream_file *files; /* one for each stream */
 	char name[RINGBUF_TRACE_NAME_SIZE];
 	int dir_fd, dir_made;
-	int region_fd;       /* -1: the region cannot shrink */
+	struct ringbuf_identity dir;
+	char *dir_path;      /* absolute, should the program close dir_fd */
 	int limited;
 	int flush_error;     /* -errno of the last flush */
 	/* relaxed all: statistics, with one writer each */
@@ -175,17 +177,56 @@ ringbuf_file_name(const struct ringbuf_trace *t, uint32_t stream_idx, char *out,
 		snprintf(out, size, "%s_%u", t->name, (unsigned int)stream_idx);
 }
 
+/* The directory's descriptor, if the program closed it. Returns 0 or -errno. */
 RINGBUF_FUNC int
-ringbuf_file_create(const struct ringbuf_trace *t, struct ringbuf_stream_file *f)
+ringbuf_trace_regain_directory(struct ringbuf_trace *t)
+{
+	if (ringbuf_is_ours(t->dir_fd, &t->dir))
+		return 0;
+	t->dir_fd = t->dir_path ? ringbuf_open_at(AT_FDCWD, t->dir_path, O_RDONLY | O_DIRECTORY, 0) : -EBADF;
+	if (t->dir_fd < 0 || ringbuf_is_ours(t->dir_fd, &t->dir))
+		return t->dir_fd < 0 ? t->dir_fd : 0;
+	close(t->dir_fd);
+	t->dir_fd = -1;
+	return -ENOENT; /* another one has its name */
+}
+
+/* The file's descriptor, if the program closed it: what has the number now is not written to. Returns 0 or -errno. */
+RINGBUF_FUNC int
+ringbuf_file_regain(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
+{
+	char name[RINGBUF_TRACE_NAME_SIZE + 16];
+	int fd;
+
+	if (f->fd < 0 || ringbuf_is_ours(f->fd, &f->file))
+		return 0;
+	fd = ringbuf_trace_regain_directory(t);
+	ringbuf_file_name(t, f->reader.stream_idx, name, sizeof(name));
+	if (!fd)
+		fd = ringbuf_open_at(t->dir_fd, name, O_WRONLY | O_NOFOLLOW, 0);
+	if (ringbuf_is_ours(fd, &f->file)) {
+		f->fd = fd;
+		return 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	f->gone = fd >= 0 || fd == -ENOENT;
+	return f->gone ? -ENOENT : fd;
+}
+
+RINGBUF_FUNC int
+ringbuf_file_create(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 {
 	char name[RINGBUF_TRACE_NAME_SIZE + 16];
 	int fd;
 
 	ringbuf_file_name(t, f->reader.stream_idx, name, sizeof(name));
-	fd = ringbuf_directory_create(t->dir_fd, name);
+	fd = ringbuf_trace_regain_directory(t);
+	if (!fd)
+		fd = ringbuf_directory_create(t->dir_fd, name);
 	if (fd >= 0) {
 		f->fd = fd;
-		return 0;
+		return ringbuf_identify(fd, &f->file);
 	}
 	/* ENOENT: the directory itself was removed */
 	f->gone = fd == -EEXIST || fd == -ENOENT;
@@ -201,8 +242,8 @@ ringbuf_file_check(struct ringbuf_stream_file *f, uint64_t now_ns)
 	if (f->fd < 0 || now_ns - f->checked_ns < RINGBUF_RECHECK_NS)
 		return 0;
 	f->checked_ns = now_ns;
-	if (fstat(f->fd, &st))
-		return -errno;
+	if (!ringbuf_is_ours(f->fd, &f->file) || fstat(f->fd, &st))
+		return 0; /* ringbuf_file_regain sees to it */
 	f->gone = st.st_nlink == 0 || (uint64_t)st.st_size < f->size;
 	return !f->gone ? 0 : st.st_nlink == 0 ? -ENOENT : -ESTALE;
 }
@@ -211,7 +252,7 @@ ringbuf_file_check(struct ringbuf_stream_file *f, uint64_t now_ns)
 RINGBUF_FUNC void
 ringbuf_file_cut_back(const struct ringbuf_stream_file *f)
 {
-	if (ftruncate(f->fd, (off_t)f->size))
+	if (ringbuf_is_ours(f->fd, &f->file) && ftruncate(f->fd, (off_t)f->size))
 		return;
 }
 
@@ -300,7 +341,7 @@ RINGBUF_FUNC int
 ringbuf_file_begin(struct ringbuf_trace *t, struct ringbuf_stream_file *f, uint64_t pos,
 		   uint64_t sequence_number, uint64_t timestamp, uint64_t discarded)
 {
-	int ret = f->fd < 0 ? ringbuf_file_create(t, f) : 0;
+	int ret = f->fd < 0 ? ringbuf_file_create(t, f) : ringbuf_file_regain(t, f);
 
 	if (ret || f->size || !ringbuf_has_ctf_packets(t->ch))
 		return ret;
@@ -373,28 +414,7 @@ ringbuf_file_works(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 RINGBUF_FUNC int
 ringbuf_trace_is_whole(const struct ringbuf_trace *t)
 {
-	struct stat st;
-
-	return t->region_fd < 0 ||
-	       (fstat(t->region_fd, &st) == 0 && (uint64_t)st.st_size >= t->ch->region_size);
-}
-
-/* A descriptor to watch the region's size by; none if it is sealed. */
-RINGBUF_FUNC int
-ringbuf_trace_watch_region(struct ringbuf_trace *t)
-{
-	int seals = fcntl(t->ch->fd, 1024 + 10 /* F_GET_SEALS */);
-	char path[64];
-
-	if (seals < 0 || !(seals & 2 /* F_SEAL_SHRINK */)) {
-		/* its own, so that the channel may be closed; and not a copy of the
-		 * lock's, which would keep the lock */
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", t->ch->fd);
-		t->region_fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (t->region_fd < 0)
-			return -errno;
-	}
-	return ringbuf_trace_is_whole(t) ? 0 : -RINGBUF_E_TRUNCATED;
+	return ringbuf_is_whole(t->ch);
 }
 
 RINGBUF_FUNC int
@@ -417,7 +437,7 @@ ringbuf_trace_open_directory(struct ringbuf_trace *t, const struct ringbuf_consu
 	int fd;
 
 	if (o->dir_fd) {
-		fd = fcntl(o->dir_fd, F_DUPFD_CLOEXEC, 3);
+		fd = fcntl(o->dir_fd, F_DUPFD_CLOEXEC, RINGBUF_FD_MIN);
 		if (fd < 0)
 			return -errno;
 	} else {
@@ -426,6 +446,8 @@ ringbuf_trace_open_directory(struct ringbuf_trace *t, const struct ringbuf_consu
 			return fd;
 	}
 	t->dir_fd = fd;
+	ringbuf_identify(fd, &t->dir);
+	t->dir_path = ringbuf_path_of(fd);
 	for (uint32_t i = 0; !t->dir_made && i < t->ch->n_streams; i++) {
 		ringbuf_file_name(t, i, name, sizeof(name));
 		if (fstatat(t->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
@@ -474,6 +496,18 @@ ringbuf_trace_put_back(struct ringbuf_trace *t)
 			ringbuf_put_subbuf(&t->files[i].reader, RINGBUF_PUT_BACK);
 }
 
+/* The right, if the program closed its descriptor: then what was held may have been read by others.
+ * Returns 0 or -errno. */
+RINGBUF_FUNC int
+ringbuf_trace_keep_right(struct ringbuf_trace *t)
+{
+	int ret = ringbuf_keep_right(t->ch, 0, t->ch->n_streams, F_WRLCK, &t->right);
+
+	for (uint32_t i = 0; ret > 0 && i < t->ch->n_streams; i++)
+		ringbuf_catch_up(&t->files[i].reader);
+	return ret < 0 ? ret : 0;
+}
+
 /* End of writing: the right is free again. Touches no shared memory. Returns 0 or -errno. */
 RINGBUF_FUNC int
 ringbuf_trace_close(struct ringbuf_trace *t)
@@ -483,12 +517,12 @@ ringbuf_trace_close(struct ringbuf_trace *t)
 	for (uint32_t i = 0; t->files && i < t->ch->n_streams; i++) {
 		struct ringbuf_stream_file *f = &t->files[i];
 
-		if (f->fd >= 0 && close(f->fd) && !ret)
-			ret = -errno; /* some file systems report a full disk this late */
+		int closed = ringbuf_close_ours(f->fd, &f->file);
+
+		ret = ret ? ret : closed; /* some file systems report a full disk this late */
 		f->fd = -1;
 	}
-	if (t->dir_fd >= 0)
-		close(t->dir_fd);
+	ringbuf_close_ours(t->dir_fd, &t->dir);
 	t->dir_fd = -1;
 	ringbuf_close_reader(&t->right);
 	return ret;
@@ -498,8 +532,7 @@ RINGBUF_FUNC void
 ringbuf_trace_free(struct ringbuf_trace *t)
 {
 	ringbuf_trace_close(t);
-	if (t->region_fd >= 0)
-		close(t->region_fd);
+	free(t->dir_path);
 	free(t->files);
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	ringbuf_channel_unref(t->ch);
@@ -511,8 +544,8 @@ ringbuf_trace_open_parts(struct ringbuf_trace *t, const struct ringbuf_consumer_
 {
 	int ret = ringbuf_trace_set_name(t, o->stream_name);
 
-	if (!ret)
-		ret = ringbuf_trace_watch_region(t);
+	if (!ret && !ringbuf_trace_is_whole(t))
+		ret = -RINGBUF_E_TRUNCATED;
 	if (!ret)
 		ret = ringbuf_open_reader(t->ch, 0, t->ch->n_streams, &t->right);
 	if (!ret)
@@ -548,7 +581,7 @@ ringbuf_trace_open(struct ringbuf_trace *t, struct ringbuf_channel *ch,
 	if (!o->dir_fd && (!o->directory || !*o->directory))
 		return -EINVAL;
 	t->ch = ch;
-	t->dir_fd = t->region_fd = t->right.fd = -1;
+	t->dir_fd = t->right.fd = -1;
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	ch->refs++; /* the mapping stays until ringbuf_trace_free */
 	pthread_mutex_unlock(&ringbuf_registry.lock);

@@ -12,10 +12,12 @@ from cpython.exc cimport PyErr_CheckSignals, PyErr_WriteUnraisable
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.errno cimport EAGAIN, EBUSY, EINTR, EINVAL, EIO, ENOBUFS, ENOSPC, EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
+from libc.errno cimport EAGAIN, EBADF, EBUSY, EINTR, EINVAL, EIO, EISDIR, ENOBUFS, ENOSPC, ENOSYS, ENXIO, EOPNOTSUPP
+from libc.errno cimport EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
+from posix.fcntl cimport F_RDLCK, F_WRLCK
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from ringbuf.cringbuf cimport *
@@ -24,6 +26,7 @@ from ringbuf.cringbuf cimport *
 # Python has anyway, and our own. What else is needed is imported by those who need it (tests/test_imports.py).
 import os
 from _operator import index
+from _stat import S_ISDIR as _S_ISDIR, S_ISREG as _S_ISREG, S_ISSOCK as _S_ISSOCK
 from time import sleep as _sleep
 
 from . import client as _client
@@ -35,6 +38,7 @@ from .errors import (
     ReaderBusyError,
     RecordTooLargeError,
     RegionError,
+    RegionUnfinishedError,
     TooManyProducersError,
 )
 
@@ -111,9 +115,16 @@ cdef str _text(const char *s, Py_ssize_t size):
     return PyUnicode_DecodeUTF8(s, size, "backslashreplace")
 
 
+cdef object _name_of(Channel channel):
+    """What an error calls the channel: its file, or the name that it was given."""
+    return channel.path if channel.path is not None else f"channel {_text(channel.ch.super.name, strlen(channel.ch.super.name))!r}"
+
+
 cdef object _region_error(int error, object what):
     """The exception for a failed creation or attachment; `error` is negative."""
     message = ringbuf_strerror(error).decode()
+    if error == -RINGBUF_E_UNFINISHED:
+        return RegionUnfinishedError(f"{what}: {message}")
     if -error >= 4096:
         return RegionError(f"{what}: {message}")
     return OSError(-error, message, what)
@@ -140,6 +151,81 @@ cdef int _report(object error, object where) except -1:
     PyErr_Restore(<PyObject *>kind, <PyObject *>error, tb)
     PyErr_WriteUnraisable(where)
     return 0
+
+
+cdef int _check_locks() except -1:
+    """A thread that may not hold robust locks could record nothing."""
+    if ringbuf_robust_check():
+        raise OSError(EOPNOTSUPP, "this thread cannot record: get_robust_list or set_robust_list is forbidden to it (by "
+                      "seccomp, perhaps), and without them nobody would notice its death: allow them")
+    return 0
+
+
+@cython.final
+cdef class Descriptor:
+    """A descriptor of ours, in a program that may close it and give its number to somebody else's file.
+
+    Never one of the standard three. `fileno` and `close` compare first; include/ringbuf/descriptor.h.
+    """
+
+    cdef int fd
+    cdef ringbuf_identity file
+
+    def __cinit__(self, int fd):
+        """Takes `fd` over."""
+        self.fd = ringbuf_move_up(fd)
+        if self.fd >= 0:
+            ringbuf_identify(self.fd, &self.file)
+
+    def fileno(self):
+        """The number, -1 once it is closed; OSError (EBADF): the program has closed it."""
+        if self.fd < 0:
+            return -1
+        if not ringbuf_is_ours(self.fd, &self.file):
+            raise OSError(EBADF, "the program has closed a descriptor of ringbuf's")
+        return self.fd
+
+    def close(self):
+        """Twice is harmless, and so is one that is not ours any more."""
+        ringbuf_close_ours(self.fd, &self.file)
+        self.fd = -1
+
+    def forget(self):
+        """It is known to be somebody else's, though the file is the same: leave it alone."""
+        self.fd = -1
+
+    def __dealloc__(self):
+        ringbuf_close_ours(self.fd, &self.file)
+
+
+def open_file(path, int flags, *, follow=True):
+    """A descriptor of a regular file, for us: not a standard one, and nothing is waited for.
+
+    Raises RegionError for what is no regular file, without opening it: that alone may have effects. With
+    ``follow=False`` a symbolic link is none. OSError as `os.open`; EAGAIN: somebody holds a lease on the file.
+    """
+    cdef int fd = -1
+    if not follow:
+        flags |= os.O_NOFOLLOW
+    for _ in range(100):  # somebody may replace it in between
+        status = os.stat(path, follow_symlinks=follow)
+        if _S_ISDIR(status.st_mode) and flags & os.O_RDWR:
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), path)
+        if _S_ISSOCK(status.st_mode):
+            raise OSError(ENXIO, "a socket is no file", path)
+        if not _S_ISREG(status.st_mode):
+            raise RegionError(f"{os.fsdecode(path)}: not a regular file, so not a ringbuf region (wrong magic)")
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        opened = os.fstat(fd)
+        if (opened.st_dev, opened.st_ino) == (status.st_dev, status.st_ino):
+            break
+        os.close(fd)
+    else:
+        raise RegionError(f"{os.fsdecode(path)}: it is replaced again and again while it is being opened")
+    fd = ringbuf_move_up(fd)
+    if fd < 0:
+        raise OSError(-fd, os.strerror(-fd), path)
+    return fd
 
 
 cdef int _raise_lost(int error, object size) except -1:
@@ -473,6 +559,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         if self._has_callbacks():
             cfg.client = &self.callbacks
             cfg.client_data = <void *>self
+        _check_locks()
         # buffer_create is called from within, when self.ch is not there yet: below instead
         ret = ringbuf_create(&cfg, &self.ch)
         if ret:
@@ -482,6 +569,37 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         self._call_buffer_create()
         from .live import sharing
         sharing.remember(self)
+
+    @staticmethod
+    def open(path, name=None, *, client=None, clock="auto", **options):
+        """Attach to the channel in a file, or make it if there is none; whoever comes first.
+
+        Any number of processes may do it at the same time: one makes the file, which has its name
+        only when it is finished, and all the others attach to it.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+        name : str, optional
+            Of the channel, if it is made; by default the file's name.
+        client, clock, **options
+            As for `Channel`. A channel that is there keeps what it was made with.
+
+        Returns
+        -------
+        Channel
+
+        Raises
+        ------
+        RegionUnfinishedError
+            The file is not finished, and was not for a second: its maker was killed over it.
+        RegionError, OSError
+            As `ringbuf.attach`, and as making a channel.
+
+        Thread safety: any thread. Source: include/ringbuf/channel.h.
+        """
+        from .live.sharing import open_channel
+        return open_channel(path, name, client=client, clock=clock, **options)
 
     @staticmethod
     def _attach(int fd, client, clock, path):
@@ -506,6 +624,20 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
         if client is None:
             self.client = _client.CtfClient(header="large" if self.ch.header == RINGBUF_LARGE else "compact")
+        return self
+
+    @staticmethod
+    def _look(int fd, path):
+        """A Channel over a private copy of the counters behind `fd`, which stays the caller's."""
+        cdef Channel self = Channel.__new__(Channel)
+        cdef int ret
+        self._set_client(None, None)
+        self.path = path
+        with nogil:
+            ret = ringbuf_look(fd, &self.ch)
+        if ret:
+            raise _region_error(ret, path)
+        self.is_closed = False
         return self
 
     cdef _check_likeness(self, int fd):
@@ -591,6 +723,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             size = (cfg.n_subbufs + 1) * cfg.subbuf_size * (1 if cfg.streams == RINGBUF_GLOBAL else n_streams)
             return OSError(-error, f"no room for {size >> 20} MiB of buffers: make n_subbufs or subbuf_size smaller, "
                            "choose streams='global' or another path", self.path)
+        if error in (-EPERM, -ENOSYS) and self.path is None:
+            return OSError(-error, "anonymous memory cannot be had: memfd_create is forbidden to this process (by "
+                           "seccomp, perhaps): allow it, or give the channel a path")
         return _region_error(error, self.path)
 
     @property
@@ -639,6 +774,17 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             raise ValueError("the channel is closed")
         return self.ch
 
+    cdef ringbuf_channel *mapped_ch(self) except NULL:
+        """For whoever looks, also once the channel is closed: what was cut off must not be touched."""
+        if not ringbuf_is_whole(self.ch):
+            raise RegionError(f"{_name_of(self)}: the file has been truncated")
+        return self.ch
+
+    cdef ringbuf_channel *whole_ch(self) except NULL:
+        """As `open_ch`, for all that is slower than a record."""
+        self.open_ch()
+        return self.mapped_ch()
+
     cdef int enter(self) except -1:
         """One more user of the mapping."""
         if self.ch is NULL:
@@ -653,6 +799,12 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         argument, a finalizer. That code may close the channel; the mapping stays until `leave`.
         """
         cdef ringbuf_channel *ch = self.open_ch()
+        self.users += 1
+        return ch
+
+    cdef ringbuf_channel *enter_whole(self) except NULL:
+        """As `enter_open`, where the region is looked at; no record."""
+        cdef ringbuf_channel *ch = self.whole_ch()
         self.users += 1
         return ch
 
@@ -759,7 +911,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
         For `align` > 1, and for contexts that vary in size, subtract what they need.
         """
-        cdef ringbuf_channel *ch = self.open_ch()
+        cdef ringbuf_channel *ch = self.whole_ch()
         cdef ringbuf_producer *p = ringbuf_this_producer(ch)
         cdef size_t extra = RINGBUF_CTF_HEADER_SIZE_MAX + 3 + 4  # header, its alignment, length prefix
         if p is not NULL:
@@ -822,8 +974,15 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         return ringbuf_clock_ordered(ch)
 
     def fileno(self):
-        """The descriptor of the shared memory; it belongs to the channel."""
-        return self.open_ch().fd
+        """The descriptor of the shared memory; it belongs to the channel.
+
+        If the program has closed it, another one, where the channel's file can be opened again; else RegionError.
+        """
+        cdef ringbuf_channel *ch = self.open_ch()
+        cdef int ret = ringbuf_own_descriptor(ch)
+        if ret < 0:
+            raise _region_error(ret, _name_of(self))
+        return ret
 
     @property
     def streams(self):
@@ -832,7 +991,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     def schemas(self):
         """Declared events: list of (id, name, contexts text, fields text), in order of id."""
-        cdef ringbuf_channel *ch = self.enter_open()
+        cdef ringbuf_channel *ch = self.enter_whole()
         try:
             return _schemas(ch)
         finally:
@@ -849,7 +1008,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cdef const char *pn = n
         cdef const char *pc = c
         cdef const char *pf = f
-        cdef ringbuf_channel *ch = self.enter_open()
+        cdef ringbuf_channel *ch = self.enter_whole()
         cdef uint64_t off
         cdef uint32_t id
         try:
@@ -1029,8 +1188,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     # -- states --
 
     cdef ringbuf_producer_slot *producer(self) except NULL:
-        cdef ringbuf_producer *p = ringbuf_this_producer(self.open_ch())
+        cdef ringbuf_producer *p = ringbuf_this_producer(self.whole_ch())
         if p is NULL:
+            _check_locks()
             _raise_lost(-EUSERS, 0)
         if _is_refusing(self.ch):
             _raise_lost(-EPERM, 0)
@@ -1074,7 +1234,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         Thread safety: any thread. Source: include/ringbuf/repair.h.
         """
         cdef uint64_t deadline = ringbuf_deadline(1_000_000_000)
-        cdef ringbuf_channel *ch = self.enter_open()
+        cdef ringbuf_channel *ch = self.enter_whole()
         cdef int ret
         try:
             while True:
@@ -1097,11 +1257,11 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     def disable(self):
         """Refuse records until `enable`, in every process; they count in records_lost_disabled."""
-        ringbuf_set_state(self.open_ch(), RINGBUF_STATE_DISABLED, True)
+        ringbuf_set_state(self.whole_ch(), RINGBUF_STATE_DISABLED, True)
 
     def enable(self):
         """Undo `disable`."""
-        ringbuf_set_state(self.open_ch(), RINGBUF_STATE_DISABLED, False)
+        ringbuf_set_state(self.whole_ch(), RINGBUF_STATE_DISABLED, False)
 
     def finalize(self):
         """Refuse records from now on, in every process; readers read on to the end.
@@ -1120,17 +1280,17 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     @property
     def is_finalized(self):
         """bool"""
-        return ringbuf_is_finalized(self.open_ch())
+        return ringbuf_is_finalized(self.whole_ch())
 
     @property
     def is_disabled(self):
         """bool: records are refused; finalized channels are disabled too."""
-        return ringbuf_is_disabled(self.open_ch())
+        return ringbuf_is_disabled(self.whole_ch())
 
     def stats(self):
         """Counters of the whole channel, all processes (`Stats`)."""
         cdef ringbuf_stats st
-        ringbuf_channel_stats(self.open_ch(), &st)
+        ringbuf_channel_stats(self.whole_ch(), &st)
         return _stats(&st)
 
     # -- reading --
@@ -1156,7 +1316,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     def has_reader(self, stream=0):
         """bool: a living reader has the stream, now."""
         cdef uint32_t number = self.checked_stream(stream)
-        return not ringbuf_has_no_reader(self.open_ch(), number)
+        return not ringbuf_has_no_reader(self.whole_ch(), number)
 
     cdef uint32_t checked_stream(self, stream) except? 0xffffffff:
         """Before the caller asks for `ch`: an object's __index__ may close the channel."""
@@ -1233,20 +1393,20 @@ cdef class Stream:
         cdef ringbuf_stats st
         cdef uint32_t index = self.channel.checked_stream(self.index)
         memset(&st, 0, sizeof(st))
-        ringbuf_add_stream_stats(self.channel.open_ch(), index, &st)
+        ringbuf_add_stream_stats(self.channel.whole_ch(), index, &st)
         return _stats(&st)
 
     def usage(self):
         """(int, int): bytes claimed so far, and of those not read and not overwritten; headers and padding included."""
         cdef uint32_t index = self.channel.checked_stream(self.index)
-        cdef ringbuf_channel *ch = self.channel.open_ch()
+        cdef ringbuf_channel *ch = self.channel.whole_ch()
         cdef ringbuf_usage usage = ringbuf_stream_usage(ch, ringbuf_stream_at(ch, index))
         return usage.produced, usage.unread
 
     def events_discarded(self):
         """int: records lost so far, as the next packet will say it."""
         cdef uint32_t index = self.channel.checked_stream(self.index)
-        return ringbuf_events_discarded(ringbuf_stream_at(self.channel.open_ch(), index))
+        return ringbuf_events_discarded(ringbuf_stream_at(self.channel.whole_ch(), index))
 
     def flush(self, empty=False):
         """End this stream's current packet; see `Channel.flush`."""

@@ -183,6 +183,25 @@ cdef extern from "ringbuf/discard.h" nogil:
 cdef extern from "ringbuf/image.h" nogil:
     uint32_t ringbuf_new_code(const ringbuf_channel *ch)
 
+cdef extern from "ringbuf/descriptor.h" nogil:
+    cdef struct ringbuf_identity:
+        pass
+
+    int ringbuf_identify(int fd, ringbuf_identity *id)
+    bint ringbuf_is_ours(int fd, const ringbuf_identity *id)
+    int ringbuf_close_ours(int fd, const ringbuf_identity *id)
+    int ringbuf_move_up(int fd)
+
+cdef extern from "ringbuf/file.h" nogil:
+    const int RINGBUF_E_UNFINISHED
+
+    const char *ringbuf_strerror(int error)
+    bint ringbuf_is_whole(const ringbuf_channel *ch)
+    int ringbuf_is_used(int fd)
+
+cdef extern from "ringbuf/certificate.h" nogil:
+    int ringbuf_robust_check()
+
 cdef extern from "ringbuf/producer.h" nogil:
     cdef struct ringbuf_producer:
         ringbuf_producer_slot *slot
@@ -191,6 +210,7 @@ cdef extern from "ringbuf/producer.h" nogil:
 
     cdef struct ringbuf_right:
         int fd
+        ringbuf_identity file
 
     cdef struct ringbuf_registry_t "ringbuf_registry":
         uint64_t forks
@@ -237,6 +257,7 @@ cdef extern from "ringbuf/reader.h" nogil:
     bint ringbuf_has_packet(const ringbuf_stream_reader *r)
     bint ringbuf_is_drained(const ringbuf_stream_reader *r)
     void ringbuf_snapshot_range(const ringbuf_stream_reader *r, uint64_t *first, uint64_t *last)
+    void ringbuf_catch_up(ringbuf_stream_reader *r)
     void ringbuf_stream_reader_init(const ringbuf_channel *ch, uint32_t stream_idx, ringbuf_stream_reader *r)
 
 cdef extern from "ringbuf/channel.h" nogil:
@@ -266,9 +287,7 @@ cdef extern from "ringbuf/channel.h" nogil:
         const ringbuf_client *client
         void *client_data
 
-    const char *ringbuf_strerror(int error)
     uint32_t ringbuf_client_flags(const ringbuf_client *client)
-    bint ringbuf_is_used(int fd)
     int ringbuf_check_superblock(int fd, ringbuf_superblock *sb, uint64_t *size)
     int ringbuf_create(const ringbuf_config *cfg, ringbuf_channel **out)
     int ringbuf_attach_fd(int fd, const ringbuf_client *client, void *client_data, ringbuf_channel **out)
@@ -281,9 +300,14 @@ cdef extern from "ringbuf/channel.h" nogil:
     int ringbuf_open_reader(const ringbuf_channel *ch, uint32_t first, uint32_t n, ringbuf_right *right)
     void ringbuf_close_reader(ringbuf_right *right)
     bint ringbuf_has_no_reader(const ringbuf_channel *ch, uint32_t stream_idx)
-    bint ringbuf_is_whole(const ringbuf_channel *ch)
+    int ringbuf_keep_right(const ringbuf_channel *ch, uint32_t first, uint32_t n, short type, ringbuf_right *right)
+    int ringbuf_own_descriptor(ringbuf_channel *ch)
+    int ringbuf_is_last_user(int fd)
     bint ringbuf_is_at_end(const ringbuf_stream_reader *r, ringbuf_producer_slot *producer)
     void ringbuf_clear_stream(ringbuf_stream_reader *r, ringbuf_producer_slot *producer)
+
+cdef extern from "ringbuf/look.h" nogil:
+    int ringbuf_look(int fd, ringbuf_channel **out)
 
 cdef extern from "ringbuf/schema.h" nogil:
     cdef struct ringbuf_schema:

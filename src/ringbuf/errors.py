@@ -11,6 +11,7 @@ __all__ = [
     "RecordTooLargeError",
     "RegionBusyError",
     "RegionError",
+    "RegionUnfinishedError",
     "RingbufError",
     "TooManyProducersError",
     "TraceError",
@@ -58,6 +59,10 @@ class RegionError(RingbufError, ValueError):
 
 class RegionBusyError(RegionError):
     """A living process uses the file, which is to be recovered or removed; the message says which."""
+
+
+class RegionUnfinishedError(RegionError):
+    """The region is being made, or its maker was killed over it; it may be there in a moment."""
 
 
 class TraceError(ValueError):

@@ -1,12 +1,15 @@
 """Flight recorder files: RINGBUF_DIR, and what becomes of them."""
 
+import fcntl
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import rings
@@ -241,3 +244,242 @@ def test_sizes(text, size):
 def test_what_is_no_size(text):
     with pytest.raises(ValueError):
         files.size_of(text)
+
+
+# ---- directories that others write to ----
+
+
+def put_strangers(folder):
+    """What may stand in a shared directory under a name like ours; how many."""
+    os.mkfifo(folder / "fifo.ringbuf")
+    os.mkdir(folder / "directory.ringbuf")
+    os.symlink("/dev/zero", folder / "link.ringbuf")
+    os.symlink("nowhere", folder / "dangling.ringbuf")
+    plug = socket.socket(socket.AF_UNIX)
+    plug.bind(os.path.relpath(folder / "socket.ringbuf"))
+    plug.close()
+    (folder / "text.ringbuf").write_text("a stranger's")
+    with open(os.fsencode(folder) + b"/\xff\xfe.ringbuf", "wb") as file:
+        file.write(b"another's")
+    return 7
+
+
+def test_what_is_no_channel_hangs_nobody_and_stays(folder, tmp_path, monkeypatch):
+    flight = killed(folder)
+    monkeypatch.chdir(folder)
+    strangers = put_strangers(folder)
+    os.mkfifo(flight + ".recovered")
+    assert [region.path for region in files.find(folder) if region.problem is None] == [flight]
+    assert files.clean(folder) == []
+    code, _, _ = run(folder, RINGBUF_MAX_FILES="0")
+    assert code == 0
+    assert not os.path.exists(flight)
+    assert len(there(folder)) == strangers
+    for name in ("fifo", "link"):
+        with pytest.raises(ringbuf.RegionError, match="not a regular file"):
+            ringbuf.recover(folder / f"{name}.ringbuf", tmp_path / "trace")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
+@pytest.mark.parametrize("kind", ["file", "fifo", "link"])
+def test_a_mark_that_somebody_else_made_is_ignored(folder, kind, tmp_path):
+    flight = killed(folder)
+    mark = flight + ".recovered"
+    if kind == "file":
+        Path(mark).write_text("/elsewhere\n")
+    elif kind == "fifo":
+        os.mkfifo(mark)
+    else:
+        (tmp_path / "text").write_text("/elsewhere\n")
+        os.symlink(tmp_path / "text", mark)
+    os.chown(mark, 65534, 65534, follow_symlinks=False)
+    assert files.clean(folder) == []
+    assert os.path.exists(flight)
+    os.unlink(mark)
+    files.mark_recovered(flight, tmp_path / "trace")
+    assert [one.path for one in files.clean(folder)] == [flight]
+
+
+def test_a_lease_is_not_waited_for(folder):
+    flight = killed(folder)
+    code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK); input()"
+    command = [sys.executable, "-c", "import signal; signal.signal(signal.SIGIO, signal.SIG_IGN); " + code, flight]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE)
+    try:
+        rings.eventually(lambda: "lease" in (files.find(folder)[0].problem or ""))
+        assert files.clean(folder, keep=0) == []
+    finally:
+        holder.communicate(b"\n")
+
+
+@pytest.mark.parametrize("replaced", ["os.mkfifo(path)", "open(path, 'w').write('theirs')", "os.mkdir(path)", "None"])
+def test_exit_removes_its_own_file_alone(folder, replaced):
+    code, path, _ = run(folder, f"path = tracer.channel.path\nos.unlink(path)\n{replaced}")
+    assert code == 0
+    assert there(folder) == ([] if replaced == "None" else [os.path.basename(path)])
+
+
+# ---- who uses a file ----
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["seen", "unseen"])
+def test_a_file_that_others_use_outlives_its_creator(folder, hidden, monkeypatch):
+    """Whether or not /proc shows them: by the lock."""
+    code = "import ringbuf, sys; c = ringbuf.attach(sys.argv[1]); print('ready', flush=True); input()"
+    ending = f"""
+import subprocess
+user = subprocess.Popen([sys.executable, "-c", {code!r}, tracer.channel.path], stdin=0, stdout=subprocess.PIPE)
+user.stdout.readline()
+if {hidden}:
+    from ringbuf.record import processes
+    processes.pids = lambda: [os.getpid()]
+"""
+    reader, writer = os.pipe()
+    environment = {**os.environ, "RINGBUF_DIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    creator = subprocess.Popen([sys.executable, "-c", PROGRAM + ending], stdin=reader, env=environment)
+    os.close(reader)
+    assert creator.wait() == 0
+    monkeypatch.setattr(files.processes, "pids", list)
+    (region,) = files.find(folder)
+    assert region.used
+    assert files.clean(folder, keep=0) == []
+    os.close(writer)
+    rings.eventually(lambda: not files.find(folder)[0].used)
+    assert len(files.clean(folder, keep=0)) == 1
+
+
+@pytest.mark.parametrize("closing", ["pass", "os.closerange(3, 64)"])
+def test_a_daemons_file_outlives_its_creator(folder, closing):
+    ending = f"""
+ends = os.pipe()
+if os.fork() == 0:
+    if os.fork():
+        os._exit(0)
+    os.dup2(ends[1], 1)
+    {closing}
+    tick(10)
+    os.write(1, b"x")
+    sys.stdin.read()
+    tick(11)
+    os._exit(0)
+os.wait()
+os.read(ends[0], 1)
+"""
+    reader, writer = os.pipe()
+    environment = {**os.environ, "RINGBUF_DIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    creator = subprocess.Popen([sys.executable, "-c", PROGRAM + ending], stdin=reader, env=environment)
+    os.close(reader)
+    assert creator.wait() == 0
+    (region,) = files.find(folder)
+    assert region.used
+    os.close(writer)
+    rings.eventually(lambda: not files.find(folder)[0].used)
+    assert ringbuf.recover(region.path, folder.parent / "trace").records == 12
+
+
+def test_a_creator_that_attached_to_its_own_file_removes_it(folder):
+    run(folder, "other = ringbuf.attach(tracer.channel.path)")
+    assert there(folder) == []
+
+
+def test_reading_a_file_is_not_using_it(folder, tmp_path):
+    flight = killed(folder)
+    with open(flight, "rb"):
+        assert not files.find(folder)[0].used
+        assert ringbuf.recover(flight, tmp_path / "trace").records == 10
+
+
+# ---- files that are being made ----
+
+MAKE = """
+import sys
+import ringbuf
+while True:
+    ringbuf.Channel("big", path=sys.argv[1], streams="global", subbuf_size=1 << 23, n_subbufs=16).close()
+    import os
+    os.unlink(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_maker_leaves_is_removed(tmp_path, rng):
+    for _ in range(12):
+        maker = subprocess.Popen(
+            [sys.executable, "-c", MAKE, tmp_path / "big.ringbuf"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        rings.eventually(lambda: os.listdir(tmp_path))
+        time.sleep(rng.random() / 20)
+        maker.kill()
+        maker.wait()
+        for region in files.find(tmp_path):
+            assert region.unfinished or region.problem is None
+        files.clean(tmp_path, keep=0)
+        assert os.listdir(tmp_path) == []
+
+
+def test_an_unfinished_file_counts_unless_it_is_being_made(folder):
+    folder.mkdir()
+    draft = folder / f".{'0' * 32}.ringbuf-new"
+    draft.write_bytes(bytes(8192))
+    with open(draft) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert [region.used for region in files.find(folder)] == [True]
+        assert files.clean(folder, keep=0) == []
+    (region,) = files.find(folder)
+    assert region.unfinished and "being made" in region.problem
+    assert [one.path for one in files.clean(folder)] == [str(draft)]
+    assert there(folder) == []
+
+
+def test_who_attaches_meets_a_whole_channel_or_none(tmp_path):
+    path = tmp_path / "made.ringbuf"
+    code = """
+import os, ringbuf, sys, time
+for n in range(30):
+    ringbuf.Channel("c", path=sys.argv[1]).close()
+    time.sleep(0.01)
+    os.unlink(sys.argv[1])
+"""
+    maker = subprocess.Popen(
+        [sys.executable, "-c", code, path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    attached = 0
+    while maker.poll() is None:
+        try:
+            ringbuf.attach(path).close()
+            attached += 1
+        except FileNotFoundError:
+            pass
+    assert maker.returncode == 0 and attached
+
+
+def test_a_region_without_magic_is_told_from_a_damaged_one(tmp_path):
+    (tmp_path / "zeros").write_bytes(bytes(8192))
+    (tmp_path / "text").write_bytes(b"x" * 8192)
+    with pytest.raises(ringbuf.RegionUnfinishedError):
+        ringbuf.attach(tmp_path / "zeros")
+    with pytest.raises(ringbuf.RegionError, match="magic") as error:
+        ringbuf.attach(tmp_path / "text")
+    assert not isinstance(error.value, ringbuf.RegionUnfinishedError)
+
+
+def test_all_who_open_a_channel_at_once_have_the_same(tmp_path):
+    code = """
+import ringbuf, sys
+tracer = ringbuf.Tracer.open(sys.argv[1], streams="global", mode="discard", contexts=[("who", "u8", lambda: 7), "vpid"])
+print(tracer.channel.uuid, tracer.event("e", n="u8")(1))
+input()
+"""
+    path = tmp_path / "shared.ringbuf"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, "-c", code, path]
+    users = [subprocess.Popen(command, env=environment, text=True, **streams) for _ in range(6)]
+    lines = {user.communicate("\n")[0] for user in users}
+    assert len(lines) == 1 and lines.pop().endswith("True\n")
+    with ringbuf.Channel.open(path) as channel:
+        assert channel.name == "shared"
+        assert [(record.fields["n"], record.contexts["who"]) for record in rings.records(channel)] == [(1, 7)] * 6
+    assert os.listdir(tmp_path) == [path.name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from ..live.sharing import attach
+from ..live.sharing import look
 from ._numbers import target
 from ._output import say
 
@@ -17,7 +17,7 @@ def configure(parser) -> None:
 
 
 def run(args) -> int:
-    with attach(target(args.target)) as channel:
+    with look(target(args.target)) as channel:
         stats = asdict(channel.stats())
         about = {"name": channel.name, "mode": channel.mode, "streams": len(channel.streams)}
     if args.json:

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from ..errors import RingbufError
-from ..live.sharing import attach
+from ..live.sharing import look
 from ..record.files import open_channels
 from ..texts import printable
 from ..trace.units import short
@@ -92,12 +92,12 @@ def _samples(wanted: str | None) -> dict[str, _Sample]:
         try:
             found[path] = _sample(path, users)
         except (RingbufError, OSError):
-            continue  # it has ended, or has a client that only its own program knows
+            continue  # it has ended
     return found
 
 
 def _sample(where: int | str, users: list[int]) -> _Sample:
-    with attach(where) as channel:
+    with look(where) as channel:
         stats, usage = channel.stats(), [stream.usage() for stream in channel.streams]
         ring = channel.subbuf_size * channel.n_subbufs
         return _Sample(

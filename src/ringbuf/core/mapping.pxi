@@ -46,16 +46,14 @@ cdef class StreamMap:
         cdef ringbuf_channel *ch
         cdef int ret
         self.stream = channel.checked_stream(stream)
-        ch = channel.enter_open()
+        ch = channel.enter_whole()
         try:
-            if not ringbuf_is_whole(ch):
-                raise RegionError(f"{channel.path}: the file has been truncated")
             with nogil:
                 ret = ringbuf_map_open(ch, self.stream, &self.map)
             if ret == -EBUSY:
                 raise ReaderBusyError("a reader has the stream")
             if ret:
-                raise OSError(-ret, os.strerror(-ret))
+                raise _region_error(ret, _name_of(channel))
         except:
             channel.leave()
             raise
@@ -90,8 +88,7 @@ cdef class StreamMap:
         self.channel.open_ch()
         if self.map.right.fd < 0:
             raise RuntimeError("the mapping belongs to the parent of this process")
-        if not ringbuf_is_whole(self.channel.ch):
-            raise RegionError(f"{self.channel.path}: the file has been truncated")
+        self.channel.whole_ch()
         return &self.map
 
     cdef ringbuf_map *enter(self) except NULL:
@@ -116,7 +113,7 @@ cdef class StreamMap:
 
     cdef object result(self, int ret):
         if ret < 0:
-            raise OSError(-ret, os.strerror(-ret))
+            raise _region_error(ret, _name_of(self.channel))
         return ret
 
     @property

@@ -137,17 +137,16 @@ cdef class Reader:
         cdef ringbuf_channel *ch = channel.enter_open()
         cdef int ret
         try:
+            channel.whole_ch()
             self.n_streams = ch.n_streams if stream is None else 1
             self.streams = <ringbuf_stream_reader *>calloc(self.n_streams, sizeof(ringbuf_stream_reader))
             if self.streams is NULL:
                 raise MemoryError()
-            if not ringbuf_is_whole(ch):
-                raise RegionError(f"{channel.path}: the file has been truncated")
             ret = ringbuf_open_reader(ch, first, self.n_streams, &self.right)
             if ret == -EBUSY:
                 raise ReaderBusyError("another reader has the channel")
             if ret:
-                raise OSError(-ret, os.strerror(-ret))
+                raise _region_error(ret, _name_of(channel))
         except:
             channel.leave()
             raise
@@ -180,7 +179,8 @@ cdef class Reader:
         """Unread packets stay unread: what is held goes back."""
         if self.right.fd >= 0:  # not in a forked child
             for i in range(self.n_streams):
-                if self.streams[i].holding and ringbuf_is_whole(self.channel.ch):
+                if (self.streams[i].holding and ringbuf_is_ours(self.right.fd, &self.right.file) and
+                        ringbuf_is_whole(self.channel.ch)):
                     ringbuf_put_subbuf(&self.streams[i], RINGBUF_PUT_BACK)
             ringbuf_close_reader(&self.right)
         self.channel.leave()
@@ -191,8 +191,11 @@ cdef class Reader:
     def _put(self, Packet packet):
         packet.is_held = False
         # In a forked child it is the parent's; of a truncated file, nothing may be touched.
+        cdef ringbuf_stream_reader *r = self.stream_of(packet)
         if self.is_open and self.right.fd >= 0 and ringbuf_is_whole(self.channel.ch):
-            ringbuf_put_subbuf(self.stream_of(packet), packet.how)
+            self.keep_right()
+            if r.holding and r.packet.pos == packet.p.pos:
+                ringbuf_put_subbuf(r, packet.how)
         if self.current is packet:
             self.current = None
 
@@ -205,9 +208,21 @@ cdef class Reader:
             raise ValueError("the reader is closed")
         if self.right.fd < 0:
             raise RuntimeError("the reader belongs to the parent of this process")
-        self.channel.open_ch()
-        if not ringbuf_is_whole(self.channel.ch):
-            raise RegionError(f"{self.channel.path}: the file has been truncated")
+        self.channel.whole_ch()
+        self.keep_right()
+        return 0
+
+    cdef int keep_right(self) except -1:
+        """Read on, if the program has closed our lock's descriptor and nobody else reads by now."""
+        cdef int ret = ringbuf_keep_right(self.channel.ch, self.streams[0].stream_idx, self.n_streams, F_WRLCK,
+                                          &self.right)
+        if ret == -EBUSY:
+            raise ReaderBusyError("the program closed the reader's descriptor, and another reader has the channel now")
+        if ret < 0:
+            raise _region_error(ret, _name_of(self.channel))
+        if ret:
+            for i in range(self.n_streams):
+                ringbuf_catch_up(&self.streams[i])
         return 0
 
     cdef int enter(self) except -1:

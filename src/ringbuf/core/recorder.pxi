@@ -78,10 +78,15 @@ def open_directory(path):
     return fd, made != 0
 
 
-cdef int _check_consumer(int ret, object directory) except -1:
+cdef int _check_consumer(int ret, Channel channel, object directory) except -1:
     """Raise what starting a consumer or a snapshot came to."""
     if ret == -EBUSY:
         raise ReaderBusyError("another reader, or recorder, has the channel")
+    if ret == -EAGAIN:
+        raise OSError(EAGAIN, "no thread can be made to write the trace: the limit of processes, ulimit -u or that "
+                      "of the container, is reached", directory.path)
+    if ret <= -4096:  # of the channel, not of the directory
+        raise _region_error(ret, _name_of(channel))
     if ret:
         raise _region_error(ret, directory.path)
     return 0
@@ -113,7 +118,7 @@ cdef class Consumer:
             ret = ringbuf_consumer_start(ch, &options, &self.c)
         if ret:
             channel.leave()
-        _check_consumer(ret, directory)
+        _check_consumer(ret, channel, directory)
         self.channel = channel
 
     def __dealloc__(self):
@@ -136,17 +141,12 @@ cdef class Consumer:
 
     def schemas(self):
         """As `Channel.schemas`; the channel may be closed."""
-        return _schemas(self.whole_ch())
-
-    cdef ringbuf_channel *whole_ch(self) except NULL:
-        if not ringbuf_is_whole(self.channel.ch):
-            raise RegionError("the file has been truncated")
-        return self.channel.ch
+        return _schemas(self.channel.mapped_ch())
 
     def channel_stats(self):
         """As `Channel.stats`; the channel may be closed."""
         cdef ringbuf_stats st
-        ringbuf_channel_stats(self.whole_ch(), &st)
+        ringbuf_channel_stats(self.channel.mapped_ch(), &st)
         return _stats(&st)
 
     @property
@@ -185,5 +185,5 @@ def snapshot_files(Channel channel not None, directory, str name not None, uint6
             ret = ringbuf_snapshot_files(ch, &options, &st)
     finally:
         channel.leave()
-    _check_consumer(ret, directory)
+    _check_consumer(ret, channel, directory)
     return _consumer_stats(&st)

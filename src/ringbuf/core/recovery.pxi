@@ -119,7 +119,7 @@ def recover_files(Channel channel not None, directory, str name, check, include_
         ret = ringbuf_recover_files(ch, &how, streams)
         if judge.error is not None:
             raise judge.error
-        _check_consumer(ret, directory)
+        _check_consumer(ret, channel, directory)
         return how.timestamp, [
             {"packets": streams[i].packets, "records": streams[i].records, "damaged": streams[i].damaged,
              "consumed": streams[i].consumed, "astray": bool(streams[i].astray)} for i in range(ch.n_streams)]
@@ -130,7 +130,23 @@ def recover_files(Channel channel not None, directory, str name, check, include_
 
 def is_region_used(int fd):
     """bool: a living process has the region behind `fd`, a description of the caller's own."""
-    return ringbuf_is_used(fd)
+    cdef int used = ringbuf_is_used(fd)
+    return used > 0 if used >= 0 else bool(_seen_users(fd, True))
+
+
+def is_last_user(int fd):
+    """bool: nobody but this process has the region behind `fd`, a description of the caller's own.
+
+    If so it is locked until that is closed, so that nobody begins to use it. For a process that ends.
+    """
+    cdef int last = ringbuf_is_last_user(fd)
+    return last > 0 if last >= 0 else not _seen_users(fd, False)
+
+
+cdef object _seen_users(int fd, bint ourselves):
+    """Where the file system knows no locks: the processes that have it open, with this one or without."""
+    from .record.processes import users_of
+    return [pid for pid in users_of(fd) if ourselves or pid != os.getpid()]
 
 
 def describe_region(int fd, what):

@@ -14,9 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from ..errors import RegionError
-
-__all__ = ["channels_of", "is_channel", "open_region"]
+__all__ = ["channels_of", "is_channel"]
 
 _MAGIC = b"\xf1fubring"
 _MEMFD = b"/memfd:"
@@ -62,23 +60,6 @@ def is_channel(number: int) -> bool:
         return _channel_at(f"/proc/self/fd/{number}", _file_systems("self")) is not None
     except OSError:
         return False
-
-
-def open_region(path: str) -> int:
-    """A descriptor for reading and writing, of a regular file; for what is none, RegionError."""
-    _check_regular(path, os.stat(path))
-    fd = os.open(path, os.O_RDWR | _OPEN_FLAGS)
-    try:
-        _check_regular(path, os.fstat(fd))
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _check_regular(path: str, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise RegionError(f"{path}: not a regular file, so not a channel")
 
 
 # ---- what /proc says ----

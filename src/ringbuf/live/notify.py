@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import os
 import sys
 import threading
 import weakref
+
+from .._core import Descriptor
 
 __all__ = ["Notifier", "readable"]
 
@@ -29,7 +33,7 @@ class Notifier:
         self._thread.start()
 
     def fileno(self) -> int:
-        return self._bell.fd
+        return self._bell.fileno()
 
     def lower(self) -> None:
         """Make the descriptor unreadable until the next packet."""
@@ -44,38 +48,59 @@ class Notifier:
         self._bell.close()  # in a forked child there is no thread that would have
 
 
+def _eventfd_id(fd: int) -> bytes:
+    """All eventfds, epolls and timers are one inode to `Descriptor`: this tells them apart, where /proc is."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+            return next((line for line in file if line.startswith(b"eventfd-id:")), b"")
+    except OSError:
+        return b""
+
+
 class _Bell:
-    """What the thread and the reader share."""
+    """What the thread and the reader share: an eventfd, which the program may have closed."""
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._descriptor = Descriptor(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        self._id = _eventfd_id(self._descriptor.fileno())
         self.lowered = threading.Event()
         self.lowered.set()
         self.stopped = False
 
     def lower(self) -> None:
-        try:
-            os.eventfd_read(self.fd)
-        except BlockingIOError:
-            pass
+        self._silence()
         self.lowered.set()
+
+    def _silence(self) -> bool:
+        """Was it raised?"""
+        try:
+            return os.eventfd_read(self.fileno()) > 0
+        except OSError:  # not raised; or the program has closed it: who asks for the descriptor is told
+            return False
+
+    def fileno(self) -> int:
+        fd = self._descriptor.fileno()
+        if fd >= 0 and _eventfd_id(fd) != self._id:
+            raise OSError(errno.EBADF, "the program has closed the descriptor of this reader: open another reader")
+        return fd
 
     def ring(self) -> None:
         self.lowered.clear()
-        os.eventfd_write(self.fd, 1)
+        with contextlib.suppress(OSError):  # closed by the program
+            os.eventfd_write(self.fileno(), 1)
 
     def ring_again(self) -> None:
         """Whoever read the descriptor directly, without `lower`, gets the next packet all the same."""
-        try:
-            if os.eventfd_read(self.fd):
-                os.eventfd_write(self.fd, 1)
-        except BlockingIOError:
+        if self._silence():
+            self.ring()
+        else:
             self.lowered.set()
 
     def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with contextlib.suppress(OSError):
+            self.fileno()
+            self._descriptor.close()
+        self._descriptor.forget()
 
 
 def _ring(get_reader, bell: _Bell) -> None:

@@ -6,19 +6,22 @@ process has already, because it or its parent made it, or because it came before
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
+import time
 import weakref
 
-from .._core import Channel
-from ..errors import RegionError
-from .descriptors import channels_of, is_channel, open_region
+from .._core import Channel, open_file
+from ..errors import RegionError, RegionUnfinishedError
+from .descriptors import channels_of, is_channel
 
-__all__ = ["attach", "reduce_channel"]
+__all__ = ["attach", "look", "open_channel", "reduce_channel"]
 
 _channels: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # uuid -> Channel
 _newest: Channel | None = None  # a worker that is sent a channel with each task keeps it in between
+_TRIES, _PAUSE = 100, 0.01  # of opening: somebody else may create, or remove, the file in between
 _lock = threading.RLock()  # again: by signal handlers and destructors
 os.register_at_fork(after_in_child=lambda: globals().update(_lock=threading.RLock()))
 
@@ -39,6 +42,8 @@ def attach(target, *, client=None, clock=None) -> Channel:
 
     Raises
     ------
+    RegionUnfinishedError
+        Somebody is making the region, or was killed over it.
     RegionError
         Not a ringbuf region, truncated, of another layout version, byte order or owner,
         corrupt, or made with a custom client that was not passed. The message says which.
@@ -50,23 +55,54 @@ def attach(target, *, client=None, clock=None) -> Channel:
     if hasattr(target, "fileno"):
         return _attach_descriptor(target.fileno(), client, clock)
     if isinstance(target, int):
-        return _attach_number(target, client, clock)
+        return _attach_opened(_path_of_number(target), client, clock)
     path = os.fsdecode(target)
     return _attach_opened(path, client, clock, path)
 
 
-def _attach_number(number: int, client, clock) -> Channel:
-    """A descriptor of this process if it is a channel; else a pid."""
-    if is_channel(number):
-        return _attach_descriptor(number, client, clock)
-    if os.path.lexists(f"/proc/self/fd/{number}") and not os.path.exists(f"/proc/{number}"):
-        return _attach_descriptor(number, client, clock)  # says what is wrong with it
+def open_channel(path, name=None, *, client=None, clock="auto", **options) -> Channel:
+    """See `Channel.open`."""
+    path = os.fsdecode(path)
+    theirs = clock if callable(clock) else None
+    for _ in range(_TRIES):
+        try:
+            return attach(path, client=client, clock=theirs)
+        except FileNotFoundError:
+            pass
+        except RegionUnfinishedError:  # of another file system, or copied there: not by us, who rename what is whole
+            time.sleep(_PAUSE)
+            continue
+        with contextlib.suppress(FileExistsError):
+            given = os.path.basename(path).removesuffix(".ringbuf") if name is None else name
+            return Channel(given, path=path, client=client, clock=clock, **options)
+    return attach(path, client=client, clock=theirs)
+
+
+def look(target) -> Channel:
+    """The counters of a channel, as they are now: a Channel over a private copy, with nothing else in it.
+
+    For channels of strangers, who can cut them short under whoever maps them. It takes no right to write,
+    needs no client, and the channel does not notice. `target` and what it raises: as for `attach`.
+    """
+    path = _path_of_number(target) if isinstance(target, int) else os.fsdecode(target)
+    fd = open_file(path, os.O_RDONLY)
+    try:
+        return Channel._look(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _path_of_number(number: int) -> str:
+    """Of a descriptor of this process if it is a channel; else of the channel of the process with this pid."""
+    own = f"/proc/self/fd/{number}"
+    if is_channel(number) or (os.path.lexists(own) and not os.path.exists(f"/proc/{number}")):
+        return own  # what is no channel is told by who attaches
     paths = channels_of(number)
     if not paths:
         raise RegionError(f"process {number} has no ringbuf channel open, and {number} is no descriptor of one")
     if len(paths) > 1:
         raise RegionError(f"process {number} has {len(paths)} ringbuf channels open: attach to one of {sorted(paths)}")
-    return _attach_opened(paths[0], client, clock)
+    return paths[0]
 
 
 def _attach_descriptor(fd: int, client, clock) -> Channel:
@@ -75,7 +111,7 @@ def _attach_descriptor(fd: int, client, clock) -> Channel:
 
 
 def _attach_opened(name: str, client, clock, path=None) -> Channel:
-    return _attach_owned(open_region(name), client, clock, path)
+    return _attach_owned(open_file(name, os.O_RDWR), client, clock, path)
 
 
 def _attach_owned(fd: int, client, clock, path=None) -> Channel:

@@ -12,11 +12,11 @@ import re
 import sys
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .._core import Channel, describe_region, is_region_used
-from ..errors import RegionError
+from .._core import Channel, describe_region, is_last_user, is_region_used, open_file
+from ..errors import RegionError, RegionUnfinishedError
 from ..live.descriptors import channels_of
 from ..output import own_directory
 from . import processes
@@ -37,6 +37,9 @@ __all__ = [
 
 SUFFIX = ".ringbuf"
 MARK = ".recovered"  # after a file's name: it was recovered, to the directory that this says
+DRAFT = re.compile(r"\.[0-9a-f]{32}\.ringbuf-new")  # of a file that is being made: include/ringbuf/channel.h
+
+_MARK_SIZE = 8192  # a path, and more than that
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Region:
         The trace that it was recovered to.
     problem : str or None
         Why it cannot be used; what else is not known is empty.
+    unfinished : bool
+        It has no channel yet: it is being made, or, if it is not used, its maker was killed over it.
     """
 
     path: str
@@ -78,6 +83,7 @@ class Region:
     used: bool
     recovered: str | None
     problem: str | None
+    unfinished: bool
 
     def as_dict(self) -> dict:
         """As JSON can say it."""
@@ -101,8 +107,10 @@ class Removed:
 
 
 def find(directory) -> list[Region]:
-    """The channels in files of a directory (``*.ringbuf``), oldest first."""
-    paths = [os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(SUFFIX)]
+    """The channels in files of a directory (``*.ringbuf``), oldest first, and what killed makers left of some."""
+    directory = os.fsdecode(directory)
+    names = [name for name in os.listdir(directory) if name.endswith(SUFFIX) or DRAFT.fullmatch(name)]
+    paths = [os.path.join(directory, name) for name in names]
     found = [region for path in paths if (region := _look(path)) is not None]
     return sorted(found, key=lambda region: (region.modified, region.path))
 
@@ -135,33 +143,57 @@ def _name_of(link: str) -> str:
 
 
 def _look(path: str, users: list[int] | None = None) -> Region | None:
-    """None if it is gone, or not to be opened."""
+    """None if it is gone, or no regular file. In a directory that anybody writes to, no link is followed."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+        fd = open_file(path, os.O_RDONLY, follow=users is not None)
+    except BlockingIOError:
+        return _unknown(path, users, "somebody holds a lease on it")
+    except (OSError, RegionError):
         return None
     try:
-        status = os.fstat(fd)
-        about = {"name": "", "program": "", "mode": "", "pid": 0}
-        problem = None
-        try:
-            described = describe_region(fd, path)
-            about = {key: described[key] for key in about}
-        except (RegionError, OSError) as error:
-            problem = str(error).removeprefix(f"{path}: ")
-        return Region(
-            path=path,
-            in_memory=users is not None,
-            **about,
-            size=status.st_blocks * 512,
-            modified=status.st_mtime,
-            users=processes.users_of(fd) if users is None else users,
-            used=users is not None or is_region_used(fd),
-            recovered=_recovered_to(path),
-            problem=problem,
-        )
+        return _described(path, fd, users)
     finally:
         os.close(fd)
+
+
+def _described(path: str, fd: int, users: list[int] | None) -> Region:
+    status = os.fstat(fd)
+    region = _unknown(path, users, None)
+    about = {}
+    try:
+        described = describe_region(fd, path)
+        about = {key: described[key] for key in ("name", "program", "mode", "pid")}
+    except (RegionError, OSError) as error:
+        about["problem"] = str(error).removeprefix(f"{path}: ")
+        about["unfinished"] = isinstance(error, RegionUnfinishedError)
+    used = users is not None or is_region_used(fd)
+    return replace(
+        region,
+        **about,
+        size=status.st_blocks * 512,
+        modified=status.st_mtime,
+        users=users if users is not None else processes.users_of(fd) if used else [],
+        used=used,
+        recovered=_recovered_to(path, status.st_uid),
+    )
+
+
+def _unknown(path: str, users: list[int] | None, problem: str | None) -> Region:
+    return Region(
+        path=path,
+        in_memory=users is not None,
+        name="",
+        program="",
+        mode="",
+        pid=0,
+        size=0,
+        modified=0.0,
+        users=users or [],
+        used=False,
+        recovered=None,
+        problem=problem,
+        unfinished=False,
+    )
 
 
 # ---- recovered ----
@@ -176,11 +208,18 @@ def mark_recovered(path, directory) -> None:
             place.write(name + MARK, os.path.abspath(directory) + "\n")
 
 
-def _recovered_to(path: str) -> str | None:
+def _recovered_to(path: str, owner: int) -> str | None:
+    """What a mark says that the file's owner made, or root. Anybody could make one in a shared directory."""
     try:
-        return Path(f"{path}{MARK}").read_text().rstrip("\n")
-    except OSError:
+        fd = open_file(path + MARK, os.O_RDONLY, follow=False)
+    except (OSError, RegionError):
         return None
+    try:
+        if os.fstat(fd).st_uid not in (owner, 0):
+            return None
+        return os.fsdecode(os.read(fd, _MARK_SIZE)).rstrip("\n")
+    finally:
+        os.close(fd)
 
 
 # ---- removing ----
@@ -189,7 +228,7 @@ def _recovered_to(path: str) -> str | None:
 def clean(
     directory, *, age: float | None = None, keep: int | None = None, max_size: int | None = None, dry_run: bool = False
 ) -> list[Removed]:
-    """Remove files of dead processes that were recovered, and those that the arguments say.
+    """Remove files of dead processes that were recovered or never finished, and those that the arguments say.
 
     Parameters
     ----------
@@ -212,12 +251,15 @@ def clean(
     ValueError
         A limit is negative: nothing was removed.
 
-    A file that a living process uses stays, and so does what is no channel of this version.
+    A file that a living process uses stays, and so does what is no channel of this version. Who uses
+    one is asked of its lock; where a file system has none, of /proc.
     """
     for limit in (age, keep, max_size):
         if limit is not None and not limit >= 0:
             raise ValueError(f"a limit must be 0 or more, not {limit!r}")
-    regions = [region for region in find(directory) if not (region.problem or region.used or region.users)]
+    regions = [
+        region for region in find(directory) if not region.used and (region.unfinished or region.problem is None)
+    ]
     why = {region.path: reason for region in regions if (reason := _reason(region, age))}
     rest = [region for region in regions if region.path not in why]
     while rest and keep is not None and len(rest) > keep:
@@ -229,6 +271,8 @@ def clean(
 
 
 def _reason(region: Region, age: float | None) -> str | None:
+    if region.unfinished:
+        return "its maker was killed before it was finished"
     if region.recovered is not None:
         return f"recovered to {region.recovered}"
     if age is not None and time.time() - region.modified > age:
@@ -239,18 +283,32 @@ def _reason(region: Region, age: float | None) -> str | None:
 def remove_unused(path: str) -> bool:
     """Remove a file and its mark, unless somebody uses it since. Returns whether it is gone."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+        fd = open_file(path, os.O_RDONLY, follow=False)
+    except (OSError, RegionError):
         return False
     try:
-        if is_region_used(fd):
+        if not is_last_user(fd) or not _unlink(path, os.fstat(fd)):
             return False
-        os.unlink(path)
     finally:
         os.close(fd)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path + MARK)
     return True
+
+
+def _unlink(path: str, status: os.stat_result) -> bool:
+    """Remove the name, if it still is this file's and not that of something else."""
+    directory, name = os.path.split(path)
+    with contextlib.suppress(OSError):
+        folder = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino):
+                os.unlink(name, dir_fd=folder)
+                return True
+        finally:
+            os.close(folder)
+    return False
 
 
 # ---- made by themselves ----
@@ -269,7 +327,7 @@ def automatic_channel(name: str, keep: bool | None, options: dict) -> Channel:
             warnings.warn(f"RINGBUF_DIR: {error}", RuntimeWarning, stacklevel=3)
         else:
             if not (os.environ.get("RINGBUF_KEEP") == "1" if keep is None else keep):
-                remove_at_exit(channel.path)
+                remove_at_exit(channel)
             return channel
     return Channel(name, **options)
 
@@ -315,18 +373,19 @@ def _program() -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".-")[:64] or "python"
 
 
-def remove_at_exit(path: str) -> None:
+def remove_at_exit(channel: Channel) -> None:
     """Remove the file when this process ends well and nobody else uses it; its crash leaves it."""
-    path = os.path.abspath(path)
-    AtEnd(lambda well: _remove_at_end(path) if well else None)
+    status = os.stat(channel.fileno())
+    path, identity = os.path.abspath(channel.path), (status.st_dev, status.st_ino)
+    AtEnd(lambda well: _remove_at_end(path, identity) if well else None)
 
 
-def _remove_at_end(path: str) -> None:
-    with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _remove_at_end(path: str, identity: tuple[int, int]) -> None:
+    with contextlib.suppress(OSError, RegionError):
+        fd = open_file(path, os.O_RDONLY, follow=False)
         try:
-            others = [user for user in processes.users_of(fd) if user != os.getpid()]
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) == identity and is_last_user(fd):
+                _unlink(path, status)
         finally:
             os.close(fd)
-        if not others:
-            os.unlink(path)

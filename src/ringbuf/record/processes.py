@@ -46,11 +46,19 @@ def open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def users_of(fd: int) -> list[int]:
-    """Processes that have the file behind `fd` open, apart from `fd` itself. Who uses a channel has."""
+    """Processes that have the file behind `fd` open, apart from `fd` itself.
+
+    As far as we may know, for people to read: another PID namespace, or somebody else's process, is
+    not seen. Whether a channel is used its lock says.
+    """
     status, own = os.fstat(fd), f"/proc/{os.getpid()}/fd/{fd}"
     wanted = status.st_dev, status.st_ino
+    try:
+        living = pids()
+    except OSError:
+        return []  # no /proc
     return [
-        pid for pid in pids() if any(path != own and (s.st_dev, s.st_ino) == wanted for path, s in open_files(pid))
+        pid for pid in living if any(path != own and (s.st_dev, s.st_ino) == wanted for path, s in open_files(pid))
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import client as _client
-from .._core import Channel, copy_region, is_region_used, last_words, recover_files
+from .._core import Channel, copy_region, is_region_used, last_words, open_file, recover_files
 from .._decode import Decoder
 from ..ctf.layout import channel_layout
 from ..ctf.metadata import ChannelLayout, channel_metadata
@@ -201,15 +201,15 @@ def recover(path, directory, *, all: bool = False, force: bool = False) -> Recov
 
 
 def _check_unused(path: str, fd: int) -> None:
-    users = processes.users_of(fd)  # in this PID namespace, as far as we may know
-    if users or is_region_used(fd):
+    if is_region_used(fd):
+        users = processes.users_of(fd)  # in this PID namespace, as far as we may know
         who = " by process " + ", ".join(str(pid) for pid in users) if users else ""
         raise RegionBusyError(f"{path}: in use{who}: take a snapshot instead, or force it")
 
 
 def _copy(path: str, force: bool) -> tuple[Channel, int]:
     """A channel over a copy of the file's region."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a fifo is none, and not waited for
+    fd = open_file(path, os.O_RDONLY)
     try:
         if not force:
             _check_unused(path, fd)

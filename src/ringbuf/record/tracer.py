@@ -68,7 +68,28 @@ class Tracer:
             if path is not None and keep is False:
                 from . import files
 
-                files.remove_at_exit(self.channel.path)
+                files.remove_at_exit(self.channel)
+
+    @classmethod
+    def open(cls, path, name=None, *, mode: str = "overwrite", contexts=("vpid", "vtid"), **options) -> Tracer:
+        """A tracer over the channel in a file, which is made if there is none; whoever comes first.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+        name : str, optional
+            Of the channel, if it is made; by default the file's name.
+        mode, contexts, **options
+            As for `Tracer`. A channel that is there keeps what it was made with.
+
+        Raises as `Channel.open`.
+
+        >>> tracer = ringbuf.Tracer.open("/dev/shm/shop.ringbuf")
+        """
+        wanted = _contexts.resolve(contexts)
+        channel = Channel.open(path, name, mode=mode, contexts=_contexts.text(wanted), **options)
+        given = [(one.field.name, one.enum_class or one.field.type, one.provider) for one in wanted if one.provider]
+        return cls.attach(channel, contexts=[one for one in given if one[0] not in _contexts.BUILTIN])
 
     @classmethod
     def attach(cls, target, *, contexts=(), **options) -> Tracer:
