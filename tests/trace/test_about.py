@@ -43,6 +43,16 @@ def test_a_trace_without_packets_is_empty(tmp_path):
     assert found.begin is None and "there is no packet" in str(found)
 
 
+def test_processes_that_are_not_there_are_named(tmp_path):
+    with ringbuf.Tracer("record", mode="discard").channel as channel:
+        tracer = ringbuf.Tracer.attach(channel)
+        with tracer.record(tmp_path / "trace"):
+            tracer.event("not_recorded", pid="i32", program="str", why="str")(17, "worker", "it ended too early")
+    found = about(ringbuf.open_trace(tmp_path / "trace"))
+    assert found.not_recorded == ((17, "worker", "it ended too early"),)
+    assert "not there" in str(found) and "worker 17: it ended too early" in str(found)
+
+
 def test_text_never_becomes_html(tmp_path):
     found = about(written(tmp_path, (1, "web", [1, 0]), env={"procname": "<script>"}))
     assert "<script>" in str(found) and "<script>" not in found._repr_html_()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from ..texts import printable
-from .meanings import Loss, losses, meaning
+from .meanings import Loss, field_of, losses, meaning
 from .threads import Thread, threads_of
 from .units import duration_text, short
 
@@ -37,6 +38,8 @@ class About:
         Where records are missing.
     events_lost, packets_lost : int
         Records that were refused, or torn by a death; packets that were overwritten, or are missing otherwise.
+    not_recorded : tuple of (int, str, str)
+        Processes that `ringbuf record` missed: pid (0: not known), program, and why.
     damage : tuple of Damage
         What could not be read; only where the trace was opened with ``errors="skip"``.
     """
@@ -55,6 +58,7 @@ class About:
     losses: tuple[Loss, ...]
     events_lost: int
     packets_lost: int
+    not_recorded: tuple[tuple[int, str, str], ...]
     damage: tuple
 
     @property
@@ -106,7 +110,7 @@ class About:
         busiest = sorted(self.threads, key=lambda thread: -thread.records)
         lines += [("", f"{thread.records:>10}  {thread}{self._span_of(thread)}") for thread in busiest[:_SHOWN]]
         lines += [("", f"and {len(busiest) - _SHOWN} more threads")] if len(busiest) > _SHOWN else []
-        return [*lines, *self._lost(), *self._damage()]
+        return [*lines, *self._lost(), *self._missed(), *self._damage()]
 
     def _span_of(self, thread: Thread) -> str:
         return f"  from +{duration_text(thread.first - self.begin)} to +{duration_text(thread.last - self.begin)}"
@@ -126,12 +130,23 @@ class About:
             lines.append(("", f"{what}: from +{first} to +{last}{where}"))
         return lines + ([("", f"and {len(self.losses) - _SHOWN} more places")] if len(self.losses) > _SHOWN else [])
 
+    def _missed(self) -> list[tuple[str, str]]:
+        return [("not there", f"{program} {pid or ''}: {why}") for pid, program, why in self.not_recorded]
+
     def _damage(self) -> list[tuple[str, str]]:
         return [("damaged", one.reason) for one in self.damage]
 
 
 def _moment(ns: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ns // 10**9)) + f".{ns % 10**9:09d}"
+
+
+def _not_recorded(trace) -> Iterator[tuple[int, str, str]]:
+    columns = ("pid", "program", "why")
+    for index, event in enumerate(trace.event_classes):
+        if event.name == "not_recorded" and tuple(one.name for one in event.fields) == columns:
+            for rows in trace.class_rows([index]):
+                yield from zip(*(field_of(rows, name).tolist() for name in columns), strict=True)
 
 
 def about(trace) -> About:
@@ -155,5 +170,6 @@ def about(trace) -> About:
         losses=tuple(missing),
         events_lost=sum(one.events for one in missing),
         packets_lost=sum(one.packets for one in missing),
+        not_recorded=tuple(_not_recorded(trace)),
         damage=trace.damage,
     )

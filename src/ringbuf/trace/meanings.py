@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["IDENTITY", "Function", "Loss", "functions", "is_identity", "losses", "meaning"]
+__all__ = ["IDENTITY", "Function", "Loss", "field_of", "functions", "is_identity", "losses", "meaning"]
 
 #: Contexts that say whose a record is, and the type of their values.
 IDENTITY = {"vpid": int, "vtid": int, "procname": str, "thread_name": str}
@@ -81,14 +81,14 @@ def functions(trace) -> dict[tuple, Function]:
     found = {}
     for rows in trace.class_rows(indexes):
         pids = rows["vpid"].tolist() if "vpid" in rows.dtype.names else [None] * len(rows)
-        images = _field(rows, "image").tolist() if "image" in rows.dtype.names else [None] * len(rows)
-        columns = (_field(rows, name).tolist() for name in ("code", "name", "file", "line"))
+        images = field_of(rows, "image").tolist() if "image" in rows.dtype.names else [None] * len(rows)
+        columns = (field_of(rows, name).tolist() for name in ("code", "name", "file", "line"))
         for pid, image, code, name, file, line in zip(pids, images, *columns, strict=True):
             found[pid if is_identity("vpid", pid) else None, code] = Function(name, file, line, image)
     return found
 
 
-def _field(rows, name: str):
+def field_of(rows, name: str):
     """A column that is a field, not a context of the same name."""
     qualified = f"field.{name}"
     return rows[qualified if qualified in rows.dtype.names else name]
