@@ -27,6 +27,11 @@
 
 #define RINGBUF_FD_MIN 3 /* the first after standard error */
 
+#ifndef SEEK_DATA /* hidden without _GNU_SOURCE */
+#define SEEK_DATA 3
+#define SEEK_HOLE 4
+#endif
+
 #ifdef O_PATH
 #define RINGBUF_O_DIRECTORY (O_PATH | O_DIRECTORY) /* need not be readable */
 #else

@@ -15,13 +15,13 @@
 RINGBUF_FUNC uint64_t
 ringbuf_next_part(int fd, uint64_t *at, uint64_t end)
 {
-	off_t data = lseek(fd, (off_t)*at, 3 /* SEEK_DATA */), hole;
+	off_t data = lseek(fd, (off_t)*at, SEEK_DATA), hole;
 
 	if (data < 0)
 		return errno == ENXIO ? 0 : end; /* a file system that cannot tell: all of it */
 	if ((uint64_t)data >= end)
 		return 0;
-	hole = lseek(fd, data, 4 /* SEEK_HOLE */);
+	hole = lseek(fd, data, SEEK_HOLE);
 	*at = (uint64_t)data;
 	return hole < 0 ? end : ringbuf_bounded((uint64_t)hole, end);
 }
