@@ -4,6 +4,7 @@ Programs are run under `ringbuf record`, as they are; their traces are read with
 """
 
 import importlib.util
+import os
 import subprocess
 import sys
 import textwrap
@@ -282,3 +283,22 @@ def test_a_program_that_another_replaces_keeps_its_names(tmp_path):
     images = sorted({image for image, _ in begins})
     assert begins == [(images[0], "__main__.<module>"), (images[0], "__main__.first"),
                       (images[1], "__main__.<module>"), (images[1], "__main__.second")]  # fmt: skip
+
+
+def test_images_of_one_process_id_in_two_namespaces_are_told_apart(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("a PID namespace needs root")
+    program = f"""
+    import subprocess, sys
+    text = "import time\\nfor _ in range(5):\\n    def NAME(): time.sleep(0.02)\\n    NAME()"
+    command = ["unshare", "--pid", "--fork", "--mount-proc", {sys.executable!r}, "-c"]
+    both = [subprocess.Popen([*command, text.replace("NAME", name)]) for name in ("here", "there")]
+    sys.exit(sum(one.wait() for one in both))
+    """
+    records = recorded(tmp_path, program)
+    told = [r for r in records if r.name == "function_code" and r.contexts["vpid"] == 1]
+    names = {r.fields["code"]: (r.fields["image"], r.fields["name"]) for r in told}
+    begins = [names[r.fields["code"]] for r in records if r.name == "function_begin" and r.contexts["vpid"] == 1]
+    found = {name: {image for image, other in begins if other == name} for name in ("__main__.here", "__main__.there")}
+    assert len(names) == len(told) and all(len(images) == 1 for images in found.values())
+    assert found["__main__.here"] != found["__main__.there"]
