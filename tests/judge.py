@@ -10,6 +10,7 @@ A trace that babeltrace2 refuses raises Refused. Where babeltrace2 or its Python
 test is skipped, or fails if CI=true.
 """
 
+import functools
 import json
 import os
 import re
@@ -82,6 +83,14 @@ def counts(directory):
     printed = text(directory, "--component", "sink.utils.counter").stdout
     found = re.findall(r"^ *([\d,]+) (.+?) messages?\b", printed, re.MULTILINE)
     return {kind: int(count.replace(",", "")) for count, kind in found}
+
+
+@functools.cache
+def version():
+    """Of babeltrace2, as (2, 1). From 2.1 on, it says nothing of events that were lost before a stream's first packet,
+    and prints the labels of a value with several of them in braces, in the order of the alphabet."""
+    printed = _run([needs.command("babeltrace2"), "--version"]).stdout
+    return tuple(int(part) for part in re.search(r"(\d+)\.(\d+)", printed).groups())
 
 
 def _run(command):

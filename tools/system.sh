@@ -2,7 +2,7 @@
 # Minimal Debian systems, in which nothing is installed that nobody has asked for: for what a used machine hides.
 #
 #   system.sh make DIR RELEASE       debootstraps one; from the machine's own mirror, and at most once a week
-#   system.sh run DIR COMMAND...     runs a command in it, with processes and mounts of its own, in /root
+#   system.sh run DIR COMMAND...     runs a command in it, with mounts of its own, in /root
 #
 # As root on a Debian system; debootstrap is installed if it is missing.
 set -euo pipefail
@@ -53,8 +53,8 @@ run)
         http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         [ -z "${!name:-}" ] || environment+=("$name=${!name}")
     done
-    # In order: what the kernel shows, of the new processes alone; devices; shared memory of its own.
-    exec unshare --mount --pid --fork --kill-child bash -c '
+    # Processes are those of the machine: the kernel's traces, which tests read, call them by its numbers.
+    exec unshare --mount bash -c '
         set -e
         root=$1
         shift

@@ -26,9 +26,17 @@ def layout(*texts, **more):
     return ChannelLayout(bytes(range(16)), "compact", True, ClockInfo(10**9, 1_700_000_000), events=events, **more)
 
 
+#: Several labels of a value: babeltrace2 before 2.1 prints them as they were declared, then in order, in braces.
+SEVERAL = re.compile(r'\( (?:\{ )?("\w+"(?:, "\w+")+)(?: \})? : container')
+
+
 def judged(babeltrace2, directory):
     done = subprocess.run([babeltrace2, "--clock-date", directory], capture_output=True, check=True)
     return HELPER.sub("", done.stdout.decode("utf-8", "replace"))
+
+
+def ordered(text):
+    return SEVERAL.sub(lambda labels: f"( {', '.join(sorted(labels[1].split(', ')))} : container", text)
 
 
 def text_of(directory, **options):
@@ -37,7 +45,7 @@ def text_of(directory, **options):
 
 def assert_same(babeltrace2, directory):
     text = text_of(directory)
-    assert text == judged(babeltrace2, directory)
+    assert ordered(text) == ordered(judged(babeltrace2, directory))
     return text
 
 
@@ -79,8 +87,8 @@ def test_babeltrace2_prints_the_same_of_whatever_was_written(tmp_path_factory, b
     channel, packets, events = case
     directory = tmp_path_factory.mktemp("trace")
     ctf_writer.write(directory, channel, stream=[one.bytes() for one in packets])
-    lines = text_of(directory).split("\n")
-    expected = judged(babeltrace2, directory).split("\n")
+    lines = ordered(text_of(directory)).split("\n")
+    expected = ordered(judged(babeltrace2, directory)).split("\n")
     assert len(lines) == len(expected) == len(events) + 1
     # babeltrace2 before 2.0.5 gives an empty string the value of the string before it.
     assert [line for line in lines if '""' not in line] == [
