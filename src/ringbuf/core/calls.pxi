@@ -1,5 +1,7 @@
 # calls.pxi - part of _core: calls of Python functions, each a begin and an end.
 
+from sys import _getframe
+
 cdef extern from "core/calls.h":
     ctypedef struct PyFrameObject:
         pass
@@ -422,18 +424,28 @@ cdef class Profiling:
 
     def _setprofile(self):
         def setprofile(function, /):
-            global ringbuf_acting
+            before = self.get_profile()
+            is_told = before is not None and not isinstance(before, Calls) and callable(before)
+            if is_told:  # the program's own function sees this call, as it would without us
+                self.place(None)
+                before(_getframe(), "c_call", self.set_profile)
             if function is None and self.calls.is_on:
                 self.profile_here()
                 return
             if function is not None and self.displaced is not None:
                 self.displaced()
-            ringbuf_acting += 1
-            try:
-                self.set_profile(function)
-            finally:
-                ringbuf_acting -= 1
+            if is_told and callable(function):
+                function(_getframe(), "c_return", self.set_profile)
+            self.place(function)
         return setprofile
+
+    cdef place(self, function):
+        global ringbuf_acting
+        ringbuf_acting += 1
+        try:
+            self.set_profile(function)
+        finally:
+            ringbuf_acting -= 1
 
     def _getprofile(self):
         def getprofile():
