@@ -159,6 +159,15 @@ def test_notes_are_printed_below_the_report(tmp_path):
     assert done.stderr.splitlines()[-1].startswith("not recorded: ") and "\x1b" not in done.stderr
 
 
+@pytest.mark.skipif(hasattr(sys, "monitoring"), reason="before Python 3.12")
+@pytest.mark.parametrize("how", ["sys.setprofile(lambda *args: None)", "import cProfile; cProfile.Profile().enable()"])
+def test_a_profile_function_of_the_program_is_told(tmp_path, how):
+    program = f"import sys\ndef f(): pass\nf()\n{how}\nf()"
+    result, errors, _ = record("--functions", "--", sys.executable, "-c", program, cwd=tmp_path)
+    (note,) = result["not_recorded"]
+    assert "has a profile function of its own" in note["why"] and errors == ""
+
+
 # ---- audit ----
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 __all__ = ["count", "duration", "seconds", "target"]
@@ -35,5 +36,7 @@ def seconds(text: str) -> float:
 
 
 def target(text: str) -> int | str:
-    """What `ringbuf.attach` takes: a pid, or a path."""
+    """What `ringbuf.attach` takes: a pid, or a path. ValueError: it is a trace, which other commands read."""
+    if os.path.isfile(os.path.join(text, "metadata")):
+        raise ValueError(f"{text}: a trace, and not a channel: ringbuf info and ringbuf view read it")
     return int(text) if text.isdecimal() else text

@@ -59,7 +59,10 @@ def opened(args, directory: str | None = None) -> Iterator[Trace]:
 def wanted(args, trace: Trace) -> dict:
     """The arguments of `Trace.records` and others."""
     single = args.event[0] if args.event and len(args.event) == 1 else args.event
-    return {"events": single, "begin": _moment(args.begin, trace), "end": _moment(args.end, trace)}
+    begin, end = _moment(args.begin, trace), _moment(args.end, trace)
+    if begin is not None and end is not None and begin > end:
+        raise ValueError(f"--from {args.begin} is later than --to {args.end}: there is nothing in between")
+    return {"events": single, "begin": begin, "end": end}
 
 
 def wanted_threads(args) -> dict:

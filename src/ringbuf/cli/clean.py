@@ -18,7 +18,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def configure(parser) -> None:
     parser.add_argument("directory", metavar="DIR", nargs="?", help="of the files (default: the variable RINGBUF_DIR)")
-    parser.add_argument("--age", metavar="AGE", type=_seconds, help="also what is older: 90s, 15m, 12h, 7d")
+    parser.add_argument("--age", metavar="AGE", type=age, help="also what is older: 90s, 15m, 12h, 7d")
     parser.add_argument("--keep", metavar="N", type=count, help="also all but the newest N")
     parser.add_argument("--max-size", metavar="SIZE", type=size_of, help="also the oldest, down to this: 500M, 2G")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
@@ -38,7 +38,7 @@ def run(args) -> int:
     return 0
 
 
-def _seconds(text: str) -> float:
+def age(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     if match is None:
         raise ValueError(text)

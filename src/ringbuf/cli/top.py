@@ -64,6 +64,8 @@ def configure(parser) -> None:
 
 
 def run(args) -> int:
+    if not args.interval and not args.once:
+        raise ValueError("--interval 0 is for --once: tables without end would take a processor")
     show = _show_json if args.json else _show_screen if sys.stdout.isatty() and not args.once else _show
     shares = Shares()
     before = _samples(args.target)
