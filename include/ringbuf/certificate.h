@@ -323,7 +323,7 @@ ringbuf_robust_try(struct ringbuf_robust_self *self, struct ringbuf_robust *m, s
 	self->list->list_op_pending = &m->link; /* should I die before it is linked */
 	ringbuf_signal_fence();
 	/* O15 acquire: what the owners before did, the dead ones too. Pairs with
-	 * ringbuf_robust_release, and with the kernel. */
+	 * ringbuf_robust_release, and with the kernel, which frees the word, or ends the lock of the image. */
 	if (ringbuf_cas(owner, &was, mine, RINGBUF_ACQUIRE, RINGBUF_RELAXED)) {
 		RINGBUF_TESTPOINT(robust_taken);
 		ringbuf_robust_link(self, m);
