@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak guard bench bench-report lint format types check quick clean distclean help
+.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak chaos guard bench bench-report lint format types check quick clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -90,6 +90,9 @@ fuzz: $(VENV)/.built $(VENV)/.test  ## coverage-guided fuzzing of the headers, a
 
 soak: $(VENV)/.built $(VENV)/.test  ## everything at the same time, TIME= seconds long (60); SEED= repeats its choices
 	$(PY) tests/stress/soak.py --seconds $(TIME)
+
+chaos: $(VENV)/.built $(VENV)/.test  ## processes that end in every way, with a stream outside; TIME=, SEED= as for soak
+	$(PY) tests/stress/chaos.py --seconds $(TIME)
 
 guard: $(VENV)/.built $(VENV)/.test  ## write the instruction counts of a record, with which the tests compare, anew
 	RINGBUF_GUARD_WRITE=1 $(PY) -m pytest tests/guard

@@ -254,3 +254,17 @@ def test_a_trace_directory_that_cannot_be_used_is_not_left(tmp_path, monkeypatch
     with pytest.raises(ZeroDivisionError):
         trace_directory(tmp_path / "new")
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_program_prints_does_not_get_into_a_draft(tmp_path):
+    def without_standard_descriptors():
+        os.closerange(0, 3)
+        with directory_of(tmp_path / "x") as folder, folder.replacing("x") as draft:
+            with contextlib.suppress(OSError):
+                os.write(1, b"printed")
+                os.write(2, b"printed")
+            draft.write(b"text")
+            assert min(draft.fileno(), folder.fileno()) > 2
+
+    in_fork(without_standard_descriptors)
+    assert (tmp_path / "x").read_bytes() == b"text"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from typing import IO
@@ -21,7 +22,9 @@ from ._core import open_directory
 
 __all__ = ["Directory", "directory_of", "own_directory", "trace_directory"]
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_FIRST = 3  # descriptor after the standard ones: what a program prints is not to get into our files
 _BUFFER = 1 << 18
 
 
@@ -40,11 +43,13 @@ class Directory:
     Thread safety: any thread.
     """
 
+    _fd = -1
+
     def __init__(self, path: str, fd: int, *, made: bool = False) -> None:
         self.path = path
         self._where = os.path.abspath(path)  # while the process's directory is what the path was meant for
-        self._fd = fd
         self._status = os.fstat(fd)
+        self._fd = fd
         self._made = made
 
     def fileno(self) -> int:
@@ -60,7 +65,7 @@ class Directory:
             return False
 
     def _reopen(self) -> None:
-        fd = os.open(self._where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = _open(self._where, _DIRECTORY)
         if not os.path.samestat(os.fstat(fd), self._status):
             os.close(fd)
             raise OSError(errno.ESTALE, "the directory was closed, and another one has its name", self.path)
@@ -76,7 +81,7 @@ class Directory:
 
     def create(self, name: str) -> IO[bytes]:
         """A new file that has its name from the beginning."""
-        return open(os.open(name, _NEW, 0o600, dir_fd=self.fileno()), "wb")
+        return open(_open(name, _NEW, self.fileno()), "wb")
 
     @contextlib.contextmanager
     def replacing(self, name: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
@@ -91,7 +96,7 @@ class Directory:
         """
         draft, place = f".ringbuf-{os.urandom(8).hex()}", self.fileno()
         try:
-            with open(os.open(draft, _NEW, 0o600, dir_fd=place), "wb", buffering=_BUFFER) as file:
+            with open(_open(draft, _NEW, place), "wb", buffering=_BUFFER) as file:
                 yield file
                 file.flush()
                 if durable:
@@ -116,7 +121,7 @@ class Directory:
         with os.scandir(place) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
-                    _sync(os.open(entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place))
+                    _sync(_open(entry.name, os.O_RDONLY | os.O_NOFOLLOW, place))
         os.fsync(place)
 
     def remove(self, names: Iterable[str]) -> None:
@@ -180,7 +185,18 @@ def trace_directory(path) -> Directory:
 def directory_of(path) -> Directory:
     """The directory of a file that somebody asked for, whoever owns it: to write the file as a draft, and rename it."""
     folder = os.path.dirname(os.fsdecode(path)) or os.curdir
-    return Directory(folder, os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    return Directory(folder, _open(folder, _DIRECTORY))
+
+
+def _open(path: str, flags: int, place: int | None = None) -> int:
+    """A descriptor that is not a standard one, also where a program was started without those."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600, dir_fd=place)
+    if fd >= _FIRST:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+    finally:
+        os.close(fd)
 
 
 def _sync(fd: int) -> None:
