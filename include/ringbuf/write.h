@@ -66,6 +66,8 @@ ringbuf_strcpy(struct ringbuf_writer *w, const char *src, size_t len, char pad)
 	if (!len)
 		return;
 	last = len - 1;
+	/* Hides which string it is: of a literal, gcc believes that its NUL may change, and warns of what comes after. */
+	__asm__("" : "+r"(from));
 	for (i = 0; i < last; i++) {
 		char c = from[i];
 
