@@ -136,6 +136,12 @@ def test_the_installed_headers_compile_as_c(installed, tmp_path):
     run(os.environ.get("CC", "cc"), *flags, "user.c", cwd=tmp_path)
 
 
+def test_the_table_of_systems_has_each_interpreter_that_is_promised():
+    promised = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+    row = re.search(r"^\| CPython (3\.10.*?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)[1]
+    assert row.split(", ") == promised
+
+
 def test_the_makefile_builds_with_the_packages_that_pyproject_requires():
     listed = re.search(r"^BUILD_REQUIRES := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     required = re.search(r"^requires = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
