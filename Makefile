@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak chaos guard bench bench-report lint format types check quick clean distclean help
+.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak chaos guard bench bench-report suites lint format types check quick clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -108,6 +108,9 @@ bench-report: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, RUNS= times (3),
 		$(BENCH) --bench-scale $(or $(SCALE),1) --benchmark-json build/bench/report-$$run.json || exit 1; \
 	done
 	$(PY) bench/report.py $$(seq -f build/bench/report-%g.json $(RUNS)) docs/performance.md
+
+suites: $(VENV)/.built  ## compare the traces below DIR=... with babeltrace2 (RINGBUF_BABELTRACE2: another one); fetches nothing
+	$(PY) tools/suites.py $(DIR)
 
 lint: $(VENV)/bin/ruff  ## check the Python code with ruff
 	$(VENV)/bin/ruff check

@@ -5,7 +5,7 @@ from typing import Any, final
 import numpy
 from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
-from .ctf import tsdl
+from .ctf import model
 from .ctf.metadata import ChannelLayout
 from .limits import Limits
 
@@ -16,6 +16,7 @@ __all__ = [
     "KernelPackets",
     "Marks",
     "Packet",
+    "Page",
     "Printer",
     "Record",
     "Table",
@@ -40,14 +41,17 @@ class Packet:
     cpu: int | None
     stream_id: int
     stream_instance_id: int | None
+    context: dict[str, Any]
 
 @final
 class Record:
-    ticks: int
-    time_ns: int
     cpu: int | None
     @property
-    def timestamp(self) -> int: ...
+    def ticks(self) -> int | None: ...
+    @property
+    def time_ns(self) -> int | None: ...
+    @property
+    def timestamp(self) -> int | None: ...
     @property
     def name(self) -> str: ...
     @property
@@ -61,9 +65,9 @@ class Record:
 
 @final
 class Decoder:
-    model: tsdl.Trace
+    model: model.Trace
     limits: Limits
-    def __init__(self, source: ChannelLayout | tsdl.Trace, limits: Limits = ...) -> None: ...
+    def __init__(self, source: ChannelLayout | model.Trace, limits: Limits = ...) -> None: ...
     @property
     def event_names(self) -> list[str]: ...
     def event_indexes(self, name: str) -> list[int]: ...
@@ -86,12 +90,16 @@ class Decoder:
         offset: int | None = None,
         cpu: int | None = None,
         in_ns: bool = False,
+        check: bool = True,
     ) -> Iterator[Record]: ...
     def new_counts(self) -> array[int]: ...
     def count_events(
         self, buffer: Buffer, packet: Packet, counts: array[int], *, offset: int | None = None
     ) -> None: ...
     def check_packet(self, buffer: Buffer, packet: Packet, *, offset: int | None = None) -> int: ...
+    def damage_in(
+        self, buffer: Buffer, packet: Packet, *, offset: int | None = None
+    ) -> tuple[int, int, int | None]: ...
     def dtype(self, index: int) -> numpy.dtype[Any]: ...
     def to_numpy(
         self, buffer: Buffer, name: str | None = None, cpu: int | None = None
@@ -143,18 +151,21 @@ class _Lane:
 
 @final
 class Printer:
-    lanes: tuple[_Lane, ...]
     def __init__(
         self,
         decoder: Decoder,
         origin: str,
-        n_lanes: int,
         *,
         names: Container[str] | None = None,
         begin: int = ...,
         end: int = ...,
     ) -> None: ...
     def fill(self, buffer: Buffer, packet: Packet, lane: _Lane, *, offset: int | None = None) -> int: ...
+
+@final
+class Page:
+    lanes: tuple[_Lane, ...]
+    def __init__(self, n_lanes: int) -> None: ...
     def lines(self, rows: numpy.ndarray[Any, Any]) -> str: ...
 
 @final
@@ -166,7 +177,12 @@ class _MarkLane:
 class Marks:
     lanes: tuple[_MarkLane, ...]
     def __init__(
-        self, decoder: Decoder, kinds: Mapping[int, tuple[str, int]], n_lanes: int, pid: int | None = None
+        self,
+        decoder: Decoder,
+        kinds: Mapping[int, tuple[str, int]],
+        n_lanes: int,
+        pid: int | None = None,
+        first: Marks | None = None,
     ) -> None: ...
     def fill(
         self, buffer: Buffer, packet: Packet, lane: _MarkLane, number: int, *, offset: int | None = None

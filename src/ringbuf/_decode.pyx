@@ -12,18 +12,19 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport errno
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 import array
 import functools
 import heapq
+import math
 import os
 import sys
 
 from .ctf.metadata import ChannelLayout, ClockInfo, channel_metadata
-from .ctf import tsdl
+from .ctf import model, tsdl
 from . import limits as _limits
 from .errors import TraceError
 
@@ -34,6 +35,7 @@ __all__ = [
     "KernelPackets",
     "Marks",
     "Packet",
+    "Page",
     "Printer",
     "Record",
     "Table",
@@ -66,14 +68,17 @@ cdef extern from "Python.h":
 
 cdef extern from "decode/decode.h" nogil:
     enum:
-        CTF_INTEGER, CTF_FLOAT, CTF_STRING, CTF_STRUCT, CTF_ARRAY, CTF_SEQUENCE, CTF_VARIANT
+        CTF_INTEGER, CTF_FLOAT, CTF_STRING, CTF_STRUCT, CTF_ARRAY, CTF_SEQUENCE, CTF_VARIANT, CTF_VARINT, CTF_OPTIONAL
+        CTF_ROLE_CLOCK, CTF_ROLE_EVENT_ID, CTF_ROLE_MAGIC, CTF_ROLE_UUID, CTF_ROLE_STREAM_ID, CTF_ROLE_INSTANCE_ID
+        CTF_ROLE_END, CTF_ROLE_CONTENT_SIZE, CTF_ROLE_PACKET_SIZE, CTF_ROLE_SEQUENCE_NUMBER, CTF_ROLE_DISCARDED
+        CTF_ROLE_CPU, CTF_N_ROLES
+        CTF_UTF8, CTF_UTF16LE, CTF_UTF16BE, CTF_UTF32LE, CTF_UTF32BE
         CTF_HEADER_ANY, CTF_HEADER_COMPACT, CTF_HEADER_LARGE
         CTF_ROW_PREFIX
 
     struct ctf_node:
-        uint8_t kind, is_signed, is_big_endian, is_bool, sets_clock, sets_event_id
+        uint8_t kind, is_signed, is_big_endian, is_bool, role, is_odd, is_reversed, base, encoding
         uint32_t align, size
-        uint8_t base
         int64_t fixed
         int32_t slot, asks
         uint32_t first, count
@@ -102,7 +107,7 @@ cdef extern from "decode/decode.h" nogil:
     struct ctf_stream:
         uint64_t id
         int32_t packet_context, event_context, event_header
-        uint8_t header_kind, has_holes
+        uint8_t header_kind, has_holes, asks_packet, asks_outside
         uint32_t header_align
         ctf_clock clock
         ctf_event *events
@@ -119,6 +124,7 @@ cdef extern from "decode/decode.h" nogil:
         uint64_t origin, pos, end
         uint64_t *slots
         uint64_t ticks, event_id
+        uint64_t *roles
         const char *error
 
     struct ctf_record:
@@ -147,7 +153,9 @@ cdef extern from "decode/decode.h" nogil:
     int ctf_spend(ctf_cursor *c, uint64_t n)
     int ctf_align(ctf_cursor *c, uint64_t align)
     int ctf_number(ctf_cursor *c, const ctf_node *n, uint64_t *value)
-    int64_t ctf_string_length(const ctf_cursor *c)
+    int64_t ctf_string_length(const ctf_node *n, const ctf_cursor *c)
+    uint32_t ctf_unit(uint8_t encoding)
+    int64_t ctf_wide_nul(const uint8_t *start, uint64_t size, uint32_t unit)
     int ctf_length(const ctf_plan *p, const ctf_node *n, ctf_cursor *c, uint64_t *length)
     int32_t ctf_option(const ctf_plan *p, const ctf_node *n, ctf_cursor *c)
     int ctf_walk(const ctf_plan *p, int32_t index, ctf_cursor *c)
@@ -174,10 +182,9 @@ cdef struct _Cell:
 
 # What a node becomes in Python.
 cdef enum:
-    AS_INT, AS_BOOL, AS_ENUM, AS_FLOAT, AS_STR, AS_BYTES, AS_LIST, AS_DICT, AS_OPTION
+    AS_INT, AS_BOOL, AS_TRUTH, AS_FLAGS, AS_ENUM, AS_FLOAT, AS_STR, AS_BYTES, AS_LIST, AS_DICT, AS_OPTION
 
 cdef enum:
-    MAX_DEPTH = 100
     MAX_NODES = 1 << 19
     MAX_ARRAY = 1 << 16  # elements of a subarray in a row; longer ones are objects
     STACK_SLOTS = 64
@@ -185,6 +192,9 @@ cdef enum:
     FIRST_BYTES = 1 << 20
     TEXTS_SEEN = 256
     TEXT_SEEN_MAX = 64  # bytes
+
+#: Of a record whose stream has no clock, in nanoseconds; what NumPy takes for no time.
+cdef int64_t NO_TIME = INT64_MIN
 
 _MAX_FIXED = 1 << 40  # bits of a type of fixed size
 
@@ -195,21 +205,49 @@ class _Node:
     """A ctf_node in the making, and what Python needs besides."""
 
     __slots__ = (
-        "index", "kind", "style", "base", "signed", "big_endian", "sets_clock", "sets_event_id", "align", "size", "fixed",
-        "slot", "asks", "members", "names", "ranges", "length", "labels", "known",
+        "index", "kind", "style", "base", "signed", "big_endian", "is_reversed", "role", "encoding", "align", "size",
+        "fixed", "slot", "asks", "members", "names", "ranges", "length", "labels", "known", "is_shared",
     )
 
     def __init__(self, kind, style, align=1):
         self.kind, self.style, self.align = kind, style, align
-        self.signed = self.big_endian = self.sets_clock = self.sets_event_id = False
-        self.size = self.length = 0
+        self.signed = self.big_endian = self.is_reversed = False
+        self.size = self.length = self.role = self.encoding = 0
         self.base = 10
         self.slot = self.asks = -1
-        self.members = []  # struct: members; array and sequence: the element; variant: options
+        self.members = []  # struct: members; array and sequence: the element; variant and optional: options
         self.names = ()  # struct: the members' names in Python, None for those not shown
-        self.known = {}  # struct: the members by their names in TSDL
-        self.ranges = []  # variant: (low, high, option)
-        self.labels = None  # enumeration: (label, low, high), ...
+        self.known = {}  # struct: the members by their names in the metadata
+        self.ranges = []  # variant and optional: (low, high, option)
+        self.labels = None  # enumeration: (label, low, high), ...; bits: the same of their numbers
+
+    @property
+    def is_odd(self):
+        """Whether reading it takes ctf_odd_number()."""
+        return self.kind == CTF_VARINT or self.is_reversed or self.kind == CTF_FLOAT and self.size not in (32, 64)
+
+
+class _Frame:
+    """A structure that is being compiled."""
+
+    __slots__ = ("known", "current")
+
+    def __init__(self, known):
+        self.known = known  # members that are complete: {name: node}
+        self.current = None  # name of the one in hand
+
+
+#: What `ctf_node.role` is for each role.
+_ROLES = {role: number for number, role in enumerate(model.ROLES, 1)}
+_ENCODINGS = {
+    "utf-8": CTF_UTF8, "utf-16le": CTF_UTF16LE, "utf-16be": CTF_UTF16BE, "utf-32le": CTF_UTF32LE, "utf-32be": CTF_UTF32BE,
+}
+_CODECS = {number: name for name, number in _ENCODINGS.items()}
+_BYTE = model.Integer(8, align=8)
+
+_EVENT_SLOTS = 1 << 20
+#: Scopes of a packet and of an event's header, whose values outlive the structure itself.
+_OUTER_SCOPES = ("trace.packet.header", "stream.packet.context", "stream.event.header")
 
 
 class _Compiler:
@@ -217,19 +255,20 @@ class _Compiler:
 
     def __init__(self, byte_order):
         self.nodes = []
-        self.n_slots = self.max_slots = 0
+        self.n_slots = 0  # of all but the events' own
+        self.n_event_slots = self.max_event_slots = 0
+        self.asked_scopes = set()  # of _OUTER_SCOPES, those that another scope refers to
+        self._same = {}  # slots that are one: {slot: slot}; an event's own count from _EVENT_SLOTS
         self._big_endian = byte_order == "be"
         self._roots = {}  # dynamic scope -> node
         self._visible = ()  # dynamic scopes that the type being compiled may refer to
-        self._frames = []  # the structures around the type being compiled, as {name: node}
-        self._in_header = False
+        self._frames = []  # the structures around the type being compiled
 
     def root(self, scope, kind, visible=()):
         """Compile the structure at a dynamic scope; it may refer to those in `visible`. Its node or None."""
         self._roots.pop(scope, None)
         if kind is None:
             return None
-        self._in_header = scope == "stream.event.header"
         self._scope, self._visible, self._frames = scope, visible, []
         self._roots[scope] = node = self._compile(kind, 0)
         return node
@@ -237,63 +276,98 @@ class _Compiler:
     def finish(self):
         """Sizes, once it is known which integers are asked for."""
         for node in self.nodes:
+            node.slot, node.asks = self._slot(node.slot), self._slot(node.asks)
             node.fixed = _fixed_size(node)
 
+    def _slot(self, slot):
+        while slot in self._same:
+            slot = self._same[slot]
+        return slot if slot < _EVENT_SLOTS else self.n_slots + slot - _EVENT_SLOTS
+
+    def _new_slot(self, is_shared):
+        if is_shared:
+            self.n_slots += 1
+            return self.n_slots - 1
+        self.n_event_slots += 1
+        self.max_event_slots = max(self.max_event_slots, self.n_event_slots)
+        return _EVENT_SLOTS + self.n_event_slots - 1
+
     def _compile(self, kind, depth):
-        if depth > MAX_DEPTH:
-            raise TraceError(f"metadata: types are nested more than {MAX_DEPTH} deep")
+        if depth > model.MAX_DEPTH:
+            raise TraceError(f"metadata: types are nested more than {model.MAX_DEPTH} deep")
         if len(self.nodes) >= MAX_NODES:
             raise TraceError(f"metadata: the types have more than {MAX_NODES} parts")
         node = getattr(self, "_" + type(kind).__name__.lower())(kind, depth)
         node.index = len(self.nodes)
+        node.is_shared = self._scope not in ("event.context", "event.fields")
         self.nodes.append(node)
         return node
 
     def _integer(self, kind, depth):
         node = _Node(CTF_INTEGER, AS_BOOL if kind.alias == "bool_t" and kind.size == 8 else AS_INT, kind.align)
         node.size, node.signed, node.base = kind.size, kind.signed, kind.base
-        node.big_endian = self._order(kind)
-        node.sets_clock = kind.clock is not None
+        node.big_endian, node.is_reversed = self._order(kind), kind.is_reversed
+        node.role = _ROLES.get(kind.role, 0)
+        return node
+
+    def _varinteger(self, kind, depth):
+        node = _Node(CTF_VARINT, AS_INT, 8)
+        node.size, node.signed, node.base, node.role = 64, kind.signed, kind.base, _ROLES.get(kind.role, 0)
+        return node
+
+    def _bits(self, kind, depth):
+        node = _Node(CTF_INTEGER, AS_FLAGS if kind.flags else AS_INT, kind.align)
+        node.size, node.big_endian, node.is_reversed = kind.size, self._order(kind), kind.is_reversed
+        node.labels, node.base = kind.flags or None, 16
+        return node
+
+    def _boolean(self, kind, depth):
+        node = _Node(CTF_INTEGER, AS_TRUTH, kind.align)
+        node.size, node.big_endian = kind.size, self._order(kind)
         return node
 
     def _float(self, kind, depth):
         node = _Node(CTF_FLOAT, AS_FLOAT, kind.align)
-        node.size, node.big_endian = kind.size, self._order(kind)
+        node.size, node.big_endian, node.is_reversed = kind.size, self._order(kind), kind.is_reversed
+        node.length = {16: 5, 32: 8, 64: 11}.get(kind.size) or round(4 * math.log2(kind.size)) - 13
         return node
 
     def _order(self, kind):
         return self._big_endian if kind.byte_order is None else kind.byte_order == "be"
 
     def _enum(self, kind, depth):
-        node = self._integer(kind.container, depth)
+        is_fixed = type(kind.container) is model.Integer
+        node = self._integer(kind.container, depth) if is_fixed else self._varinteger(kind.container, depth)
         node.style = AS_ENUM
         node.labels = kind.labels
         return node
 
     def _string(self, kind, depth):
-        return _Node(CTF_STRING, AS_STR, 8)
+        node = _Node(CTF_STRING, AS_STR, 8)
+        node.encoding = _ENCODINGS[kind.encoding]
+        return node
 
     def _struct(self, kind, depth):
         node = _Node(CTF_STRUCT, AS_DICT)
-        shown = tsdl.visible_members(kind)
-        node.names = tuple(name for name, _ in shown)
-        self._frames.append(node.known)
+        shown = model.visible_members(kind)
+        hidden = _PACKET_ROLES if self._scope == "stream.packet.context" and depth == 0 else ()
+        node.names = tuple([None if _role_of(member) in hidden else name for name, member in shown])
+        frame = _Frame(node.known)
+        self._frames.append(frame)
         for name, member in kind.members:
-            node.known[name] = child = self._compile(member, depth + 1)
+            frame.current = name
+            child = self._compile(member, depth + 1)
             node.members.append(child)
-            child.sets_event_id = self._in_header and name == "id" and child.kind == CTF_INTEGER
+            node.known[name] = child
         self._frames.pop()
         node.align = max([kind.align] + [child.align for child in node.members])
         return node
 
     def _elements(self, kind, node_kind, depth):
-        # Ids in the elements of a header's array never are the event's: the real one comes later.
-        in_header, self._in_header = self._in_header, False
         element = self._compile(kind.element, depth + 1)
-        self._in_header = in_header
-        node = _Node(node_kind, AS_LIST, element.align)
+        node = _Node(node_kind, AS_LIST, max(kind.align, element.align))
         node.members = [element]
-        if type(kind.element) is tsdl.Integer and (element.size, element.align) == (8, 8):
+        if type(kind.element) is model.Integer and (element.size, element.align) == (8, 8):
             if kind.element.encoding:
                 node.style = AS_STR
             elif kind.element.alias == "byte_t" and node_kind == CTF_SEQUENCE:
@@ -302,59 +376,164 @@ class _Compiler:
 
     def _array(self, kind, depth):
         node = self._elements(kind, CTF_ARRAY, depth)
-        node.length = kind.length
+        node.length, node.role = kind.length, _ROLES.get(kind.role, 0)
         return node
 
     def _sequence(self, kind, depth):
-        asked = self._resolve(kind.length, kind.line)
+        asked = self._length_of(kind)
         node = self._elements(kind, CTF_SEQUENCE, depth)
-        node.asks = asked.slot
+        node.asks = asked
+        return node
+
+    def _text(self, kind, depth):
+        node = self._bytes(kind, AS_STR, depth)
+        node.encoding = _ENCODINGS[kind.encoding]
+        return node
+
+    def _blob(self, kind, depth):
+        node = self._bytes(kind, AS_BYTES, depth)
+        node.role = _ROLES.get(kind.role, 0)
+        return node
+
+    def _bytes(self, kind, style, depth):
+        is_static = isinstance(kind.length, int)
+        asked = -1 if is_static else self._length_of(kind)
+        element = self._compile(_BYTE, depth + 1)
+        node = _Node(CTF_ARRAY if is_static else CTF_SEQUENCE, style, 8)
+        node.members, node.asks = [element], asked
+        node.length = kind.length if is_static else 0
+        return node
+
+    def _length_of(self, kind):
+        asked = self._resolve(kind.length, kind.where)
         if asked.signed:
-            raise TraceError(f"metadata line {kind.line}: the length {kind.length} is signed")
+            raise TraceError(f"metadata {kind.where}: the length {kind.length} is signed")
+        if asked.style in (AS_TRUTH, AS_FLAGS):
+            raise TraceError(f"metadata {kind.where}: the length {kind.length} is not an integer")
+        return asked.slot
+
+    def _optional(self, kind, depth):
+        selector = self._resolve(kind.selector, kind.where)
+        is_boolean = selector.style == AS_TRUTH
+        if is_boolean != (kind.ranges is None) or selector.style == AS_FLAGS:
+            expected = "a boolean" if kind.ranges is None else "an integer"
+            raise TraceError(f"metadata {kind.where}: the selector {kind.selector} is not {expected}")
+        node = _Node(CTF_OPTIONAL, AS_OPTION)
+        node.asks, node.signed = selector.slot, selector.signed
+        node.members = [self._compile(kind.element, depth + 1)]
+        for low, high in [(1, 2**64 - 1)] if is_boolean else kind.ranges:
+            self._add_range(node, low, high, node.members[0])
         return node
 
     def _variant(self, kind, depth):
         if kind.tag is None:
-            raise TraceError(f"metadata line {kind.line}: a variant has no tag")
-        tag = self._resolve(kind.tag, kind.line)
-        if tag.labels is None:
-            raise TraceError(f"metadata line {kind.line}: the tag {kind.tag} is not an enumeration")
+            raise TraceError(f"metadata {kind.where}: a variant has no tag")
+        tag = self._resolve(kind.tag, kind.where)
+        if kind.ranges is None and tag.style != AS_ENUM:
+            raise TraceError(f"metadata {kind.where}: the tag {kind.tag} is not an enumeration")
+        if tag.style in (AS_TRUTH, AS_FLAGS):
+            raise TraceError(f"metadata {kind.where}: the selector {kind.tag} is not an integer")
         node = _Node(CTF_VARIANT, AS_OPTION)
         node.asks, node.signed = tag.slot, tag.signed
-        for name, option in kind.options:
+        for index, (name, option) in enumerate(kind.options):
             child = self._compile(option, depth + 1)
-            node.ranges += [(low, high, child) for label, low, high in tag.labels if _same_name(label, name)]
+            node.members.append(child)
+            if kind.ranges is None:
+                ranges = [(low, high) for label, low, high in tag.labels if _same_name(label, name)]
+            else:
+                ranges = kind.ranges[index]
+            for low, high in ranges:
+                self._add_range(node, low, high, child)
         return node
 
-    def _resolve(self, path, line):
-        """The integer at `path`, which from now on keeps its value in a slot."""
-        node = self._find(path)
-        if node is None or node.kind != CTF_INTEGER:
-            raise TraceError(f"metadata line {line}: {path} is not an integer that can be referred to here")
-        if node.slot < 0:
-            node.slot = self.n_slots
-            self.n_slots += 1
-            self.max_slots = max(self.max_slots, self.n_slots)
-        return node
+    def _add_range(self, node, low, high, option):
+        """What no value of the selector can be is left out."""
+        least, most = (-(2**63), 2**63 - 1) if node.signed else (0, 2**64 - 1)
+        if low <= most and high >= least:
+            node.ranges.append((max(low, least), min(high, most), option))
+
+    def _resolve(self, path, where):
+        """The integer at `path`, which from now on keeps its value in a slot; of several that exclude each other, one."""
+        nodes = _numbers_in(self._find(path))
+        if not nodes or len({node.signed for node in nodes}) > 1 or len({node.style == AS_TRUTH for node in nodes}) > 1:
+            raise TraceError(f"metadata {where}: {path} is not an integer that can be referred to here")
+        slots = {node.slot for node in nodes if node.slot >= 0}
+        slot = min(slots) if slots else self._new_slot(nodes[0].is_shared)
+        for other in slots - {slot}:
+            self._same[other] = slot
+        for node in nodes:
+            node.slot = slot
+        return nodes[0]
 
     def _find(self, path):
-        if path.startswith(self._scope + "."):
-            return _descend(self._frames[0], path[len(self._scope) + 1:])
-        for scope in self._visible:
+        """The nodes at a path: several if it leads through a variant."""
+        if isinstance(path, model.Location):
+            return self._find_location(path)
+        for scope in (self._scope, *self._visible):
             if path.startswith(scope + "."):
-                return _descend(self._roots[scope].known, path[len(scope) + 1:]) if scope in self._roots else None
-        found = (_descend(frame, path) for frame in reversed(self._frames))
-        return next((node for node in found if node is not None), None)
+                return self._find_from(scope, path[len(scope) + 1:].split("."))
+        names = path.split(".")
+        found = (self._descend(index, names) for index in range(len(self._frames) - 1, -1, -1))
+        return next((nodes for nodes in found if nodes), [])
+
+    def _find_location(self, location):
+        if location.origin is not None:
+            return self._find_from(location.origin, location.path) if None not in location.path else []
+        ups = next(index for index, name in enumerate(location.path) if name is not None)
+        start = len(self._frames) - 1 - ups
+        return self._descend(start, location.path[ups:]) if start >= 0 and None not in location.path[ups:] else []
+
+    def _find_from(self, scope, names):
+        if scope == self._scope:
+            return self._descend(0, names) if self._frames else []
+        if scope not in self._visible or scope not in self._roots:
+            return []
+        if scope in _OUTER_SCOPES:
+            self.asked_scopes.add(scope)
+        nodes = [self._roots[scope]]
+        for name in names:
+            nodes = _members_called(nodes, name)
+        return nodes
+
+    def _descend(self, index, names):
+        """From a structure that is being compiled."""
+        names = list(names)
+        while len(names) > 1 and self._frames[index].current == names[0] and index + 1 < len(self._frames):
+            index += 1
+            names.pop(0)
+        node = self._frames[index].known.get(names[0])
+        nodes = [] if node is None else [node]
+        for name in names[1:]:
+            nodes = _members_called(nodes, name)
+        return nodes
 
 
-def _descend(members, path):
-    node = None
-    for name in path.split("."):
-        node = members.get(name)
-        if node is None:
-            return None
-        members = node.known
-    return node
+def _options_in(nodes):
+    """The same with the options of variants in place of these."""
+    for node in nodes:
+        if node.kind in (CTF_VARIANT, CTF_OPTIONAL):
+            yield from _options_in(node.members)
+        else:
+            yield node
+
+
+def _members_called(nodes, name):
+    found = [node.known.get(name) for node in _options_in(nodes)]
+    return [node for node in found if node is not None]
+
+
+def _numbers_in(nodes):
+    """All of them, or none if one is no integer."""
+    found = list(_options_in(nodes))
+    return found if all(node.kind in (CTF_INTEGER, CTF_VARINT) for node in found) else []
+
+
+#: Roles of the members of a packet's context that say no more than `Packet` does.
+_PACKET_ROLES = frozenset(model.ROLES) - {model.CPU}
+
+
+def _role_of(kind):
+    return getattr(kind.container if isinstance(kind, model.Enum) else kind, "role", None)
 
 
 def _same_name(label, option):
@@ -364,8 +543,10 @@ def _same_name(label, option):
 
 def _fixed_size(node):
     """Bits from the aligned start to the end; -1 if they vary, or if the walk must look at what is inside."""
+    if node.role:
+        return -1
     if node.kind in (CTF_INTEGER, CTF_FLOAT):
-        return -1 if node.slot >= 0 or node.sets_clock or node.sets_event_id else node.size
+        return -1 if node.slot >= 0 else node.size
     if node.kind == CTF_STRUCT:
         return _fixed_sum(node.members)
     if node.kind == CTF_ARRAY:
@@ -395,42 +576,34 @@ def _round_up(size, align):
 
 
 @functools.lru_cache(maxsize=16)
-def _plain_header(header, holes, header_align, clock):
-    """The event header that ringbuf (or, without holes, LTTng) declares."""
-    layout = ChannelLayout(bytes(16), header, False, ClockInfo(1, name=clock), holes=holes, header_align=header_align)
-    return tsdl.parse(channel_metadata(layout)).streams[0].event_header
+def _plain_shape(header, holes, header_align):
+    """Shape of the event header that ringbuf (or, without holes, LTTng) declares."""
+    layout = ChannelLayout(bytes(16), header, False, ClockInfo(1, name="c"), holes=holes, header_align=header_align)
+    kind = tsdl.parse(channel_metadata(layout)).streams[0].event_header
+    return _shape(_Compiler("le").root("stream.event.header", kind), 0)
 
 
-def _header_kind(header, byte_order):
-    """(CTF_HEADER_*, has holes) of an event header's type."""
+def _header_kind(node, first_slot):
+    """(CTF_HEADER_*, has holes) of an event header's node, whose slots begin with that one."""
     any_header = CTF_HEADER_ANY, False
-    if header is None or byte_order != "le" or sys.byteorder != "little" or header.align < 8:
+    if node is None or sys.byteorder != "little" or node.align < 8:
         return any_header
-    members = dict(header.members)
-    tag, body = members.get("id"), members.get("v")
-    if not isinstance(tag, tsdl.Enum) or not isinstance(body, tsdl.Variant):
+    members = list(node.known.values())
+    if len(members) != 2 or members[0].kind != CTF_INTEGER or members[1].kind != CTF_VARIANT:
         return any_header
-    clock = _clock_in(body)
-    if clock is None or not clock.isidentifier() or not clock.isascii():
+    name, kind = ("compact", CTF_HEADER_COMPACT) if members[0].size == 5 else ("large", CTF_HEADER_LARGE)
+    holes = len(members[1].members) == 3
+    if holes and len(members[1].members[2].members) != 3:
         return any_header
-    name, kind = ("compact", CTF_HEADER_COMPACT) if tag.container.size == 5 else ("large", CTF_HEADER_LARGE)
-    holes = len(body.options) == 3
-    return (kind, holes) if header == _plain_header(name, holes, header.align // 8, clock) else any_header
+    return (kind, holes) if _shape(node, first_slot) == _plain_shape(name, holes, node.align // 8) else any_header
 
 
-def _clock_in(kind):
-    """Name of the clock that some integer within `kind` counts, or None."""
-    if isinstance(kind, tsdl.Integer):
-        return kind.clock
-    if isinstance(kind, tsdl.Enum):
-        return kind.container.clock
-    if isinstance(kind, tsdl.Struct):
-        parts = [member for _, member in kind.members]
-    elif isinstance(kind, tsdl.Variant):
-        parts = [option for _, option in kind.options]
-    else:
-        return None
-    return next((clock for clock in map(_clock_in, parts) if clock is not None), None)
+def _shape(node, first_slot):
+    """All that matters to a walk over it: nodes of the same shape are walked alike."""
+    slots = [slot - first_slot if slot >= 0 else -1 for slot in (node.slot, node.asks)]
+    ranges = [(low, high, node.members.index(option)) for low, high, option in node.ranges]
+    numbers = node.kind, node.align, node.size, node.signed, node.big_endian and node.size > 8, node.is_odd, node.role
+    return numbers, node.length, slots, ranges, [_shape(member, first_slot) for member in node.members]
 
 
 def _labels(labels):
@@ -534,8 +707,8 @@ def _dtype_size(dtype):
 
 def _dtype_of(node):
     """What numpy.dtype() takes, or "O"."""
-    if node.kind == CTF_INTEGER:
-        return "?" if node.style == AS_BOOL else f"{'i' if node.signed else 'u'}{_bytes_of(node)}"
+    if node.kind in (CTF_INTEGER, CTF_VARINT):
+        return "?" if node.style in (AS_BOOL, AS_TRUTH) else f"{'i' if node.signed else 'u'}{_bytes_of(node)}"
     if node.kind == CTF_FLOAT:
         return f"f{_bytes_of(node)}"
     if node.kind == CTF_ARRAY and node.style == AS_LIST and node.length < MAX_ARRAY:
@@ -549,6 +722,8 @@ def _dtype_of(node):
 
 def _bytes_of(node):
     """Bytes of the smallest number that holds this one."""
+    if node.kind == CTF_FLOAT:
+        return 4 if node.size <= 32 else 8
     return 1 if node.size <= 8 else 2 if node.size <= 16 else 4 if node.size <= 32 else 8
 
 
@@ -556,7 +731,7 @@ def _elements_of(node):
     if node.kind != CTF_SEQUENCE or node.style != AS_LIST:
         return None
     element = node.members[0]
-    if element.kind not in (CTF_INTEGER, CTF_FLOAT) or element.size not in (8, 16, 32, 64):
+    if element.kind not in (CTF_INTEGER, CTF_FLOAT) or element.size not in (8, 16, 32, 64) or element.is_odd:
         return None
     if element.align % 8 or element.size % element.align:
         return None
@@ -594,7 +769,9 @@ def _leaves(node, position):
             position += member.fixed
         return leaves
     number = node.members[0] if node.kind == CTF_ARRAY and node.length < MAX_ARRAY else node
-    if number.kind not in (CTF_INTEGER, CTF_FLOAT) or node.style not in (AS_INT, AS_BOOL, AS_ENUM, AS_FLOAT, AS_LIST):
+    if number.kind not in (CTF_INTEGER, CTF_FLOAT) or number.is_odd or number.style == AS_TRUTH or node.style not in (
+        AS_INT, AS_BOOL, AS_FLAGS, AS_ENUM, AS_FLOAT, AS_LIST
+    ):
         return None
     if position % 8 or number.size not in (8, 16, 32, 64) or number.size > 8 and number.big_endian:
         return None
@@ -654,13 +831,16 @@ cdef class Packet:
     cpu : int or None
     stream_id, stream_instance_id : int
         Stream class, and the stream within it (None if the trace leaves it out).
+    context : dict of str to value
+        What else the tracer says of the packet, and the CPU under its name there.
     """
 
     cdef readonly object file, offset, size, content_size
     cdef readonly object begin, end, begin_ticks, end_ticks
     cdef readonly object sequence_number, events_discarded, cpu
     cdef readonly object stream_id, stream_instance_id
-    cdef uint64_t _first_event, _content_bits, _first_ticks
+    cdef readonly dict context
+    cdef uint64_t _first_event, _content_bits, _first_ticks, _context_pos
     cdef uint32_t _stream_index
 
     def __repr__(self):
@@ -690,7 +870,8 @@ cdef class Record:
     timestamp : int
         Clock ticks; in the records of a trace, nanoseconds since the Unix epoch.
     ticks, time_ns : int
-        Always clock ticks, always nanoseconds since the Unix epoch.
+        Always clock ticks, always nanoseconds since the Unix epoch. All three are None
+        where the trace has no clock.
     name : str
     event_id : int
     cpu : int or None
@@ -711,16 +892,27 @@ cdef class Record:
     cdef Decoder _decoder
     cdef _EventInfo _event
     cdef bytes _bytes
+    cdef bytes _outside  # values of slots that the packet or the event's header has set; mostly None
     cdef uint64_t _origin, _begin, _end
     cdef bint _in_ns
     cdef object _contexts, _fields
-    cdef readonly uint64_t ticks
-    cdef readonly int64_t time_ns
+    cdef uint64_t _ticks
+    cdef int64_t _time_ns
     cdef readonly object cpu
 
     @property
     def timestamp(self):
-        return self.time_ns if self._in_ns else self.ticks
+        if self._time_ns == NO_TIME:
+            return None
+        return self._time_ns if self._in_ns else self._ticks
+
+    @property
+    def ticks(self):
+        return None if self._time_ns == NO_TIME else self._ticks
+
+    @property
+    def time_ns(self):
+        return None if self._time_ns == NO_TIME else self._time_ns
 
     @property
     def name(self):
@@ -755,7 +947,7 @@ cdef class Record:
         if not isinstance(other, Record):
             return NotImplemented
         return (
-            self.time_ns == (<Record>other).time_ns
+            self._time_ns == (<Record>other)._time_ns
             and self.name == (<Record>other).name
             and self.cpu == (<Record>other).cpu
             and self.contexts == (<Record>other).contexts
@@ -763,7 +955,7 @@ cdef class Record:
         )
 
     def __hash__(self):
-        return hash((self.time_ns, self.name, self.cpu))
+        return hash((self._time_ns, self.name, self.cpu))
 
     def __repr__(self):
         contexts = f", contexts={self.contexts}" if self.contexts else ""
@@ -793,6 +985,7 @@ cdef class Decoder:
 
     cdef readonly object model, limits
     cdef uint64_t _empty_values
+    cdef bint _checks_uuid  # whether packets of another channel are refused
     cdef ctf_plan _plan
     cdef ctf_node *_nodes
     cdef int32_t *_members
@@ -801,6 +994,7 @@ cdef class Decoder:
     cdef ctf_stream *_streams
     cdef uint32_t _n_streams, _n_events, _n_members
     cdef int32_t _packet_header
+    cdef uint32_t _n_shared  # slots that are not an event's own
     cdef list _infos  # by node: names of a structure's members, labels of an enumeration
     cdef dict _all_labels  # of enumerations by node, also those that others hide
     cdef list _events  # of _EventInfo, by index
@@ -809,7 +1003,8 @@ cdef class Decoder:
 
     def __cinit__(self, source, limits=_limits.DEFAULT):
         self.limits, self._empty_values = limits, limits.empty_values
-        self.model = tsdl.parse(channel_metadata(source)) if isinstance(source, ChannelLayout) else source
+        self._checks_uuid = isinstance(source, ChannelLayout)
+        self.model = tsdl.parse(channel_metadata(source)) if self._checks_uuid else source
         self._seen = [None] * TEXTS_SEEN
         self._compile()
 
@@ -830,24 +1025,30 @@ cdef class Decoder:
         header = compiler.root("trace.packet.header", self.model.packet_header)
         streams = [self._compile_stream(compiler, stream) for stream in self.model.streams.values()]
         compiler.finish()
-        self._plan.n_slots = compiler.max_slots
+        self._plan.n_slots = compiler.n_slots + compiler.max_event_slots
+        self._n_shared = compiler.n_slots
         self._store_nodes(compiler.nodes)
         self._packet_header = -1 if header is None else header.index
         self._store_streams(streams)
 
     cdef _compile_stream(self, compiler, stream):
-        context = compiler.root("stream.packet.context", stream.packet_context, ("trace.packet.header",))
-        header = compiler.root("stream.event.header", stream.event_header)
-        common = compiler.root("stream.event.context", stream.event_context)
-        first_slot = compiler.n_slots
+        compiler.asked_scopes = set()
+        context = compiler.root("stream.packet.context", stream.packet_context, _OUTER_SCOPES[:1])
+        header_slot = compiler.n_slots
+        header = compiler.root("stream.event.header", stream.event_header, _OUTER_SCOPES[:2])
+        asked_before = compiler.asked_scopes
+        compiler.asked_scopes = set()
+        common = compiler.root("stream.event.context", stream.event_context, _OUTER_SCOPES)
         events = []
         for event in sorted(stream.events.values(), key=lambda one: one.id):
-            # Only one event is decoded at a time: all of them share the slots that follow.
-            compiler.n_slots = first_slot
-            own = compiler.root("event.context", event.context, ("stream.event.context",))
-            fields = compiler.root("event.fields", event.fields, ("stream.event.context", "event.context"))
+            # Only one event is decoded at a time: all of them share slots.
+            compiler.n_event_slots = 0
+            own = compiler.root("event.context", event.context, (*_OUTER_SCOPES, "stream.event.context"))
+            fields = compiler.root(
+                "event.fields", event.fields, (*_OUTER_SCOPES, "stream.event.context", "event.context")
+            )
             events.append((event, own, fields))
-        return stream, context, header, common, events
+        return stream, (context, header, common), header_slot, asked_before, compiler.asked_scopes, events
 
     cdef _store_nodes(self, nodes):
         cdef ctf_node *n
@@ -859,14 +1060,14 @@ cdef class Decoder:
         self._ranges = <ctf_range *>_calloc(n_ranges, sizeof(ctf_range))
         self._plan.nodes, self._plan.members, self._plan.ranges = self._nodes, self._members, self._ranges
         self._infos = []
-        self._all_labels = {node.index: node.labels for node in nodes if node.style == AS_ENUM}
+        self._all_labels = {node.index: node.labels for node in nodes if node.labels}
         self._n_members = n_members
         n_members = n_ranges = 0
         for node in nodes:
             n = &self._nodes[<uint32_t>node.index]
             n.kind, n.align, n.size, n.fixed = node.kind, node.align, node.size, node.fixed
-            n.is_signed, n.is_big_endian, n.is_bool = node.signed, node.big_endian, node.style == AS_BOOL
-            n.sets_clock, n.sets_event_id = node.sets_clock, node.sets_event_id
+            n.is_signed, n.is_big_endian, n.is_bool = node.signed, node.big_endian, node.style in (AS_BOOL, AS_TRUTH)
+            n.role, n.is_odd, n.is_reversed, n.encoding = node.role, node.is_odd, node.is_reversed, node.encoding
             n.slot, n.asks, n.length, n.base = node.slot, node.asks, node.length, node.base
             self._styles[<uint32_t>node.index] = node.style
             self._infos.append(_labels(node.labels) if node.style == AS_ENUM else node.names)
@@ -875,7 +1076,7 @@ cdef class Decoder:
                 for member in node.members:
                     self._members[<uint32_t>n_members] = member.index
                     n_members += 1
-            elif node.kind == CTF_VARIANT:
+            elif node.kind in (CTF_VARIANT, CTF_OPTIONAL):
                 n.first, n.count = n_ranges, len(node.ranges)
                 for low, high, option in node.ranges:
                     self._ranges[<uint32_t>n_ranges].low = low & 0xFFFFFFFFFFFFFFFF
@@ -891,15 +1092,17 @@ cdef class Decoder:
         cdef uint32_t i
         self._events, self._stream_indexes = [], {}
         self._streams = <ctf_stream *>_calloc(len(streams), sizeof(ctf_stream))
-        for stream, context, header, common, events in streams:
+        for stream, (context, header, common), header_slot, asked_before, asked, events in streams:
             s = &self._streams[self._n_streams]
             s.events = <ctf_event *>_calloc(len(events), sizeof(ctf_event))
             self._stream_indexes[stream.id] = self._n_streams
             self._n_streams += 1
             s.id = stream.id
             s.packet_context, s.event_header, s.event_context = _index(context), _index(header), _index(common)
-            s.header_kind, s.has_holes = _header_kind(stream.event_header, self.model.byte_order)
-            s.header_align = stream.event_header.align if s.header_kind != CTF_HEADER_ANY else 1
+            s.header_kind, s.has_holes = _header_kind(header, header_slot)
+            s.header_align = header.align if s.header_kind != CTF_HEADER_ANY else 1
+            s.asks_packet = not asked_before.union(asked).isdisjoint(_OUTER_SCOPES[:2])
+            s.asks_outside = bool(asked)
             self._store_clock(&s.clock, stream)
             s.n_events = len(events)
             for i, (event, own, fields) in enumerate(events):
@@ -914,9 +1117,10 @@ cdef class Decoder:
                 self._events.append(self._event_info(event, common, own, fields, e.fixed >= 0))
 
     cdef _store_clock(self, ctf_clock *clock, stream):
-        name = _clock_in(stream.event_header) if stream.event_header is not None else None
-        if name is None:
-            raise TraceError(f"metadata: the event header of stream {stream.id} has no timestamp that counts a clock")
+        if stream.clock is None:
+            clock.freq, clock.base_ns, clock.max_ticks = 10**9, NO_TIME, 2**64 - 1
+            return
+        name = stream.clock
         info = self.model.clocks.get(name)
         if info is None:
             raise TraceError(f"metadata: clock {name!r} is not declared")
@@ -985,31 +1189,51 @@ cdef class Decoder:
         return packet
 
     cdef _read_header(self, Packet packet, ctf_cursor *c, available):
-        header = self._build(self._packet_header, c) if self._packet_header >= 0 else {}
-        magic, uuid = _unsigned(header, "magic", tsdl.PACKET_MAGIC), header.get("uuid")
-        if magic != tsdl.PACKET_MAGIC:
-            raise _Corrupt(f"its magic number is {magic:#x}, not {tsdl.PACKET_MAGIC:#x}")
-        if self.model.uuid is not None and uuid is not None and uuid != list(self.model.uuid):
-            raise _Corrupt("its UUID is not the trace's")
-        packet.stream_id = _unsigned(header, "stream_id", 0)
-        packet.stream_instance_id = _unsigned(header, "stream_instance_id")
+        cdef uint64_t roles[CTF_N_ROLES]
+        memset(roles, 0, sizeof(roles))
+        c.roles = roles
+        if self._packet_header >= 0 and ctf_walk(&self._plan, self._packet_header, c):
+            _fail(c)
+        self._check_identity(c)
+        packet.stream_id = _role(c, CTF_ROLE_STREAM_ID) or 0
+        packet.stream_instance_id = _role(c, CTF_ROLE_INSTANCE_ID)
         if packet.stream_id not in self._stream_indexes:
             raise _Corrupt(f"it belongs to stream {packet.stream_id}, which the metadata lacks")
         packet._stream_index = self._stream_indexes[packet.stream_id]
         cdef const ctf_stream *s = self._stream_of(packet)
-        context = self._build(s.packet_context, c) if s.packet_context >= 0 else {}
-        packet.cpu = _unsigned(context, "cpu_id", limit=2**31)
-        packet.sequence_number = _unsigned(context, "packet_seq_num")
-        packet.events_discarded = _unsigned(context, "events_discarded")
-        packet.begin_ticks, packet.end_ticks = _unsigned(context, "timestamp_begin"), _unsigned(context, "timestamp_end")
+        self._read_context(packet, s, c)
+        packet.cpu = _role(c, CTF_ROLE_CPU)
+        packet.sequence_number = _role(c, CTF_ROLE_SEQUENCE_NUMBER)
+        packet.events_discarded = _role(c, CTF_ROLE_DISCARDED)
+        packet.begin_ticks, packet.end_ticks = _role(c, CTF_ROLE_CLOCK), _role(c, CTF_ROLE_END)
         packet.begin, packet.end = self._time(s, packet.begin_ticks), self._time(s, packet.end_ticks)
-        packet._first_ticks = packet.begin_ticks or 0
+        packet._first_ticks = 0 if packet.begin is None else packet.begin_ticks
         packet._first_event = c.pos
-        self._set_sizes(packet, context, available)
+        self._set_sizes(packet, _role(c, CTF_ROLE_CONTENT_SIZE), _role(c, CTF_ROLE_PACKET_SIZE), available)
 
-    cdef _set_sizes(self, Packet packet, context, available):
-        size = _unsigned(context, "packet_size", _unsigned(context, "content_size", 8 * available))
-        content = _unsigned(context, "content_size", size)
+    cdef _check_identity(self, const ctf_cursor *c):
+        magic, uuid_at = _role(c, CTF_ROLE_MAGIC), _role(c, CTF_ROLE_UUID)
+        if magic is not None and magic != model.PACKET_MAGIC:
+            raise _Corrupt(f"its magic number is {magic:#x}, not {model.PACKET_MAGIC:#x}")
+        # In files others read a packet of whatever UUID.
+        if self._checks_uuid and uuid_at is not None:
+            if PyBytes_FromStringAndSize(<const char *>ctf_at(c, uuid_at), 16) != self.model.uuid:
+                raise _Corrupt("its UUID is not the trace's")
+
+    cdef _read_context(self, Packet packet, const ctf_stream *s, ctf_cursor *c):
+        cdef ctf_cursor start = c[0]
+        packet._context_pos, packet.context = c.pos, {}
+        if s.packet_context < 0:
+            return
+        if ctf_walk(&self._plan, s.packet_context, c):
+            _fail(c)
+        if any([name is not None for name in self._infos[s.packet_context]]):
+            start.roles = NULL
+            packet.context = self._build(s.packet_context, &start)
+
+    cdef _set_sizes(self, Packet packet, content, size, available):
+        size = (8 * available if content is None else content) if size is None else size
+        content = size if content is None else content
         if size % 8 or size == 0 or not packet._first_event <= content <= size:
             raise _Corrupt(f"its content_size {content} and packet_size {size} (bits) are impossible")
         if size > 8 * available:
@@ -1026,7 +1250,7 @@ cdef class Decoder:
         return &self._streams[packet._stream_index]
 
     cdef _time(self, const ctf_stream *s, ticks):
-        if ticks is None:
+        if ticks is None or s.clock.base_ns == NO_TIME:
             return None
         if ticks > s.clock.max_ticks:
             raise _Corrupt("its time is beyond the range of 64-bit nanoseconds")
@@ -1078,7 +1302,7 @@ cdef class Decoder:
         for packet in self.packets(buffer):
             yield from self.packet_records(buffer, packet, cpu=cpu)
 
-    def packet_records(self, buffer, Packet packet not None, *, offset=None, cpu=None, in_ns=False):
+    def packet_records(self, buffer, Packet packet not None, *, offset=None, cpu=None, in_ns=False, check=True):
         """The events of a packet, as an iterator of Record.
 
         Parameters
@@ -1092,13 +1316,17 @@ cdef class Decoder:
             See `records`.
         in_ns : bool
             Whether ``Record.timestamp`` is in nanoseconds.
+        check : bool
+            Whether to walk over the whole packet first. Without, the iterator gives the
+            events before the damage, and then raises.
 
         Raises
         ------
         TraceError
-            The packet is damaged. Raised at once, not by the iterator.
+            The packet is damaged.
         """
-        self.count_events(buffer, packet, self.new_counts(), offset=offset)
+        if check:
+            self.count_events(buffer, packet, self.new_counts(), offset=offset)
         cdef _Records records = _Records.__new__(_Records)
         records._decoder, records._packet, records._in_ns = self, packet, in_ns
         records._cpu = cpu if packet.cpu is None else packet.cpu
@@ -1114,10 +1342,19 @@ cdef class Decoder:
             raise ValueError(f"the packet of {packet.size} bytes is not in the buffer at {start}")
         memset(c, 0, sizeof(ctf_cursor))
         c.data = &view[start]
-        c.pos, c.end, c.ticks = packet._first_event, packet._content_bits, packet._first_ticks
-        c.slots = slots
+        c.slots, c.end = slots, packet._content_bits
+        if self._stream_of(packet).asks_packet:
+            ctf_set_budget(c, self._empty_values, ctf_look_for_signals)
+            self._walk_header(c, self._stream_of(packet))
+        c.pos, c.ticks = packet._first_event, packet._first_ticks
         ctf_set_budget(c, self._empty_values, ctf_look_for_signals)
         return 0
+
+    cdef _walk_header(self, ctf_cursor *c, const ctf_stream *s):
+        """Over the header and the context of a packet, of which the events ask something."""
+        for node in (self._packet_header, s.packet_context):
+            if node >= 0 and ctf_walk(&self._plan, node, c):
+                raise _Corrupt("the packet changed while it was read")
 
     def new_counts(self):
         """Zeros for `count_events`, one for each of `event_names`."""
@@ -1136,7 +1373,7 @@ cdef class Decoder:
         buffer, packet, offset
             See `packet_records`.
         counts : array.array
-            From `new_counts`; unchanged if the packet is damaged.
+            From `new_counts`. If the packet is damaged, the events before the damage are counted.
 
         Raises
         ------
@@ -1155,10 +1392,10 @@ cdef class Decoder:
             self._begin(&c, view, packet, offset, scratch)
             with nogil:
                 failed = ctf_count_events(&self._plan, s, &c, found)
-            if failed:
-                self._fail_in(packet, &c)
             for i in range(len(self._events)):
                 totals[i] += found[i]
+            if failed:
+                self._fail_in(packet, &c)
         finally:
             PyMem_Free(scratch)
 
@@ -1196,6 +1433,38 @@ cdef class Decoder:
         finally:
             PyMem_Free(slots)
 
+    def damage_in(self, buffer, Packet packet not None, *, offset=None):
+        """Where a packet is damaged.
+
+        Parameters
+        ----------
+        buffer, packet, offset
+            See `packet_records`.
+
+        Returns
+        -------
+        tuple of (int, int, int or None)
+            How many events are before the damage; the byte of the packet after them; the
+            time of the last one, in nanoseconds since the Unix epoch.
+        """
+        cdef const uint8_t[::1] view = buffer
+        cdef const ctf_stream *s = self._stream_of(packet)
+        cdef ctf_cursor c
+        cdef ctf_record r
+        cdef uint64_t pos, events = 0
+        cdef uint64_t *slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        time = None
+        try:
+            self._begin(&c, view, packet, offset, slots)
+            pos = c.pos
+            while c.pos < c.end and not ctf_next_event(&self._plan, s, &c, &r):
+                pos, events = c.pos, events + 1
+                time = ctf_time_ns(&s.clock, r.ticks)
+            _raise_pending()
+            return events, pos // 8, time
+        finally:
+            PyMem_Free(slots)
+
     cdef int _fail_in(self, Packet packet, const ctf_cursor *c) except -1:
         """A walk has failed: because of the bytes, or because a signal handler has raised."""
         if PyErr_Occurred() != NULL:
@@ -1209,9 +1478,11 @@ cdef class Decoder:
         record._event = <_EventInfo>self._events[r.event.index]
         record._begin, record._end = r.begin, c.pos
         record._origin = r.begin & ~<uint64_t>7
+        if s.asks_outside:
+            record._outside = PyBytes_FromStringAndSize(<const char *>c.slots, self._n_shared * sizeof(uint64_t))
         record._bytes = PyBytes_FromStringAndSize(<const char *>ctf_at(c, record._origin), (end - record._origin) >> 3)
-        record.ticks = r.ticks
-        record.time_ns = ctf_time_ns(&s.clock, r.ticks)
+        record._ticks = r.ticks
+        record._time_ns = ctf_time_ns(&s.clock, r.ticks)
         return record
 
     cdef tuple _decode_record(self, Record record):
@@ -1239,6 +1510,8 @@ cdef class Decoder:
             c.slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
         else:
             memset(c.slots, 0, self._plan.n_slots * sizeof(uint64_t))
+        if record._outside is not None:
+            memcpy(c.slots, PyBytes_AS_STRING(record._outside), len(record._outside))
         c.data = <const uint8_t *>PyBytes_AS_STRING(record._bytes)
         c.origin, c.pos, c.end = record._origin, record._begin, record._end
         ctf_set_budget(c, self._empty_values, ctf_look_for_signals)
@@ -1277,9 +1550,9 @@ cdef class Decoder:
             return self._build_struct(index, n, c)
         if style == AS_OPTION:
             option = ctf_option(&self._plan, n, c)
-            if option < 0:
+            if option < 0 and n.kind == CTF_VARIANT:
                 _fail(c)
-            return self._build(option, c)
+            return self._build(option, c) if option >= 0 else None
         return self._build_elements(n, style, c)
 
     cdef object _build_number(self, int32_t index, const ctf_node *n, uint8_t style, ctf_cursor *c):
@@ -1290,7 +1563,7 @@ cdef class Decoder:
             c.slots[n.slot] = value
         if style == AS_FLOAT:
             return _float_of(value, n.size)
-        if style == AS_BOOL:
+        if style == AS_BOOL or style == AS_TRUTH:
             return value != 0
         cdef object number
         if n.is_signed:
@@ -1318,11 +1591,11 @@ cdef class Decoder:
         cdef int64_t text_length
         cdef const char *start = <const char *>ctf_at(c, c.pos)
         if n.kind == CTF_STRING:
-            text_length = ctf_string_length(c)
+            text_length = ctf_string_length(n, c)
             if text_length < 0:
                 raise _Corrupt("a string has no end")
-            c.pos += 8 * (<uint64_t>text_length + 1)
-            return self._text(start, text_length)
+            c.pos += 8 * (<uint64_t>text_length + ctf_unit(n.encoding))
+            return _wide_text(start, text_length, n.encoding) if n.encoding else self._text(start, text_length)
         if ctf_length(&self._plan, n, c, &length):
             _fail(c)
         if style == AS_LIST:
@@ -1332,6 +1605,9 @@ cdef class Decoder:
         c.pos += 8 * length
         if style == AS_BYTES:
             return PyBytes_FromStringAndSize(start, length)
+        if n.encoding:
+            text_length = ctf_wide_nul(<const uint8_t *>start, length, ctf_unit(n.encoding))
+            return _wide_text(start, length if text_length < 0 else text_length, n.encoding)
         return self._text(start, _until_nul(start, length))
 
     cdef object _text(self, const char *start, uint64_t length):
@@ -1423,8 +1699,8 @@ cdef class Decoder:
         buffer, packet, offset, cpu
             See `packet_records`.
         tables : iterable of Table
-            Of this decoder, one for each event class that is wanted; unchanged
-            if the packet is damaged.
+            Of this decoder, one for each event class that is wanted. If the packet is
+            damaged, they get the events before the damage.
 
         Returns
         -------
@@ -1452,13 +1728,10 @@ cdef class Decoder:
                 by_index[table.index] = table
                 table.open(&rows[table.index])
             try:
-                self._fill(s, &c, packet, by_index, rows, -1 if row_cpu is None else row_cpu)
-            except BaseException:
+                self._fill(s, &c, packet, by_index, rows, -1 if row_cpu is None or row_cpu >= 2**31 else row_cpu)
+            finally:
                 for table in tables:
-                    table.revert()
-                raise
-            for table in tables:
-                added += table.close(&rows[table.index])
+                    added += table.close(&rows[table.index])
         finally:
             PyMem_Free(slots)
             PyMem_Free(rows)
@@ -1488,8 +1761,11 @@ cdef class Decoder:
             else:
                 try:
                     self._add_row(table, c, &r, time_ns, cpu)
-                except _Corrupt as error:
-                    raise self._packet_error(packet, str(error)) from None
+                except BaseException as error:
+                    table.drop_row()
+                    if isinstance(error, _Corrupt):
+                        raise self._packet_error(packet, str(error)) from None
+                    raise
 
     cdef _add_row(self, Table table, ctf_cursor *after, const ctf_record *r, int64_t time_ns, int32_t cpu):
         """Of an event whose size varies, or whose values are not on bytes."""
@@ -1543,7 +1819,7 @@ cdef class Decoder:
         data = PyBytes_FromStringAndSize(<const char *>ctf_at(c, c.pos), size)
         c.pos += 8 * size
         cells = _numpy().frombuffer(data, elements)
-        if self._styles[n.first] == AS_BOOL:
+        if self._styles[n.first] in (AS_BOOL, AS_TRUTH):
             return cells != 0
         return cells.astype(cells.dtype.newbyteorder("="))
 
@@ -1598,7 +1874,7 @@ def merged(iterators):
     heap = []
     for index, iterator in enumerate(iterators):
         for record in iterator:
-            heap.append(((<Record>record).time_ns, index, record, iterator))
+            heap.append(((<Record>record)._time_ns, index, record, iterator))
             break
     heapq.heapify(heap)
     while heap:
@@ -1608,7 +1884,7 @@ def merged(iterators):
         if record is None:
             heapq.heappop(heap)
         else:
-            heapq.heapreplace(heap, ((<Record>record).time_ns, index, record, iterator))
+            heapq.heapreplace(heap, ((<Record>record)._time_ns, index, record, iterator))
 
 
 def merged_rows(lanes):
@@ -1766,9 +2042,9 @@ cdef class Table:
             self._used = self._size - rows.room
         return self._used - self._mark
 
-    cdef revert(self):
-        """Forget the packet."""
-        self._used = self._mark
+    cdef drop_row(self):
+        """Forget the last row, which is not complete."""
+        self._used -= 1
         for values in self.lists:
             del values[self._used:]
 
@@ -1814,11 +2090,14 @@ include "decode/text.pxi"
 # ---- small things ----
 
 
-def _unsigned(values, name, default=None, limit=2**64):
-    value = values.get(name, default)
-    if value is not default and not (isinstance(value, int) and 0 <= value < limit):
-        raise _Corrupt(f"its {name} is {value!r}")
-    return value
+cdef object _role(const ctf_cursor *c, uint8_t role):
+    """The value of a role, or None if it was not found."""
+    return c.roles[role] if c.roles[0] >> role & 1 else None
+
+
+cdef int _raise_pending() except -1:
+    """What a signal handler has raised meanwhile."""
+    return -1 if PyErr_Occurred() != NULL else 0
 
 
 cdef void *_calloc(size_t count, size_t size) except NULL:
@@ -1832,7 +2111,7 @@ cdef object _float_of(uint64_t bits, uint32_t size):
     cdef uint32_t low
     cdef float narrow
     cdef double wide
-    if size == 32:
+    if size <= 32:
         low = <uint32_t>bits
         memcpy(&narrow, &low, 4)
         return <double>narrow
@@ -1852,6 +2131,11 @@ cdef object _text(const char *start, uint64_t length):
     if memchr(start, 0xC0, length) == NULL:
         return PyUnicode_DecodeUTF8(start, length, "surrogateescape")
     return start[:length].replace(b"\xc0\x80", b"\0").decode("utf-8", "surrogateescape")
+
+
+cdef object _wide_text(const char *start, uint64_t length, uint8_t encoding):
+    """Text in UTF-16 or UTF-32. What is neither becomes U+FFFD."""
+    return start[:length].decode(_CODECS[encoding], "replace")
 
 
 cdef uint64_t _until_nul(const char *start, uint64_t length):

@@ -150,7 +150,7 @@ def test_times_that_are_far_apart(tmp_path):
     metadata = hostile.event("uint8_t x;")
     path = hostile.trace(tmp_path / "t", metadata, hostile.packet([b"\0"]), head=head)
     (text,) = ringbuf.open_trace(path).iter_text()
-    assert text.startswith("[1677-09-2")
+    assert text.startswith("[-9223372035.999999000] ")
 
 
 LOOK = """

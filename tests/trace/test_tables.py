@@ -9,6 +9,7 @@ import numpy
 import pytest
 
 from ringbuf.ctf.metadata import ChannelLayout, ClockInfo
+from ringbuf.ctf.model import Integer, Sequence, String, Struct
 from ringbuf.ctf.schema import EventSchema
 from ringbuf.trace import tables
 from ringbuf.trace.trace import open_trace
@@ -92,9 +93,10 @@ def test_text_that_is_no_utf8_is_marked(tmp_path, convert):
 def test_a_structure_is_no_text(name):
     needs.module(LIBRARIES[name])
     rows = numpy.zeros(1, [("timestamp", "i8"), ("cpu", "i4"), ("where", "O"), ("all", "O")])
-    rows[0] = 0, 0, {"x": 1, "name": "a"}, [{"x": 2}]
-    (row,) = rows_of(getattr(tables, name)(rows, {"where": "struct", "all": "struct[]"}))
-    assert row["where"] == {"x": 1, "name": "a"} and plain(row["all"]) == [{"x": 2}]
+    rows[0] = 0, 0, {"x": 1, "name": "a"}, [{"x": 2, "name": "b"}]
+    where = Struct((("x", Integer(8)), ("name", String())))
+    (row,) = rows_of(getattr(tables, name)(rows, {"where": where, "all": Sequence(where, "n")}))
+    assert row["where"] == {"x": 1, "name": "a"} and plain(row["all"]) == [{"x": 2, "name": "b"}]
 
 
 @pytest.mark.parametrize("method", LIBRARIES)

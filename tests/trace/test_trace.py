@@ -299,7 +299,6 @@ def three_packets(tmp_path):
     ("place", "data", "reason"),
     [
         (4096, b"\0", "magic number"),
-        (4096 + 4, b"\0", "UUID"),
         (4096 + 48, b"\xff" * 8, "are impossible"),
         (4096 + 56, b"\xf8" + b"\xff" * 6, "but the file ends"),
         (4096 + 84, b"\x1d", "an id that the metadata lacks"),
@@ -332,7 +331,7 @@ def test_the_next_packet_is_found_across_the_edge_of_a_piece(tmp_path, monkeypat
     directory = write(tmp_path, chan_0=[packet([10 * n], seq=n) for n in range(3)])
     damage(directory, "chan_0", 0, b"\0")
     for piece in range(20, 4100, 51):
-        monkeypatch.setattr("ringbuf.trace.trace._CHUNK", piece)
+        monkeypatch.setattr("ringbuf.trace.sources._CHUNK", piece)
         trace = open_trace(directory, errors="skip")
         assert ([record.ticks for record in trace], trace.skipped_packets) == ([10, 20], 1)
 
@@ -374,11 +373,9 @@ def test_no_damage_to_a_trace_does_more_than_raise_a_trace_error(tmp_path, rng):
 def test_what_is_no_trace_is_refused_with_the_reason(tmp_path):
     with pytest.raises(TraceError, match="not a directory"):
         open_trace(tmp_path / "missing")
-    with pytest.raises(TraceError, match="there is no file called metadata$"):
+    with pytest.raises(TraceError, match="there is no file called metadata, neither here nor below$"):
         open_trace(tmp_path)
     directory = write(tmp_path)
-    with pytest.raises(TraceError, match=f"no file called metadata; but there is one in {directory}"):
-        open_trace(tmp_path)
     with pytest.raises(ValueError, match="errors"):
         open_trace(directory, errors="ignore")
     metadata = directory / "metadata"

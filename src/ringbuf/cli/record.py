@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from ..ctf.layout import clock_info
+from ..ctf.metadata import FORMATS
 from ..inject.environment import environment
 from ..output import own_directory, trace_directory
 from ..record import processes
@@ -38,6 +39,7 @@ _PATIENCE = 60.0  # seconds that a record waits for room with --block, if it can
 def configure(parser) -> None:
     parser.usage = "ringbuf record [options] -- PROGRAM [ARGUMENT ...]"
     parser.add_argument("-o", "--output", metavar="DIR", default="ringbuf-trace", help="the trace (%(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default="ctf", help="CTF 1.8 or CTF 2 (%(default)s)")
     parser.add_argument(
         "--mode", choices=("discard", "overwrite"), default="discard",
         help="what goes when the buffers are full; overwrite: only the end is written (%(default)s)",
@@ -156,13 +158,13 @@ def _writing(args, channel, kernel, failures: list[OSError]):
         with trace_directory(args.output) as output:
             yield written
             with _noted(failures):
-                written |= write_snapshot(channel, output)
+                written |= write_snapshot(channel, output, format=args.format)
             if failures:
                 output.undo()
         return
     more = kernel.metadata(clock_info(channel)) if kernel else ""
     with contextlib.ExitStack() as stack:
-        recorder = Recorder(channel, args.output, switch_timer=1.0, more_metadata=more)
+        recorder = Recorder(channel, args.output, switch_timer=1.0, format=args.format, more_metadata=more)
         stack.enter_context(recorder)
         if kernel:
             output = stack.enter_context(own_directory(args.output))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from ..ctf.metadata import FORMATS
 from ..record.files import mark_recovered
 from ..record.recovery import Recovery, recover
 from ._output import say
@@ -17,10 +18,11 @@ def configure(parser) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the trace")
     parser.add_argument("--all", action="store_true", help="also packets that a reader or recorder has had")
     parser.add_argument("--force", action="store_true", help="even if living processes use the file")
+    parser.add_argument("--format", choices=FORMATS, default="ctf", help="CTF 1.8 or CTF 2 (%(default)s)")
 
 
 def run(args) -> int:
-    found = recover(args.path, args.output, all=args.all, force=args.force)
+    found = recover(args.path, args.output, all=args.all, force=args.force, format=args.format)
     if not args.force:
         mark_recovered(args.path, args.output)
     if args.json:

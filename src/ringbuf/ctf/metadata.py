@@ -25,7 +25,19 @@ from dataclasses import dataclass, field
 from . import schema
 from .tsdl import FIRST_LINE
 
-__all__ = ["ChannelLayout", "ClockInfo", "channel_metadata", "event_metadata", "kernel_metadata"]
+__all__ = [
+    "FORMATS",
+    "ChannelLayout",
+    "ClockInfo",
+    "channel_metadata",
+    "check_format",
+    "event_metadata",
+    "in_format",
+    "kernel_metadata",
+]
+
+#: Of traces: CTF 1.8 and CTF 2. Packets are the same in both.
+FORMATS = ("ctf", "ctf2")
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 
@@ -155,6 +167,21 @@ def channel_metadata(layout: ChannelLayout) -> str:
         _stream_block(layout),
     ]
     return "\n".join([*blocks, *map(event_metadata, layout.events)])
+
+
+def check_format(name: str) -> None:
+    """ValueError: it is not one of `FORMATS`."""
+    if name not in FORMATS:
+        raise ValueError(f"format is {' or '.join(map(repr, FORMATS))}, not {name!r}")
+
+
+def in_format(text: str, name: str) -> str:
+    """Metadata in the format that is asked for: one of `FORMATS`."""
+    if name == "ctf":
+        return text
+    from . import tsdl, write2
+
+    return write2.metadata_of(tsdl.parse(text))
 
 
 def event_metadata(event: schema.EventSchema) -> str:

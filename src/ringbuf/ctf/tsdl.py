@@ -15,199 +15,64 @@ import re
 import struct
 import uuid as uuids
 from dataclasses import dataclass, field, replace
-from typing import Union
 
 from ..errors import TraceError
+from .model import (
+    CPU,
+    MAX_ALIGN,
+    MAX_DEPTH,
+    Array,
+    Clock,
+    Enum,
+    Event,
+    Float,
+    Integer,
+    Sequence,
+    Stream,
+    String,
+    Struct,
+    Trace,
+    Type,
+    Variant,
+)
 
-__all__ = [
-    "Array",
-    "Clock",
-    "Enum",
-    "Event",
-    "Float",
-    "Integer",
-    "Sequence",
-    "Stream",
-    "String",
-    "Struct",
-    "Trace",
-    "Type",
-    "Variant",
-    "parse",
-    "text_of",
-    "visible_members",
-]
+__all__ = ["FIRST_LINE", "parse", "text_of"]
 
 #: What a text metadata file starts with.
 FIRST_LINE = "/* CTF 1.8 */"
 
-#: What a packet starts with, if its header has a member ``magic``.
-PACKET_MAGIC = 0xC1FC1FC1
-
 _METADATA_MAGIC = 0x75D11D57
-#: Deeper than any tracer nests; keeps every recursion over types bounded.
-_MAX_DEPTH = 100
-_HEXADECIMAL = ("16", "hexadecimal", "hex", "x", "X", "p")
-_MAX_ALIGN = 1 << 20
-
-
-# ---- the model ----
-
-
-@dataclass(frozen=True)
-class Integer:
-    """An integer of `size` bits (1 to 64).
-
-    `byte_order` is ``"le"``, ``"be"`` or None for the trace's own; `clock` is
-    the name of the clock the value counts, if any; `encoding` is ``"utf8"`` or
-    ``"ascii"`` for characters. `alias` is the type's name, where it has one.
-    `base` is 16 if the value is meant to be shown in hexadecimal digits, else 10.
-    """
-
-    size: int
-    signed: bool = False
-    align: int = 1
-    byte_order: str | None = None
-    encoding: str | None = None
-    clock: str | None = None
-    alias: str | None = field(default=None, compare=False)
-    base: int = field(default=10, compare=False)
-
-
-@dataclass(frozen=True)
-class Float:
-    """An IEEE 754 number of 32 or 64 bits."""
-
-    size: int
-    align: int = 1
-    byte_order: str | None = None
-
-
-@dataclass(frozen=True)
-class String:
-    """Bytes up to a NUL."""
-
-
-@dataclass(frozen=True)
-class Enum:
-    """An integer whose values have labels: (label, lowest value, highest value)."""
-
-    container: Integer
-    labels: tuple[tuple[str, int, int], ...]
-
-
-@dataclass(frozen=True)
-class Array:
-    """`length` elements."""
-
-    element: "Type"
-    length: int
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """As many elements as the integer at the path `length` says."""
-
-    element: "Type"
-    length: str
-    line: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True)
-class Struct:
-    """Members one after another, aligned to `align` or to the largest alignment among them."""
-
-    members: tuple[tuple[str, "Type"], ...] = ()
-    align: int = 1
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One of the options: the one named by the label of the enumeration at the path `tag`."""
-
-    tag: str | None
-    options: tuple[tuple[str, "Type"], ...]
-    line: int = field(default=0, compare=False)
-
-
-Type = Union[Integer, Float, String, Enum, Array, Sequence, Struct, Variant]
-
-
-@dataclass
-class Clock:
-    """A clock: tick 0 is `offset_s` seconds and `offset` ticks after its origin."""
-
-    name: str = ""
-    freq: int = 1_000_000_000
-    offset_s: int = 0
-    offset: int = 0
-    uuid: bytes | None = None
-    absolute: bool = False
-    description: str = ""
-
-
-@dataclass
-class Event:
-    """An event class."""
-
-    id: int = 0
-    name: str = ""
-    stream_id: int = 0
-    context: Struct | None = None
-    fields: Struct | None = None
-
-
-@dataclass
-class Stream:
-    """A stream class: what its packets and all its events have in common."""
-
-    id: int = 0
-    packet_context: Struct | None = None
-    event_header: Struct | None = None
-    event_context: Struct | None = None
-    events: dict[int, Event] = field(default_factory=dict)
-
-
-@dataclass
-class Trace:
-    """Everything a metadata text declares."""
-
-    byte_order: str = "le"
-    uuid: bytes | None = None
-    packet_header: Struct | None = None
-    env: dict[str, int | str] = field(default_factory=dict)
-    clocks: dict[str, Clock] = field(default_factory=dict)
-    streams: dict[int, Stream] = field(default_factory=dict)
-
-
-def visible_members(kind: Struct) -> list[tuple[str | None, Type]]:
-    """The members of a structure with the names that readers show.
-
-    One leading underscore is dropped. Members that only help to read another
-    one have no name: the length of a sequence ``_X`` called ``__X_length``, and
-    a variant that can only be padding together with its tag.
-
-    Parameters
-    ----------
-    kind : Struct
-
-    Returns
-    -------
-    list of (str or None, Type)
-        As long as `kind.members`, in the same order.
-    """
-    names = {name for name, _ in kind.members}
-    helpers = set()
-    for name, member in kind.members:
-        if isinstance(member, Sequence) and member.length in names and member.length.rstrip("_") == f"_{name}_length":
-            helpers.add(member.length)
-        elif isinstance(member, Variant) and all(_is_padding(option) for _, option in member.options):
-            helpers |= {name, member.tag}
-    return [(None if name in helpers else name.removeprefix("_"), member) for name, member in kind.members]
-
-
-def _is_padding(kind: Type) -> bool:
-    return isinstance(kind, Struct) and not kind.members
+_BASES = {
+    2: ("2", "binary", "b"),
+    8: ("8", "octal", "oct", "o"),
+    10: ("10", "decimal", "dec", "d", "i", "u"),
+    16: ("16", "hexadecimal", "hex", "x", "X", "p"),
+}
+#: No member and no type of one word can be called so.
+_KEYWORDS = frozenset(
+    "align callsite const char clock double enum env event floating_point float integer int long short signed"
+    " stream string struct trace typealias typedef unsigned variant void _Bool _Complex _Imaginary".split()
+)
+#: What types of C are called, in any order.
+_TYPE_WORDS = _KEYWORDS & {"char", "double", "float", "int", "long", "short", "signed", "unsigned", "_Bool"}
+#: Roles of members, by the structure and the member's name.
+_ROLES = {
+    "trace.packet.header": {
+        "magic": "packet-magic-number",
+        "uuid": "metadata-stream-uuid",
+        "stream_id": "data-stream-class-id",
+        "stream_instance_id": "data-stream-id",
+    },
+    "stream.packet.context": {
+        "timestamp_begin": "default-clock-timestamp",
+        "timestamp_end": "packet-end-default-clock-timestamp",
+        "content_size": "packet-content-length",
+        "packet_size": "packet-total-length",
+        "packet_seq_num": "packet-sequence-number",
+        "events_discarded": "discarded-event-record-counter-snapshot",
+        "cpu_id": CPU,
+    },
+}
 
 
 # ---- from a file's bytes to text ----
@@ -243,7 +108,7 @@ def text_of(data: bytes) -> str:
 
 def _check_first_line(data: bytes) -> None:
     if data.lstrip()[:1] in (b"{", b"\x1e"):
-        raise TraceError("metadata: this is CTF 2 (JSON); only CTF 1.8 can be read")
+        return  # CTF 2
     if not data.startswith(FIRST_LINE.encode()):
         raise TraceError(f"metadata: the first line is not {FIRST_LINE}")
 
@@ -279,24 +144,29 @@ _TOKEN = re.compile(
     r"""(?P<space>\s+|/\*.*?\*/|//[^\n]*)
       | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<number>0[xX][0-9A-Fa-f]+|[0-9]+)[uUlL]*
-      | "(?P<string>(?:\\.|[^\\"])*)"
+      | "(?P<string>(?:\\.|[^\\"\n])*)"
+      | '(?P<character>(?:\\(?:[0-7]{1,3}|x[0-9A-Fa-f]{1,2}|.)|[^\\'\n]))'
       | (?P<mark>\.\.\.|:=|[{}\[\]()<>;:,.=*+-])""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,3})|(.))", re.DOTALL)
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 def _tokens(text: str) -> list[_Token]:
     tokens, position, line = [], 0, 1
+    if "\0" in text:
+        raise TraceError(f"metadata line {text.count(chr(10), 0, text.index(chr(0))) + 1}: a NUL is not TSDL")
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise TraceError(f"metadata line {line}: {text[position]!r} is not TSDL")
+            reason = "has no end" if text[position] in "\"'" or text.startswith("/*", position) else "is not TSDL"
+            raise TraceError(f"metadata line {line}: {text[position]!r} {reason}")
         kind = match.lastgroup
         if kind != "space":
             value = match.group(kind)
-            tokens.append(_Token(value if kind == "mark" else kind, value, line))
+            kind = {"mark": value, "character": "string"}.get(kind, kind)
+            tokens.append(_Token(kind, value, line))
         line += match.group().count("\n")
         position = match.end()
     return [*tokens, _Token("end", "the end of the text", line)]
@@ -388,12 +258,47 @@ class _Parser:
         if not self._has_trace:
             raise self._error("there is no trace block")
         self._place_events()
+        self._give_roles()
         return self._model
 
+    def _give_roles(self) -> None:
+        model = self._model
+        model.packet_header = _with_roles(model.packet_header, _ROLES["trace.packet.header"])
+        for stream in model.streams.values():
+            context = _with_roles(stream.packet_context, _ROLES["stream.packet.context"])
+            stream.packet_context = self._with_clock(context, ("timestamp_begin", "timestamp_end"))
+            stream.event_header = _with_event_roles(self._with_clock(stream.event_header, ("timestamp",)))
+            stream.clock = clock_in(stream.event_header) or clock_in(stream.packet_context)
+
+    def _with_clock(self, kind: Type | None, names: tuple[str, ...]) -> Type | None:
+        """The same with the only clock there is for times that name none; as other readers do."""
+        if isinstance(kind, Struct):
+            members = ((name, self._with_clock_at(name, member, names)) for name, member in kind.members)
+            return replace(kind, members=tuple(members))
+        if isinstance(kind, Variant):
+            options = ((name, self._with_clock_at(name, option, names)) for name, option in kind.options)
+            return replace(kind, options=tuple(options))
+        return kind
+
+    def _with_clock_at(self, name: str, kind: Type, names: tuple[str, ...]) -> Type:
+        if name not in names or not isinstance(kind, (Integer, Enum)) or clock_in(kind):
+            return self._with_clock(kind, names)
+        clocks = self._model.clocks
+        if not clocks:
+            clocks["default"] = Clock("default")
+        if len(clocks) > 1:
+            return kind
+        return _mapped(kind, next(iter(clocks)))
+
     def _place_events(self) -> None:
+        streams = self._model.streams
         for event, line in self._events:
+            if event.stream_id is None:
+                if len(streams) > 1:
+                    raise self._error("the event has no stream_id, and there are several streams", line)
+                event.stream_id = next(iter(streams), 0)
             # A trace whose only stream has no id of its own may leave out its block.
-            stream = self._model.streams.setdefault(event.stream_id, Stream(event.stream_id))
+            stream = streams.setdefault(event.stream_id, Stream(event.stream_id))
             if event.id in stream.events:
                 raise self._error(f"event {event.id} of stream {stream.id} is declared twice", line)
             stream.events[event.id] = event
@@ -449,6 +354,8 @@ class _Parser:
         key = self._take().text
         while self._accept("."):
             key += "." + self._expect("name").text
+        if key in entries:
+            raise self._error(f"{key} is given twice")
         if self._accept(":="):
             entries[key] = self._whole_type()
         else:
@@ -462,6 +369,10 @@ class _Parser:
             return self._number()
         if self._peek().kind == "string":
             return _unescape(self._take().text)
+        return self._path()
+
+    def _path(self) -> str:
+        """A dotted name."""
         text = self._expect("name").text
         while self._accept("."):
             text += "." + self._expect("name").text
@@ -526,7 +437,8 @@ class _Parser:
         event = Event()
         event.id = self._id(entries, "id", line)
         event.name = self._text(entries, "name", line)
-        event.stream_id = self._id(entries, "stream_id", line)
+        # Of several streams it must name one: see _place_events().
+        event.stream_id = self._id(entries, "stream_id", line) if "stream_id" in entries else None
         event.context = self._struct_entry(entries, "context", line)
         event.fields = self._struct_entry(entries, "fields", line)
         self._events.append((event, line))
@@ -575,19 +487,27 @@ class _Parser:
             kind = self._whole_type()
             self._expect(":=")
             name = self._words()
+            self._check_name(name if name not in _TYPE_WORDS else "")
             self._define("alias", name, _named(kind, name))
         elif word == "typedef":
             self._take()
             for name, kind in self._declarators():
                 self._define("alias", name, _named(kind, name))
         elif word in ("struct", "enum", "variant"):
-            self._specifier()
+            while self._peek().text in ("struct", "enum", "variant"):
+                self._specifier()
         else:
             raise self._error(f"{word!r} is not supported here")
         self._expect(";")
 
     def _define(self, kind: str, name: str, type_: Type) -> None:
+        if (kind, name) in self._scope.types:
+            raise self._error(f"{'type' if kind == 'alias' else kind} {name} is declared twice")
         self._scope.types[kind, name] = type_
+
+    def _check_name(self, name: str) -> None:
+        if name in _KEYWORDS:
+            raise self._error(f"{name!r} is a keyword: it cannot be a name")
 
     def _words(self) -> str:
         words = [self._expect("name").text]
@@ -610,8 +530,8 @@ class _Parser:
         return self._peek().text in ("integer", "floating_point", "string", "enum", "struct", "variant")
 
     def _specifier(self) -> Type:
-        if self._depth == _MAX_DEPTH:
-            raise self._error(f"types are nested more than {_MAX_DEPTH} deep")
+        if self._depth == MAX_DEPTH:
+            raise self._error(f"types are nested more than {MAX_DEPTH} deep")
         self._depth += 1
         kind = getattr(self, "_" + self._take().text + "_type")()
         self._depth -= 1
@@ -632,6 +552,7 @@ class _Parser:
         declared = []
         while True:
             name = self._expect("name").text
+            self._check_name(name)
             declared.append((name, self._suffixed(base)))
             if not self._accept(","):
                 return declared
@@ -652,7 +573,9 @@ class _Parser:
         lengths = []
         while self._peek().kind == "[":
             line = self._take().line
-            lengths.append((self._value(), line))
+            if self._peek().kind not in ("name", "number", "+", "-"):
+                raise self._error(f"{self._peek().text!r} is no length")
+            lengths.append((self._length(self._value(), line), line))
             self._expect("]")
         for length, line in reversed(lengths):
             if isinstance(length, int):
@@ -660,8 +583,20 @@ class _Parser:
                     raise self._error("an array's length is negative", line)
                 kind = Array(kind, length)
             else:
-                kind = Sequence(kind, length, line)
+                kind = Sequence(kind, length, f"line {line}")
         return kind
+
+    def _length(self, length: int | str, line: int) -> int | str:
+        """``env.NAME`` is the number that the environment has under that name."""
+        if not isinstance(length, str):
+            return length
+        self._check_name(length)
+        if not length.startswith("env."):
+            return length
+        number = self._model.env.get(length[4:])
+        if not isinstance(number, int):
+            raise self._error(f"{length} is not a number of an env block before it", line)
+        return number
 
     def _attributes(self) -> dict[str, int | str]:
         entries: dict = {}
@@ -671,8 +606,8 @@ class _Parser:
         return entries
 
     def _align(self, value: int | str, line: int) -> int:
-        if not isinstance(value, int) or not 0 < value <= _MAX_ALIGN or value & (value - 1):
-            raise self._error(f"alignment {value!r} is not a power of two within 1..{_MAX_ALIGN}", line)
+        if not isinstance(value, int) or not 0 < value <= MAX_ALIGN or value & (value - 1):
+            raise self._error(f"alignment {value!r} is not a power of two within 1..{MAX_ALIGN}", line)
         return value
 
     def _default_align(self, size: int) -> int:
@@ -684,16 +619,34 @@ class _Parser:
         size = self._integer(entries, "size", line)
         if not 0 < size <= 64:
             raise self._error(f"integers of {size} bits are not supported", line)
-        encoding = str(entries.get("encoding", "none")).lower().replace("-", "")
         return Integer(
             size,
-            signed=str(entries.get("signed", "0")).lower() in ("1", "true"),
+            signed=self._boolean(entries, "signed", line),
             align=self._align(entries.get("align", self._default_align(size)), line),
             byte_order=self._byte_order(entries.get("byte_order"), line),
-            encoding=encoding if encoding in ("utf8", "ascii") else None,
+            encoding=self._encoding(entries, line),
             clock=self._clock_of(entries.get("map"), line),
-            base=16 if str(entries.get("base", 10)) in _HEXADECIMAL else 10,
+            base=self._base(entries.get("base", 10), line),
         )
+
+    def _boolean(self, entries: dict, key: str, line: int) -> bool:
+        value = str(entries.get(key, 0)).lower()
+        if value not in ("0", "1", "false", "true"):
+            raise self._error(f"{key} {value} is neither true nor false", line)
+        return value in ("1", "true")
+
+    def _encoding(self, entries: dict, line: int) -> str | None:
+        encoding = str(entries.get("encoding", "none"))
+        known = {"none": None, "utf8": "utf8", "utf-8": "utf8", "ascii": "ascii"}
+        if encoding.lower() not in known:
+            raise self._error(f"encoding {encoding} is not none, UTF8 or ASCII", line)
+        return known[encoding.lower()]
+
+    def _base(self, value: int | str, line: int) -> int:
+        for base, names in _BASES.items():
+            if str(value) in names:
+                return base
+        raise self._error(f"base {value} is not 2, 8, 10 or 16", line)
 
     def _clock_of(self, path: int | str | None, line: int) -> str | None:
         if path is None:
@@ -714,8 +667,9 @@ class _Parser:
         return Float(size, align, self._byte_order(entries.get("byte_order"), line))
 
     def _string_type(self) -> String:
+        line = self._peek().line
         if self._peek().kind == "{":
-            self._attributes()
+            self._encoding(self._attributes(), line)
         return String()
 
     def _struct_type(self) -> Struct:
@@ -762,11 +716,12 @@ class _Parser:
             container = self._alias("int", line)
         if not isinstance(container, Integer):
             raise self._error("the container of an enumeration is not an integer", line)
-        return self._remembered("enum", name, Enum(container, tuple(self._labels())))
+        return self._remembered("enum", name, Enum(container, tuple(self._labels(container))))
 
-    def _labels(self) -> list[tuple[str, int, int]]:
+    def _labels(self, container: Integer) -> list[tuple[str, int, int]]:
         labels: list[tuple[str, int, int]] = []
         value = 0
+        lowest, highest = _range_of(container)
         self._expect("{")
         while not self._accept("}"):
             token = self._take()
@@ -776,10 +731,16 @@ class _Parser:
             low = high = self._number() if self._accept("=") else value
             if self._accept("..."):
                 high = self._number()
+            if low > high:
+                raise self._error(f"label {label}: {low} ... {high} is no range", token.line)
+            if low < lowest or high > highest:
+                raise self._error(f"label {label}: its value does not fit {container.size} bits", token.line)
             labels.append((label, low, high))
             value = high + 1
             if self._peek().kind != "}":
                 self._expect(",")
+        if not labels:
+            raise self._error("an enumeration has no labels")
         return labels
 
     def _variant_type(self) -> Variant:
@@ -787,17 +748,18 @@ class _Parser:
         name = self._accept_name()
         tag = None
         if self._accept("<"):
-            tag = str(self._value())
+            tag = self._path()
+            self._check_name(tag)
             self._expect(">")
         if self._peek().kind != "{":
-            return replace(self._known("variant", name), tag=tag, line=line)
+            return replace(self._known("variant", name), tag=tag, where=f"line {line}")
         self._take()
         self._scope = _Scope(self._scope)
         options = tuple(self._members())
         self._scope = self._scope.parent
         if not options:
             raise self._error("a variant has no options", line)
-        return self._remembered("variant", name, Variant(tag, options, line))
+        return self._remembered("variant", name, Variant(tag, options, f"line {line}"))
 
     def _accept_name(self) -> str | None:
         return self._take().text if self._peek().kind == "name" else None
@@ -816,3 +778,70 @@ class _Parser:
 
 def _named(kind: Type, name: str) -> Type:
     return replace(kind, alias=name) if isinstance(kind, Integer) else kind
+
+
+def _range_of(kind: Integer) -> tuple[int, int]:
+    """Lowest and highest value."""
+    return (-(1 << kind.size - 1), (1 << kind.size - 1) - 1) if kind.signed else (0, (1 << kind.size) - 1)
+
+
+# ---- what members mean ----
+
+
+def clock_in(kind: Type | None) -> str | None:
+    """Name of the clock that some integer within `kind` counts, or None."""
+    if isinstance(kind, Integer):
+        return kind.clock
+    if isinstance(kind, Enum):
+        return kind.container.clock
+    parts = kind.members if isinstance(kind, Struct) else kind.options if isinstance(kind, Variant) else ()
+    return next((clock for clock in (clock_in(part) for _, part in parts) if clock is not None), None)
+
+
+def _mapped(kind: Integer | Enum, clock: str) -> Integer | Enum:
+    if isinstance(kind, Enum):
+        return replace(kind, container=replace(kind.container, clock=clock))
+    return replace(kind, clock=clock)
+
+
+def _with_roles(kind: Struct | None, roles: dict[str, str]) -> Struct | None:
+    """The same with roles for the members that have one."""
+    if kind is None:
+        return None
+    return replace(
+        kind, members=tuple((name, _checked(name, member, roles.get(name))) for name, member in kind.members)
+    )
+
+
+def _checked(name: str, kind: Type, role: str | None) -> Type:
+    """The member of a packet's header or context with its role, if it can have that."""
+    if role is None:
+        return kind
+    if role == "metadata-stream-uuid":
+        if not isinstance(kind, Array) or kind.length != 16 or not _is_unsigned(kind.element, 8):
+            raise TraceError(f"metadata: the packets' {name} is not an array of 16 bytes")
+    elif role != CPU and not _is_unsigned(kind):
+        raise TraceError(f"metadata: the packets' {name} is not an unsigned integer")
+    return _with_role(kind, role)
+
+
+def _is_unsigned(kind: Type, size: int | None = None) -> bool:
+    integer = kind.container if isinstance(kind, Enum) else kind
+    return isinstance(integer, Integer) and not integer.signed and size in (None, integer.size)
+
+
+def _with_role(kind: Type, role: str) -> Type:
+    if isinstance(kind, Enum):
+        return replace(kind, container=_with_role(kind.container, role))
+    return replace(kind, role=role) if isinstance(kind, (Integer, Array)) else kind
+
+
+def _with_event_roles(kind: Type | None, name: str = "") -> Type | None:
+    """The same with roles for the id and the time, which may stand in an option of a variant."""
+    if isinstance(kind, Struct):
+        return replace(kind, members=tuple((one, _with_event_roles(member, one)) for one, member in kind.members))
+    if isinstance(kind, Variant):
+        return replace(kind, options=tuple((one, _with_event_roles(option, one)) for one, option in kind.options))
+    if clock_in(kind):
+        return _with_role(kind, "default-clock-timestamp")
+    return _with_role(kind, "event-record-class-id") if name == "id" else kind

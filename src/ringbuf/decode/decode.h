@@ -19,6 +19,7 @@
 #ifndef RINGBUF_DECODE_H
 #define RINGBUF_DECODE_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -33,7 +34,30 @@ enum ctf_kind {
 	CTF_ARRAY,
 	CTF_SEQUENCE,
 	CTF_VARIANT,
+	CTF_VARINT,   /* LEB128 */
+	CTF_OPTIONAL, /* a variant that may be nothing */
 };
+
+/* What a value means to every reader; in the order of ringbuf.ctf.model.ROLES. */
+enum ctf_role {
+	CTF_ROLE_NONE,
+	CTF_ROLE_CLOCK,    /* counts the stream's clock */
+	CTF_ROLE_EVENT_ID, /* of the event class */
+	CTF_ROLE_MAGIC,
+	CTF_ROLE_UUID,     /* its position, in bits */
+	CTF_ROLE_STREAM_ID,
+	CTF_ROLE_INSTANCE_ID,
+	CTF_ROLE_END,
+	CTF_ROLE_CONTENT_SIZE,
+	CTF_ROLE_PACKET_SIZE,
+	CTF_ROLE_SEQUENCE_NUMBER,
+	CTF_ROLE_DISCARDED,
+	CTF_ROLE_CPU,
+	CTF_N_ROLES,
+};
+
+/* Of text. */
+enum ctf_encoding { CTF_UTF8, CTF_UTF16LE, CTF_UTF16BE, CTF_UTF32LE, CTF_UTF32BE };
 
 /* Event headers that are read without walking their tree. */
 enum ctf_header { CTF_HEADER_ANY, CTF_HEADER_COMPACT, CTF_HEADER_LARGE };
@@ -43,16 +67,18 @@ struct ctf_node {
 	uint8_t is_signed;
 	uint8_t is_big_endian;
 	uint8_t is_bool;
-	uint8_t sets_clock;    /* integer: the value counts the stream's clock */
-	uint8_t sets_event_id; /* integer: the value is the id of the event class */
-	uint8_t base;          /* integer: to print it in, 10 or 16 */
+	uint8_t role;          /* integer, elements: enum ctf_role */
+	uint8_t is_odd;        /* number: not `size` bits in the order of its byte order, 64 at most */
+	uint8_t is_reversed;   /* number: its first bit is the value's last */
+	uint8_t base;          /* integer: to print it in: 2, 8, 10, 16 */
+	uint8_t encoding;      /* text: enum ctf_encoding */
 	uint32_t align;
-	uint32_t size;         /* integer, float */
+	uint32_t size;         /* integer, float; of one in LEB128: 64 */
 	int64_t fixed;         /* size from the aligned start on, if it never varies; else -1 */
 	int32_t slot;          /* integer: where its value is kept for those who ask; else -1 */
-	int32_t asks;          /* sequence, variant: the slot of the length, the tag */
-	uint32_t first, count; /* struct: members, variant: ranges, array and sequence: first is the element */
-	uint64_t length;       /* array */
+	int32_t asks;          /* sequence, variant, optional: the slot of the length, the tag */
+	uint32_t first, count; /* struct: members; variant, optional: ranges; array and sequence: first is the element */
+	uint64_t length;       /* array: elements; float: bits of the exponent */
 };
 
 /* A variant's option `node` is there when low <= tag <= high, in the tag's signedness. */
@@ -82,10 +108,11 @@ struct ctf_clock {
 
 struct ctf_stream {
 	uint64_t id;
-	int32_t packet_context, event_context; /* nodes, or -1 */
-	int32_t event_header;                  /* node */
+	int32_t packet_context, event_context, event_header; /* nodes, or -1 */
 	uint8_t header_kind;
 	uint8_t has_holes;
+	uint8_t asks_packet;  /* events need values of the packet's header or context */
+	uint8_t asks_outside; /* contexts or fields need values from before them */
 	uint32_t header_align;
 	struct ctf_clock clock;
 	struct ctf_event *events; /* by id */
@@ -106,6 +133,8 @@ struct ctf_cursor {
 	uint64_t *slots;
 	uint64_t ticks;       /* the stream's clock, now */
 	uint64_t event_id;
+	uint64_t *roles;      /* while a packet's header is read: the value of each role; [0] is the set of those found */
+	uint32_t varint_bits; /* of the last number in LEB128 */
 	const struct ctf_event *last; /* short event; its id and size are known without a load */
 	uint64_t last_id, last_fixed;
 	const char *error;
@@ -234,12 +263,123 @@ ctf_peek(const struct ctf_cursor *c, uint32_t size, int is_big_endian)
 	return ctf_bits(c, size, is_big_endian);
 }
 
-/* Read a number: an integer, sign-extended if it is signed, or the bits of a float. */
+static inline uint64_t
+ctf_reverse(uint64_t value, uint32_t size)
+{
+	uint64_t reversed = 0;
+
+	for (; size; size--, value >>= 1)
+		reversed = reversed << 1 | (value & 1);
+	return reversed;
+}
+
+/* Bits `low` and following of the number of n->size bits that begins at the cursor; 64 at most. */
+static uint64_t
+ctf_slice(const struct ctf_cursor *c, const struct ctf_node *n, uint32_t low, uint32_t size)
+{
+	struct ctf_cursor at = *c;
+
+	if (n->is_reversed != n->is_big_endian)
+		low = n->size - low - size;
+	at.pos += low;
+	return n->is_reversed ? ctf_reverse(ctf_bits(&at, size, n->is_big_endian), size)
+			      : ctf_bits(&at, size, n->is_big_endian);
+}
+
+static uint64_t
+ctf_double_bits(double value)
+{
+	uint64_t bits;
+
+	memcpy(&bits, &value, 8);
+	return bits;
+}
+
+/* The bits of the nearest double, or float for 16 bits, of an IEEE 754 number of another size. */
+static uint64_t
+ctf_other_float(const struct ctf_cursor *c, const struct ctf_node *n)
+{
+	uint32_t exponent_bits = (uint32_t)n->length, fraction_bits = n->size - 1 - exponent_bits;
+	uint32_t got = fraction_bits < 62 ? fraction_bits : 62;
+	int64_t bias = ((int64_t)1 << (exponent_bits - 1)) - 1, power;
+	uint64_t exponent, fraction;
+	double value;
+	float narrow;
+
+	exponent = ctf_slice(c, n, fraction_bits, exponent_bits);
+	fraction = ctf_slice(c, n, fraction_bits - got, got);
+	/* What is below the bits that are taken decides only a tie. */
+	for (uint32_t low = 0, size; low < fraction_bits - got; low += size) {
+		size = fraction_bits - got - low < 32 ? fraction_bits - got - low : 32;
+		fraction |= ctf_slice(c, n, low, size) != 0;
+	}
+	power = (exponent ? (int64_t)exponent : 1) - bias - (int64_t)got;
+	power = power < -4096 ? -4096 : power > 4096 ? 4096 : power;
+	if (exponent == ((uint64_t)1 << exponent_bits) - 1)
+		value = fraction ? (double)__builtin_nan("") : (double)__builtin_inf();
+	else
+		value = ldexp((double)(exponent ? (uint64_t)1 << got | fraction : fraction), (int)power);
+	if (ctf_slice(c, n, n->size - 1, 1))
+		value = -value;
+	if (n->size > 16)
+		return ctf_double_bits(value);
+	narrow = (float)value;
+	fraction = 0;
+	memcpy(&fraction, &narrow, 4);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	fraction >>= 32;
+#endif
+	return fraction;
+}
+
+static int
+ctf_varint(struct ctf_cursor *c, const struct ctf_node *n, uint64_t *value)
+{
+	uint32_t bits = 0;
+	uint8_t byte;
+
+	*value = 0;
+	do {
+		if (c->end - c->pos < 8)
+			return ctf_fail(c, "the content ends too early");
+		byte = *ctf_at(c, c->pos);
+		c->pos += 8;
+		/* The tenth byte has room for one bit of the 64; the rest must repeat the sign. */
+		if (bits == 63 && byte != 0 && byte != 1 && !(n->is_signed && byte == 0x7f))
+			return ctf_fail(c, "an integer of variable length has more than 64 bits");
+		*value |= (uint64_t)(byte & 0x7f) << bits;
+		bits += 7;
+	} while (byte & 0x80);
+	if (n->is_signed && bits < 64 && byte & 0x40)
+		*value |= ~UINT64_C(0) << bits;
+	c->varint_bits = bits;
+	return 0;
+}
+
+/* Read a number whose node is_odd. */
+static int
+ctf_odd_number(struct ctf_cursor *c, const struct ctf_node *n, uint64_t *value)
+{
+	if (n->kind == CTF_VARINT)
+		return ctf_varint(c, n, value);
+	if (n->size > c->end - c->pos)
+		return ctf_fail(c, "the content ends too early");
+	*value = n->kind == CTF_FLOAT && (n->size == 16 || n->size > 64) ? ctf_other_float(c, n)
+									: ctf_slice(c, n, 0, n->size);
+	c->pos += n->size;
+	if (n->is_signed && n->size < 64 && *value >> (n->size - 1) & 1)
+		*value |= ~UINT64_C(0) << n->size;
+	return 0;
+}
+
+/* Read a number: an integer, sign-extended if it is signed, or the bits of a float or double. */
 static inline int
 ctf_number(struct ctf_cursor *c, const struct ctf_node *n, uint64_t *value)
 {
 	if (ctf_align(c, n->align))
 		return -1;
+	if (CTF_UNLIKELY(n->is_odd))
+		return ctf_odd_number(c, n, value);
 	if (CTF_UNLIKELY(n->size > c->end - c->pos))
 		return ctf_fail(c, "the content ends too early");
 	*value = ctf_peek(c, n->size, n->is_big_endian);
@@ -257,7 +397,7 @@ ctf_set_clock(struct ctf_cursor *c, uint64_t value, uint32_t size)
 {
 	uint64_t mask;
 
-	if (size == 64) {
+	if (size >= 64) {
 		c->ticks = value;
 		return;
 	}
@@ -280,6 +420,19 @@ ctf_time_ns(const struct ctf_clock *clock, uint64_t ticks)
 
 static int ctf_walk(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c);
 
+static inline void
+ctf_play_role(const struct ctf_node *n, struct ctf_cursor *c, uint64_t value)
+{
+	if (n->role == CTF_ROLE_EVENT_ID)
+		c->event_id = value;
+	else if (n->role == CTF_ROLE_CLOCK)
+		ctf_set_clock(c, value, n->kind == CTF_VARINT ? c->varint_bits : n->size);
+	if (CTF_UNLIKELY(c->roles != NULL)) {
+		c->roles[n->role] = value;
+		c->roles[0] |= UINT64_C(1) << n->role;
+	}
+}
+
 static inline int
 ctf_walk_integer(const struct ctf_node *n, struct ctf_cursor *c)
 {
@@ -289,31 +442,48 @@ ctf_walk_integer(const struct ctf_node *n, struct ctf_cursor *c)
 		return -1;
 	if (n->slot >= 0)
 		c->slots[n->slot] = value;
-	if (n->sets_event_id)
-		c->event_id = value;
-	if (n->sets_clock)
-		ctf_set_clock(c, value, n->size);
+	if (n->role)
+		ctf_play_role(n, c, value);
 	return 0;
 }
 
-/* Length of the string at the cursor, which is on a byte; -1 if no NUL ends it. */
-static inline int64_t
-ctf_string_length(const struct ctf_cursor *c)
+/* Bytes of a code unit, of which a NUL has one. */
+static inline uint32_t
+ctf_unit(uint8_t encoding)
 {
-	const uint8_t *start = ctf_at(c, c->pos);
-	const uint8_t *nul = (const uint8_t *)memchr(start, 0, (c->end - c->pos) >> 3);
+	return encoding == CTF_UTF8 ? 1 : encoding <= CTF_UTF16BE ? 2 : 4;
+}
 
+/* Bytes before the first NUL within `size`, or -1. */
+static int64_t
+ctf_wide_nul(const uint8_t *start, uint64_t size, uint32_t unit)
+{
+	for (uint64_t at = 0; size - at >= unit; at += unit)
+		if (!memcmp(start + at, "\0\0\0", unit))
+			return (int64_t)at;
+	return -1;
+}
+
+/* Bytes of the string at the cursor, which is on a byte; -1 if no NUL ends it. */
+static inline int64_t
+ctf_string_length(const struct ctf_node *n, const struct ctf_cursor *c)
+{
+	const uint8_t *start = ctf_at(c, c->pos), *nul;
+
+	if (CTF_UNLIKELY(n->encoding != CTF_UTF8))
+		return ctf_wide_nul(start, (c->end - c->pos) >> 3, ctf_unit(n->encoding));
+	nul = (const uint8_t *)memchr(start, 0, (c->end - c->pos) >> 3);
 	return nul ? nul - start : -1;
 }
 
 static inline int
-ctf_walk_string(struct ctf_cursor *c)
+ctf_walk_string(const struct ctf_node *n, struct ctf_cursor *c)
 {
-	int64_t length = ctf_string_length(c);
+	int64_t length = ctf_string_length(n, c);
 
 	if (length < 0)
 		return ctf_fail(c, "a string has no end");
-	c->pos += 8 * ((uint64_t)length + 1);
+	c->pos += 8 * ((uint64_t)length + ctf_unit(n->encoding));
 	return 0;
 }
 
@@ -334,7 +504,8 @@ ctf_length(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor
 	uint64_t room = c->end - c->pos, size = ctf_least_size(element);
 
 	*length = n->kind == CTF_ARRAY ? n->length : c->slots[n->asks];
-	if (CTF_UNLIKELY(*length > (size ? room / size : room)))
+	/* Of elements without a bit there is any number: the budget is for them. */
+	if (CTF_UNLIKELY(element->fixed && *length > (size ? room / size : room)))
 		return ctf_fail(c, "a sequence or array is longer than the content");
 	return 0;
 }
@@ -359,6 +530,8 @@ ctf_walk_elements(const struct ctf_plan *p, const struct ctf_node *n, struct ctf
 
 	if (ctf_length(p, n, c, &length))
 		return -1;
+	if (n->role)
+		ctf_play_role(n, c, c->pos);
 	if (element->fixed >= 0 && length)
 		return ctf_skip(c, ctf_fixed_elements(element, length));
 	if (ctf_spend(c, length))
@@ -369,7 +542,7 @@ ctf_walk_elements(const struct ctf_plan *p, const struct ctf_node *n, struct ctf
 	return 0;
 }
 
-/* The option that the variant's tag selects; -1: none. */
+/* The option that the variant's tag selects; -1: none, which only an optional may have. */
 static int32_t
 ctf_option(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor *c)
 {
@@ -382,7 +555,7 @@ ctf_option(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor
 				 : r->low <= tag && tag <= r->high)
 			return r->node;
 	}
-	return ctf_fail(c, "a variant's tag selects no option");
+	return n->kind == CTF_OPTIONAL ? -1 : ctf_fail(c, "a variant's tag selects no option");
 }
 
 /* Move over one value, and keep what later values ask for. */
@@ -398,9 +571,12 @@ ctf_walk(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c)
 		return ctf_skip(c, (uint64_t)n->fixed);
 	switch (n->kind) {
 	case CTF_INTEGER:
+	case CTF_VARINT:
 		return ctf_walk_integer(n, c);
 	case CTF_STRING:
-		return ctf_walk_string(c);
+		return ctf_walk_string(n, c);
+	case CTF_FLOAT:
+		return ctf_skip(c, n->size);
 	case CTF_STRUCT:
 		if (ctf_spend(c, n->count))
 			return -1;
@@ -409,8 +585,9 @@ ctf_walk(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c)
 				return -1;
 		return 0;
 	case CTF_VARIANT:
+	case CTF_OPTIONAL:
 		option = ctf_option(p, n, c);
-		return option < 0 ? -1 : ctf_walk(p, option, c);
+		return option >= 0 ? ctf_walk(p, option, c) : n->kind == CTF_OPTIONAL ? 0 : -1;
 	default:
 		return ctf_walk_elements(p, n, c);
 	}
@@ -535,7 +712,7 @@ ctf_event_header(const struct ctf_plan *p, const struct ctf_stream *s, struct ct
 	if (s->header_kind != CTF_HEADER_ANY && ctf_packed_header(s, c))
 		return 0;
 	c->event_id = 0; /* if the header has none */
-	return ctf_walk(p, s->event_header, c);
+	return s->event_header < 0 ? 0 : ctf_walk(p, s->event_header, c);
 }
 
 static int
@@ -552,6 +729,8 @@ ctf_walk_parts(const struct ctf_plan *p, const struct ctf_stream *s, const struc
 static int
 ctf_next_other(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *r)
 {
+	uint64_t start = c->pos;
+
 	if (ctf_event_header(p, s, c))
 		return -1;
 	r->event = ctf_find_event(s, c->event_id);
@@ -563,13 +742,12 @@ ctf_next_other(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_
 	r->begin = c->pos;
 	if (r->event->fixed >= 0)
 		return ctf_skip(c, (uint64_t)r->event->fixed);
-	return ctf_walk_parts(p, s, r->event, c);
+	if (ctf_walk_parts(p, s, r->event, c))
+		return -1;
+	return CTF_UNLIKELY(c->pos == start) ? ctf_fail(c, "an event without a bit: there is no end of them") : 0;
 }
 
-/*
- * Move over the next event. The cursor is before its end, and moves: a stream
- * has a clock, so its event header has an integer or a variant's tag.
- */
+/* Move over the next event. The cursor is before its end, and moves. */
 static inline __attribute__((always_inline)) int
 ctf_next(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *r,
 	 const int kind)
@@ -795,7 +973,7 @@ ctf_store(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c, uint8_t
 	default:
 		if (ctf_number(c, n, &value))
 			return NULL;
-		bytes = n->size <= 8 ? 1 : n->size <= 16 ? 2 : n->size <= 32 ? 4 : 8;
+		bytes = n->size <= 8 ? 1 : n->size <= 16 && n->kind != CTF_FLOAT ? 2 : n->size <= 32 ? 4 : 8;
 		value = n->is_bool ? value != 0 : value;
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 		value <<= 64 - 8 * bytes;

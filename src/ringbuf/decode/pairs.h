@@ -326,7 +326,7 @@ pair_text_at(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_curs
 		return -1;
 	*text = (const char *)ctf_at(c, c->pos);
 	if (n->kind == CTF_STRING) {
-		int64_t found = ctf_string_length(c);
+		int64_t found = ctf_string_length(n, c);
 
 		if (found < 0)
 			return ctf_fail(c, "a string has no end");

@@ -124,6 +124,8 @@ cdef class Marks:
         How many streams there are, each of which is in order of time.
     pid : int, optional
         Of records that do not say their process.
+    first : Marks, optional
+        Of another trace that is read as one with this: both number texts alike.
 
     Attributes
     ----------
@@ -136,10 +138,14 @@ cdef class Marks:
     cdef readonly tuple lanes
     cdef pair_event *_events
     cdef list _owned  # memory that events point to
-    cdef pair_texts _texts
+    cdef pair_texts _own_texts
+    cdef pair_texts *_texts
+    cdef Marks _first
     cdef list _strings
 
-    def __cinit__(self, Decoder decoder not None, kinds, n_lanes, pid=None):
+    def __cinit__(self, Decoder decoder not None, kinds, n_lanes, pid=None, Marks first=None):
+        self._first = first
+        self._texts = &self._own_texts if first is None else first._texts
         self._decoder, self._owned, self._strings = decoder, [], [""]
         self.lanes = tuple([_MarkLane() for _ in range(n_lanes)])
         self._events = <pair_event *>_calloc(len(decoder._events), sizeof(pair_event))
@@ -148,9 +154,9 @@ cdef class Marks:
 
     def __dealloc__(self):
         PyMem_Free(self._events)
-        free(self._texts.bytes)
-        free(self._texts.texts)
-        free(self._texts.places)
+        free(self._own_texts.bytes)
+        free(self._own_texts.texts)
+        free(self._own_texts.places)
 
     cdef _set_event(self, size_t index, uint8_t kind, uint32_t name, int32_t pid):
         cdef pair_event *e = &self._events[index]
@@ -203,7 +209,9 @@ cdef class Marks:
 
     cdef bint _can_be(self, const ctf_node *n, what):
         if what < PAIR_PROCESS:
-            return n.kind == CTF_INTEGER
+            return n.kind == CTF_INTEGER and not n.is_odd
+        if n.encoding != CTF_UTF8:
+            return False
         return n.kind == CTF_STRING or n.kind in (CTF_ARRAY, CTF_SEQUENCE) and \
             self._decoder._nodes[n.first].kind == CTF_INTEGER and self._decoder._nodes[n.first].size == 8 and \
             self._decoder._nodes[n.first].align == 8
@@ -227,7 +235,7 @@ cdef class Marks:
         return kept
 
     def fill(self, buffer, Packet packet not None, _MarkLane lane not None, number, *, offset=None):
-        """Add the marks of a packet to a lane; none if it is damaged.
+        """Add the marks of a packet to a lane; if it is damaged, those before the damage.
 
         Parameters
         ----------
@@ -258,11 +266,10 @@ cdef class Marks:
         try:
             self._decoder._begin(&c, view, packet, offset, slots)
             with nogil:
-                failed = pair_fill(&self._decoder._plan, s, &c, self._events, &self._texts, &lane.marks, cpu, at)
+                failed = pair_fill(&self._decoder._plan, s, &c, self._events, self._texts, &lane.marks, cpu, at)
+            if failed == -2:
+                raise MemoryError
             if failed:
-                lane.marks.n = before
-                if failed == -2:
-                    raise MemoryError
                 self._decoder._fail_in(packet, &c)
         finally:
             PyMem_Free(slots)

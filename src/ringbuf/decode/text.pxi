@@ -12,11 +12,12 @@ cdef extern from "decode/text.h" nogil:
 
     struct ctf_names:
         const char **members
-        const uint8_t *is_text
-        const uint8_t *is_hex
+        const uint8_t *looks
         const uint32_t *first_label
         const ctf_label *labels
-        const uint8_t *is_enum
+
+    enum:
+        CTF_LOOK_PLAIN, CTF_LOOK_TEXT, CTF_LOOK_BYTES, CTF_LOOK_ENUM, CTF_LOOK_FLAGS, CTF_LOOK_TRUTH
 
     struct ctf_selection:
         const char **prefixes
@@ -30,6 +31,7 @@ cdef extern from "decode/text.h" nogil:
         pass
 
     void ctf_put_quoted(ctf_text *t, const char *text, size_t size)
+    int ctf_put_value(const ctf_plan *p, const ctf_names *names, int32_t index, ctf_cursor *c, ctf_text *t)
     int ctf_put_packet(const ctf_plan *p, const ctf_stream *s, const ctf_names *names, ctf_cursor *c, uint32_t lane,
                        const ctf_selection *wanted, const char *packet, ctf_text *t, ctf_text *lines)
     void ctf_put_lines(const ctf_line *lines, size_t n, const char **at, ctf_clock_face *face, ctf_text *t)
@@ -69,15 +71,13 @@ cdef class _Lane:
 
 @cython.final
 cdef class Printer:
-    """Prints the events of a trace as babeltrace2 does.
+    """Prints the events of a trace as babeltrace2 does. A `Page` puts those of several traces in order.
 
     Parameters
     ----------
     decoder : Decoder
     origin : str
         What stands before the name of every event.
-    n_lanes : int
-        How many streams there are, each of which is in order of time.
     names : collection of str, optional
         Of the events to print; all by default.
     begin, end : int
@@ -87,21 +87,17 @@ cdef class Printer:
     """
 
     cdef Decoder _decoder
-    cdef readonly tuple lanes
     cdef list _texts  # owns all that is pointed to
     cdef const char **_prefixes
     cdef ctf_selection _wanted
     cdef const char **_members
-    cdef uint8_t *_flags
+    cdef uint8_t *_looks
     cdef uint32_t *_first_label
     cdef ctf_label *_labels
     cdef ctf_names _names
-    cdef ctf_text _out
-    cdef ctf_clock_face _face
 
-    def __cinit__(self, Decoder decoder not None, origin, n_lanes, *, names=None, begin=-2**63, end=2**63 - 1):
+    def __cinit__(self, Decoder decoder not None, origin, *, names=None, begin=-2**63, end=2**63 - 1):
         self._decoder = decoder
-        self.lanes = tuple([_Lane(index) for index in range(n_lanes)])
         self._texts = []
         self._prefixes = <const char **>_calloc(len(decoder._events), sizeof(char *))
         for index, info in enumerate(decoder._events):
@@ -114,10 +110,9 @@ cdef class Printer:
     def __dealloc__(self):
         PyMem_Free(self._prefixes)
         PyMem_Free(self._members)
-        PyMem_Free(self._flags)
+        PyMem_Free(self._looks)
         PyMem_Free(self._first_label)
         PyMem_Free(self._labels)
-        free(self._out.data)
 
     cdef const char *_keep(self, bytes text):
         self._texts.append(text)
@@ -129,15 +124,13 @@ cdef class Printer:
         cdef const ctf_node *node
         cdef list labels = []
         self._members = <const char **>_calloc(decoder._n_members, sizeof(char *))
-        self._flags = <uint8_t *>_calloc(3 * n, 1)
+        self._looks = <uint8_t *>_calloc(n, 1)
         self._first_label = <uint32_t *>_calloc(n + 1, sizeof(uint32_t))
         for i in range(n):
             node, info = &decoder._nodes[i], decoder._infos[i]
-            self._flags[i] = node.kind in (CTF_ARRAY, CTF_SEQUENCE) and decoder._styles[i] == AS_STR
-            self._flags[n + i] = node.base == 16
-            self._flags[2 * n + i] = decoder._styles[i] == AS_ENUM
+            self._looks[i] = self._look_of(i)
             self._first_label[i] = len(labels)
-            if decoder._styles[i] == AS_ENUM:
+            if i in decoder._all_labels:
                 labels += decoder._all_labels[i]
             elif node.kind == CTF_STRUCT:
                 for j, name in enumerate(info):
@@ -145,15 +138,43 @@ cdef class Printer:
                         self._members[node.first + j] = self._keep(f"{name} = ".encode("utf-8", "surrogateescape"))
         self._first_label[n] = len(labels)
         self._labels = <ctf_label *>_calloc(len(labels), sizeof(ctf_label))
+        last = None
         for i, (label, low, high) in enumerate(labels):
             self._labels[i].low, self._labels[i].high = low & 0xFFFFFFFFFFFFFFFF, high & 0xFFFFFFFFFFFFFFFF
-            self._labels[i].text = self._keep(_quoted(label))
+            # The text of a label that has several ranges is one object: see ctf_put_labels().
+            self._labels[i].text = self._labels[i - 1].text if i and label == last else self._keep(_quoted(label))
+            last = label
         self._names.members, self._names.labels = self._members, self._labels
-        self._names.first_label = self._first_label
-        self._names.is_text, self._names.is_hex, self._names.is_enum = self._flags, self._flags + n, self._flags + 2 * n
+        self._names.first_label, self._names.looks = self._first_label, self._looks
+
+    cdef uint8_t _look_of(self, size_t node):
+        cdef uint8_t style = self._decoder._styles[node]
+        if style == AS_STR:
+            return CTF_LOOK_TEXT
+        # CTF 1.8 has no bytes: what ringbuf gives as such are its integers.
+        if style == AS_BYTES and self._decoder.model.version == 2:
+            return CTF_LOOK_BYTES
+        return {AS_ENUM: CTF_LOOK_ENUM, AS_FLAGS: CTF_LOOK_FLAGS, AS_TRUTH: CTF_LOOK_TRUTH}.get(style, CTF_LOOK_PLAIN)
+
+    cdef bytes _context_of(self, Packet packet, const ctf_cursor *at, const ctf_stream *s):
+        """What is printed of the packet's context in each of its lines."""
+        cdef ctf_text text
+        cdef ctf_cursor c = at[0]
+        if not packet.context:
+            return b""
+        memset(&text, 0, sizeof(text))
+        c.pos = packet._context_pos
+        try:
+            if ctf_put_value(&self._decoder._plan, &self._names, s.packet_context, &c, &text):
+                raise _Corrupt("the packet changed while it was read")
+            if text.is_short:
+                raise MemoryError
+            return PyBytes_FromStringAndSize(text.data, text.used)
+        finally:
+            free(text.data)
 
     def fill(self, buffer, Packet packet not None, _Lane lane not None, *, offset=None):
-        """Add the events of a packet that are wanted to a lane; none if it is damaged.
+        """Add the events of a packet that are wanted to a lane; if it is damaged, those before the damage.
 
         Returns
         -------
@@ -169,26 +190,50 @@ cdef class Printer:
         cdef const ctf_stream *s = self._decoder._stream_of(packet)
         cdef ctf_cursor c
         cdef int failed
-        cdef size_t used, lines = lane.lines.used
-        cdef bytes context = b"" if packet.cpu is None else b"{ cpu_id = %d }" % packet.cpu
-        cdef const char *context_text = PyBytes_AS_STRING(context)
+        cdef size_t lines = lane.lines.used
+        cdef bytes context
+        cdef const char *context_text
         cdef uint64_t *slots = <uint64_t *>_calloc(self._decoder._plan.n_slots, sizeof(uint64_t))
         try:
             self._decoder._begin(&c, view, packet, offset, slots)
             lane.forget()
-            used = lane.text.used
-            lane.text.limit = used + <size_t>self._decoder.limits.text_size
+            lane.text.limit = lane.text.used + <size_t>self._decoder.limits.text_size
+            context = self._context_of(packet, &c, s)
+            context_text = PyBytes_AS_STRING(context)
             with nogil:
                 failed = ctf_put_packet(&self._decoder._plan, s, &self._names, &c, lane.index, &self._wanted,
                                         context_text, &lane.text, &lane.lines)
-            if failed:
-                lane.text.used, lane.lines.used, lane.text.is_over = used, lines, False
-                self._decoder._fail_in(packet, &c)
+            lane.text.is_over = False
             if lane.text.is_short or lane.lines.is_short:
                 raise MemoryError
+            if failed:
+                self._decoder._fail_in(packet, &c)
         finally:
             PyMem_Free(slots)
         return (lane.lines.used - lines) // sizeof(ctf_line)
+
+
+@cython.final
+cdef class Page:
+    """The text of several streams, each of which is in order of time.
+
+    Parameters
+    ----------
+    n_lanes : int
+        How many streams there are.
+
+    Thread safety: one thread at a time.
+    """
+
+    cdef readonly tuple lanes
+    cdef ctf_text _out
+    cdef ctf_clock_face _face
+
+    def __cinit__(self, n_lanes):
+        self.lanes = tuple([_Lane(index) for index in range(n_lanes)])
+
+    def __dealloc__(self):
+        free(self._out.data)
 
     def lines(self, rows):
         """The text of lines that were taken out of the lanes and merged; each may be printed once.

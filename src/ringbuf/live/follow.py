@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .._decode import Decoder, Packet, Printer, Record, merged, merged_rows
+from .._decode import Decoder, Packet, Page, Printer, Record, merged, merged_rows
 from ..ctf.layout import channel_layout
 from ..errors import EndOfStream, TraceError
 from ..trace.trace import open_trace
@@ -59,12 +59,19 @@ class Look(NamedTuple):
 
     def text(self) -> str:
         """A line for each record, as `Trace.iter_text`."""
-        printer = Printer(self.decoder, "", len(self.streams))
-        for stream, lane in zip(self.streams, printer.lanes, strict=True):
+        printer, page = Printer(self.decoder, ""), Page(len(self.streams))
+        for stream, lane in zip(self.streams, page.lanes, strict=True):
             for packet, data in stream:
                 printer.fill(data, packet, lane, offset=0)
-        rows = [[lane.take()] for lane in printer.lanes if len(lane)]
-        return printer.lines(merged_rows(rows)) if rows else ""
+        rows = [[lane.take()] for lane in page.lanes if len(lane)]
+        return page.lines(merged_rows(rows)) if rows else ""
+
+
+def _decoder_of(path: str) -> Decoder:
+    sources = open_trace(path).sources
+    if len(sources) > 1 or sources[0].directories != ("",):
+        raise TraceError(f"{path}: its traces are in directories below: follow one of these")
+    return sources[0].decoder
 
 
 class FollowedDirectory:
@@ -79,7 +86,7 @@ class FollowedDirectory:
     def __init__(self, path: str) -> None:
         self._path = path
         self._offsets: dict[str, int] = {}
-        self._decoder, self._version = open_trace(path)._decoder, self._metadata()
+        self._decoder, self._version = _decoder_of(path), self._metadata()
 
     def look(self) -> Look:
         """The packets that were written since the last look."""
@@ -108,7 +115,7 @@ class FollowedDirectory:
         # Events are declared before they are recorded, and the metadata is replaced as a whole.
         version = self._metadata()
         if version != self._version:
-            self._decoder, self._version = open_trace(self._path)._decoder, version
+            self._decoder, self._version = _decoder_of(self._path), version
         try:
             return self._decoder.read_packet(header, available=available, file=name, position=offset)
         except TraceError as error:

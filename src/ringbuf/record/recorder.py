@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .._core import Channel, Consumer, snapshot_files
 from ..ctf.layout import channel_layout
-from ..ctf.metadata import channel_metadata
+from ..ctf.metadata import channel_metadata, check_format, in_format
 from ..ctf.schema import EventSchema
 from ..errors import RegionError
 from ..output import Directory, trace_directory
@@ -44,6 +44,8 @@ class Recorder:
         stream files in it must not. It may be renamed meanwhile, and the process's directory changed.
     read_timer, switch_timer : float, optional
         Seconds; the channel's own by default.
+    format : {"ctf", "ctf2"}
+        CTF 1.8, which every reader of traces takes, or CTF 2.
     more_metadata : str
         TSDL of further stream classes, whose files others write into the directory.
 
@@ -64,11 +66,15 @@ class Recorder:
     Thread safety: any thread. In a forked child it does nothing; the parent's goes on.
     """
 
-    def __init__(self, channel, directory, *, read_timer=None, switch_timer=None, more_metadata="") -> None:
+    def __init__(
+        self, channel, directory, *, read_timer=None, switch_timer=None, format="ctf", more_metadata=""
+    ) -> None:
         _check_format(channel)
+        check_format(format)
         switch, read = channel.timers
         self._layout = channel_layout(channel, holes=True)
         self._more_metadata = more_metadata
+        self._format = format
         self._n_events = -1
         self._pid = os.getpid()
         self._stopped = False
@@ -108,7 +114,7 @@ class Recorder:
     def _write_metadata(self, schemas, *, holes: bool) -> None:
         events = [EventSchema(*schema) for schema in schemas]
         text = channel_metadata(replace(self._layout, holes=holes, events=events))
-        self._output.write("metadata", text + self._more_metadata)
+        self._output.write("metadata", in_format(text + self._more_metadata, self._format))
 
     def stats(self) -> dict:
         """Counters of the files.
@@ -199,7 +205,9 @@ class Recorder:
         return f"<ringbuf.Recorder to {str(self.directory)!r}{', stopped' if self._stopped else ''}>"
 
 
-def snapshot(channel, directory, *, last: float | None = None, timeout: float = 0.1) -> dict:
+def snapshot(
+    channel, directory, *, last: float | None = None, timeout: float = 0.1, format: str = "ctf"
+) -> dict:
     """Write what the buffers hold now to a new CTF trace directory; nothing is consumed.
 
     Parameters
@@ -211,6 +219,8 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
         Leave out packets that ended more than this many seconds ago.
     timeout : float
         Seconds to wait for records that a producer is in the middle of.
+    format : {"ctf", "ctf2"}
+        As of `Recorder`.
 
     Returns
     -------
@@ -231,18 +241,22 @@ def snapshot(channel, directory, *, last: float | None = None, timeout: float = 
     Thread safety: any thread; one at a time for a channel, in all processes.
     """
     _check_format(channel)
+    check_format(format)
     since = 0 if last is None else _ticks_before(channel, last)
     with trace_directory(directory) as output:
-        return write_snapshot(channel, output, since=since, timeout=timeout)
+        return write_snapshot(channel, output, since=since, timeout=timeout, format=format)
 
 
-def write_snapshot(channel, output: Directory, *, since: int = 0, timeout: float = 0.1) -> dict:
+def write_snapshot(
+    channel, output: Directory, *, since: int = 0, timeout: float = 0.1, format: str = "ctf"
+) -> dict:
     """What `snapshot` does, into a directory that is open; `since` is a time of the channel's clock."""
     written = snapshot_files(channel, output, channel.name, since, timeout)
     if written["flush_errors"]:
         warnings.warn(f"{output.path}: {_NO_PLACE}", RuntimeWarning, stacklevel=3)
     holes = _has_holes(channel.stats())
-    complete(output, channel.name, channel, channel_metadata(channel_layout(channel, holes=holes)))
+    metadata = channel_metadata(channel_layout(channel, holes=holes))
+    complete(output, channel.name, channel, in_format(metadata, format))
     return written
 
 

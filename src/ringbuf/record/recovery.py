@@ -10,7 +10,7 @@ from .. import client as _client
 from .._core import Channel, copy_region, is_region_used, last_words, open_file, recover_files
 from .._decode import Decoder
 from ..ctf.layout import channel_layout
-from ..ctf.metadata import ChannelLayout, channel_metadata
+from ..ctf.metadata import ChannelLayout, channel_metadata, check_format, in_format
 from ..ctf.schema import EventSchema
 from ..errors import RegionBusyError, RegionError, TraceError
 from ..output import trace_directory
@@ -148,7 +148,7 @@ class Recovery:
         return {**asdict(self), **totals}
 
 
-def recover(path, directory, *, all: bool = False, force: bool = False) -> Recovery:
+def recover(path, directory, *, all: bool = False, force: bool = False, format: str = "ctf") -> Recovery:
     """Write what the file of a channel has to a new CTF trace directory.
 
     For a channel whose processes are gone, whatever ended them. Packets that are complete are
@@ -165,6 +165,8 @@ def recover(path, directory, *, all: bool = False, force: bool = False) -> Recov
         another trace.
     force : bool
         Even if living processes use the file: then what they are in the middle of counts as torn.
+    format : {"ctf", "ctf2"}
+        Of the trace: CTF 1.8 or CTF 2.
 
     Returns
     -------
@@ -188,6 +190,7 @@ def recover(path, directory, *, all: bool = False, force: bool = False) -> Recov
     Source: include/ringbuf/recover.h.
     """
     path = os.fsdecode(path)
+    check_format(format)
     with trace_directory(directory) as output:
         channel, missing = _copy(path, force)
         with channel:
@@ -195,7 +198,7 @@ def recover(path, directory, *, all: bool = False, force: bool = False) -> Recov
             judge = _Judge(_layout(channel, path))
             name = _stream_name(channel)
             end, streams = recover_files(channel, output, name, judge, all)
-            complete(output, name, channel, channel_metadata(judge.layout))
+            complete(output, name, channel, in_format(channel_metadata(judge.layout), format))
             output.sync()  # the file may be removed now: `clean` does, once it is marked
             return _report(path, output.path, channel, missing, end, streams, words, judge.damage)
 

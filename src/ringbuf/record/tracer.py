@@ -248,14 +248,14 @@ class Tracer:
 
         return Recorder(self.channel, directory, **options)
 
-    def snapshot(self, directory, *, last: float | None = None) -> dict:
+    def snapshot(self, directory, *, last: float | None = None, format: str = "ctf") -> dict:
         """Write what the buffers hold now to a new CTF trace directory; nothing is consumed.
 
         See `ringbuf.snapshot`.
         """
         from .recorder import snapshot
 
-        return snapshot(self.channel, directory, last=last)
+        return snapshot(self.channel, directory, last=last, format=format)
 
     def close(self) -> None:
         """Stop using the channel in this process. Twice is harmless."""

@@ -134,7 +134,7 @@ class About:
         return [("not there", f"{program} {pid or ''}: {why}") for pid, program, why in self.not_recorded]
 
     def _damage(self) -> list[tuple[str, str]]:
-        return [("damaged", one.reason) for one in self.damage]
+        return [("damaged", str(one)) for one in self.damage]
 
 
 def _moment(ns: int) -> str:

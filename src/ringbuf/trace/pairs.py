@@ -19,8 +19,9 @@ from .._decode import Joiner, Marks, Packet, Record, record_at
 from ..errors import TraceError
 from .meanings import Function, functions, losses, meaning
 from .plain import to_text
+from .sources import Source
 from .tables import library
-from .threads import Thread, creator_of, is_named, is_one_of, several, thread_of
+from .threads import Thread, is_named, is_one_of, marks_of, several, thread_of
 
 __all__ = ["KINDS", "MISSING", "Pair", "Pairs"]
 
@@ -376,12 +377,12 @@ class Pairs:
         """
         if place == _NOWHERE:
             return None
-        packet = self._packets[place >> 32]
-        return record_at(self._trace._decoder, self._bytes_of(packet), packet, place & 0xFFFFFFFF, offset=0)
+        packet, source = self._packets[place >> 32]
+        return record_at(source.decoder, self._bytes_of(packet), packet, place & 0xFFFFFFFF, offset=0)
 
     @functools.cached_property
-    def _packets(self) -> tuple[Packet, ...]:
-        return self._trace.packets
+    def _packets(self) -> list[tuple[Packet, Source]]:
+        return [(packet, stream.source) for stream in self._trace.streams for packet in stream.packets]
 
     @functools.cached_property
     def _bytes_of(self):
@@ -432,17 +433,17 @@ class _Reading:
                 self.functions.append(place)
             self._told[-1 if pid is None else pid, code] = numbers[place], function.image or 0
         self._n_told = len(self.names)
-        self._marks = Marks(trace._decoder, events, len(trace.streams), creator_of(trace))
+        self._marks = marks_of(trace, events, len(trace.streams))
         self._joiner: Joiner | None = None
 
     def rows(self, limit: int) -> Iterator:
         packets = {packet: index for index, packet in enumerate(self._trace.packets)}
 
-        def fill(data, packet, offset, lanes):
-            return self._marks.fill(data, packet, lanes[0], packets[packet], offset=offset)
+        def fill(stream, data, packet, offset, lanes):
+            self._marks[stream.source].fill(data, packet, lanes[0], packets[packet], offset=offset)
 
         last = None
-        lanes = [{None: [lane]} for lane in self._marks.lanes]
+        lanes = [{None: [lane]} for lane in self._texts_of.lanes]
         for ((_, marks),) in self._trace.batches(lanes, limit, fill):
             joiner = self._started(int(marks["timestamp"][0]))
             joiner.join(marks)
@@ -468,7 +469,12 @@ class _Reading:
         return self._joiner.take()
 
     def texts(self) -> list[str]:
-        return self._marks.texts
+        return self._texts_of.texts
+
+    @property
+    def _texts_of(self) -> Marks:
+        """Those that have the texts of all, and the lanes."""
+        return next(iter(self._marks.values()))
 
     def paths(self):
         joiner = Joiner(0, None, 0, {}) if self._joiner is None else self._joiner

@@ -1,18 +1,21 @@
 """NumPy rows of a trace as tables of pyarrow, pandas and polars.
 
 All three have a column for each of `Trace.to_numpy`, of the same name. ``timestamp``
-is a time in UTC with nanoseconds. `types` has the schema type of every column but
-``timestamp`` and ``cpu``: the type of a column of objects depends on nothing else, so
-that tables without a row fit those with some. The libraries are imported when they are
-asked for.
+is a time in UTC with nanoseconds, null where there is no clock. `kinds` has the type
+(see ringbuf.ctf.model) of every column but ``timestamp`` and ``cpu``: what a column of
+objects becomes depends on nothing else, so that tables without a row fit those with
+some. The libraries are imported when they are asked for.
+
+What has a size that varies becomes text, bytes, a list or a structure; an enumeration
+within one of these its label. A variant has no type of its own: it becomes JSON.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
 
-from .plain import to_text
+from ..ctf import model
+from .plain import to_json, to_text
 
 __all__ = ["library", "to_arrow", "to_pandas", "to_polars"]
 
@@ -30,62 +33,134 @@ def _columns(rows) -> dict:
     return {name: rows[name] for name in rows.dtype.names}
 
 
-def _is_text(kind: str) -> bool:
-    """Not a ``"struct"``."""
-    return kind == "str" or kind.startswith("str[")
+# ---- what a column of objects becomes ----
+
+# A shape is "text", "bytes", "json" or the dtype of a number; ("list", shape) or
+# ("struct", {name: shape}).
 
 
-def _elements(kind: str):
-    """NumPy dtype of the elements of a sequence of numbers; None of anything else."""
-    found = re.fullmatch(r"(?:([uif])(\d+)|bool)(?:{.*})?\[\]", kind)
-    if not found:
-        return None
-    return f"{found[1]}{int(found[2]) // 8}" if found[1] else "?"
+def shape_of(kind: model.Type, *, within: bool = False):
+    """The shape of a type; `within` another, an enumeration has labels in place of its integer."""
+    if isinstance(kind, model.Enum):
+        return "text" if within else shape_of(kind.container)
+    if isinstance(kind, (model.Integer, model.VarInteger, model.Bits, model.Boolean, model.Float)):
+        return _number(kind)
+    if isinstance(kind, (model.String, model.Text)):
+        return "text"
+    if isinstance(kind, model.Blob):
+        return "bytes"
+    if isinstance(kind, (model.Array, model.Sequence)):
+        return _shape_of_many(kind)
+    if isinstance(kind, model.Struct):
+        members = [(name, member) for name, member in model.visible_members(kind) if name is not None]
+        return ("struct", {name: shape_of(member, within=True) for name, member in members}) if members else "json"
+    return shape_of(kind.element, within=True) if isinstance(kind, model.Optional) else "json"
+
+
+def _number(kind: model.Type) -> str:
+    if isinstance(kind, model.Boolean) or getattr(kind, "alias", None) == "bool_t":
+        return "?"
+    size = getattr(kind, "size", 64)
+    if isinstance(kind, model.Float):
+        return "f4" if size <= 32 else "f8"
+    size = next(bytes for bytes in (1, 2, 4, 8) if size <= 8 * bytes)
+    return f"{'i' if getattr(kind, 'signed', False) else 'u'}{size}"
+
+
+def _shape_of_many(kind: model.Array | model.Sequence):
+    element = kind.element
+    if isinstance(element, model.Integer) and (element.size, element.align) == (8, 8):
+        if element.encoding:
+            return "text"
+        if element.alias == "byte_t" and isinstance(kind, model.Sequence):
+            return "bytes"
+    if isinstance(element, model.Enum) and isinstance(kind, model.Sequence) and _is_regular(element.container):
+        return "list", _number(element.container)  # such sequences are arrays of NumPy's
+    return "list", shape_of(element, within=True)
+
+
+def _is_regular(kind: model.Type) -> bool:
+    is_whole = isinstance(kind, model.Integer) and kind.size in (8, 16, 32, 64) and not kind.is_reversed
+    return is_whole and kind.align % 8 == 0 and kind.size % kind.align == 0
+
+
+def _is_plain(shape) -> bool:
+    """Whether values are what the libraries take already."""
+    return _is_plain(shape[1]) if shape[0] == "list" else isinstance(shape, str) and shape not in ("text", "json")
+
+
+def _cell(shape, value):
+    """The value of a row as the libraries take it."""
+    if value is None or _is_plain(shape):
+        return value
+    if shape == "text":
+        return to_text(value) if isinstance(value, str) else str(value)
+    if shape == "json":
+        return to_json(value)
+    if shape[0] == "list":
+        return [_cell(shape[1], one) for one in value]
+    return {name: _cell(inner, value[name]) for name, inner in shape[1].items()}
+
+
+def _cells(column, shape) -> list:
+    return column.tolist() if _is_plain(shape) else [_cell(shape, value) for value in column]
 
 
 # ---- pyarrow ----
 
 
-def to_arrow(rows, types: dict[str, str]):
+def to_arrow(rows, kinds: dict):
     """A structured array as a pyarrow.Table."""
     arrow = library("pyarrow")
-    arrays = {name: _arrow_array(arrow, column, types.get(name, "")) for name, column in _columns(rows).items()}
-    arrays["timestamp"] = arrays["timestamp"].cast(arrow.timestamp("ns", "UTC"))
+    arrays = {name: _arrow_array(arrow, column, kinds.get(name)) for name, column in _columns(rows).items()}
+    arrays["timestamp"] = arrow.array(rows["timestamp"].astype("M8[ns]")).cast(arrow.timestamp("ns", "UTC"))
     return arrow.table(arrays)
 
 
-def _arrow_array(arrow, column, kind: str):
+def _arrow_array(arrow, column, kind: model.Type | None):
     dtype = column.dtype
     if column.ndim > 1:
-        return arrow.FixedSizeListArray.from_arrays(_arrow_array(arrow, column.reshape(-1), ""), column.shape[1])
+        inner = _arrow_array(arrow, column.reshape(len(column) * column.shape[1], *column.shape[2:]), None)
+        return arrow.FixedSizeListArray.from_arrays(inner, column.shape[1])
     if dtype.names:
-        members = [_arrow_array(arrow, column[name], "") for name in dtype.names]
+        members = [_arrow_array(arrow, column[name], None) for name in dtype.names]
         return arrow.StructArray.from_arrays(members, dtype.names)
     if not dtype.hasobject:
         return arrow.array(column)
-    if _is_text(kind):
-        return arrow.array(list(map(to_text, column)), arrow.large_string())
-    if kind.startswith("bytes"):
-        return arrow.array(column, arrow.large_binary())
-    elements = _elements(kind)
-    return arrow.array(column.tolist(), elements and arrow.large_list(arrow.from_numpy_dtype(elements)))
+    shape = shape_of(kind)
+    return arrow.array(_cells(column, shape), _arrow_type(arrow, shape))
+
+
+def _arrow_type(arrow, shape):
+    if shape in ("text", "json"):
+        return arrow.large_string()
+    if shape == "bytes":
+        return arrow.large_binary()
+    if shape[0] == "list":
+        return arrow.large_list(_arrow_type(arrow, shape[1]))
+    if shape[0] == "struct":
+        return arrow.struct([(name, _arrow_type(arrow, inner)) for name, inner in shape[1].items()])
+    return arrow.from_numpy_dtype(shape)
 
 
 # ---- pandas ----
 
 
-def to_pandas(rows, types: dict[str, str]):
+def to_pandas(rows, kinds: dict):
     """A structured array as a pandas.DataFrame."""
     pandas = library("pandas")
     columns = _columns(rows).items()
-    frame = pandas.DataFrame({name: _pandas_column(pandas, column, types.get(name, "")) for name, column in columns})
+    frame = pandas.DataFrame({name: _pandas_column(pandas, column, kinds.get(name)) for name, column in columns})
     frame["timestamp"] = pandas.to_datetime(frame["timestamp"], unit="ns", utc=True)
     return frame
 
 
-def _pandas_column(pandas, column, kind: str):
-    if _is_text(kind) and column.dtype.hasobject:
-        return pandas.Series(list(map(to_text, column)), dtype=str)
+def _pandas_column(pandas, column, kind: model.Type | None):
+    if column.dtype.hasobject:
+        shape = shape_of(kind)
+        if shape == "text":
+            return pandas.Series(list(map(to_text, column)), dtype=str)
+        return column if _is_plain(shape) else pandas.Series(_cells(column, shape), dtype=object)
     if column.ndim > 1:
         return pandas.Series(list(column), dtype=object)
     if column.dtype.names:
@@ -97,28 +172,37 @@ def _pandas_column(pandas, column, kind: str):
 # ---- polars ----
 
 
-def to_polars(rows, types: dict[str, str]):
+def to_polars(rows, kinds: dict):
     """A structured array as a polars.DataFrame."""
     polars = library("polars")
     columns = _columns(rows).items()
-    frame = polars.DataFrame([_polars_series(polars, name, column, types.get(name, "")) for name, column in columns])
+    frame = polars.DataFrame([_polars_series(polars, name, column, kinds.get(name)) for name, column in columns])
     return frame.with_columns(polars.col("timestamp").cast(polars.Datetime("ns", "UTC")))
 
 
-def _polars_series(polars, name: str, column, kind: str):
+def _polars_series(polars, name: str, column, kind: model.Type | None):
     dtype = column.dtype
     if dtype.names:
-        return polars.DataFrame([_polars_series(polars, one, column[one], "") for one in dtype.names]).to_struct(name)
+        inner = [_polars_series(polars, one, column[one], None) for one in dtype.names]
+        return polars.DataFrame(inner).to_struct(name)
     if not dtype.hasobject:
         return polars.Series(name, column.copy())  # it must be contiguous
-    if _is_text(kind):
-        return polars.Series(name, list(map(to_text, column)), polars.String)
-    if kind.startswith("bytes"):
-        return polars.Series(name, column.tolist(), polars.Binary)
-    elements = _elements(kind)
-    if elements is None:
-        return polars.Series(name, column.tolist())
+    shape = shape_of(kind)
+    kind = _polars_type(polars, shape)
+    if shape[0] != "list" or not isinstance(shape[1], str) or not _is_plain(shape):
+        return polars.Series(name, _cells(column, shape), kind)
+    return polars.Series(name, [polars.Series(value, dtype=kind.inner) for value in column], kind)
+
+
+def _polars_type(polars, shape):
+    if shape in ("text", "json"):
+        return polars.String
+    if shape == "bytes":
+        return polars.Binary
+    if shape[0] == "list":
+        return polars.List(_polars_type(polars, shape[1]))
+    if shape[0] == "struct":
+        return polars.Struct({name: _polars_type(polars, inner) for name, inner in shape[1].items()})
     import numpy
 
-    inner = polars.Series(numpy.empty(0, elements)).dtype
-    return polars.Series(name, [polars.Series(value) for value in column], polars.List(inner))
+    return polars.Series(numpy.empty(0, shape)).dtype

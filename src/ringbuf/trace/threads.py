@@ -7,8 +7,19 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .._decode import Joiner, Marks
+from .sources import Source
 
-__all__ = ["Thread", "creator_of", "event_counts", "is_named", "several", "thread_of", "threads_of", "is_one_of"]
+__all__ = [
+    "Thread",
+    "creator_of",
+    "event_counts",
+    "is_named",
+    "is_one_of",
+    "marks_of",
+    "several",
+    "thread_of",
+    "threads_of",
+]
 
 _NO_THREAD = -(2**31)
 _PART = 1 << 16  # marks taken at a time
@@ -59,10 +70,22 @@ def thread_of(env, pid: int, tid: int, process: str, name: str, first: int, last
     return Thread(number, tid, None, process, name, first, last, records)
 
 
-def creator_of(trace) -> int | None:
+def creator_of(env) -> int | None:
     """The process that made the channel, which is that of records that do not say theirs."""
-    pid = trace.env.get("vpid")
+    pid = env.get("vpid")
     return pid if isinstance(pid, int) and 0 <= pid < 2**31 else None
+
+
+def marks_of(trace, kinds: dict[int, tuple[str, int]], n_lanes: int) -> dict[Source, Marks]:
+    """`Marks` for each source; the first has the lanes, and the texts of all. `kinds` are by `Trace.event_classes`."""
+    found: dict[Source, Marks] = {}
+    for source in trace.sources:
+        start, first = trace.first_class[source], next(iter(found.values()), None)
+        own = {
+            index - start: kind for index, kind in kinds.items() if 0 <= index - start < len(source.decoder.event_names)
+        }
+        found[source] = Marks(source.decoder, own, 0 if first else n_lanes, creator_of(source.env), first)
+    return found
 
 
 def threads_of(trace) -> list[Thread]:
@@ -71,7 +94,7 @@ def threads_of(trace) -> list[Thread]:
     marks = _marks(trace, range(len(trace.event_classes)))
     for part in _parts(trace, marks):
         joiner.join(part)
-    return sorted((thread_of(trace.env, *one) for one in joiner.threads(marks.texts)), key=_by_number)
+    return sorted((thread_of(trace.env, *one) for one in joiner.threads(_texts(marks))), key=_by_number)
 
 
 def event_counts(trace, names: list[str], begin: int | None = None, end: int | None = None, **who) -> dict[str, int]:
@@ -95,12 +118,12 @@ def event_counts(trace, names: list[str], begin: int | None = None, end: int | N
     return dict(zip(names, counts.tolist(), strict=True))
 
 
-def _is_of(trace, part, marks: Marks, who: dict):
+def _is_of(trace, part, marks: dict[Source, Marks], who: dict):
     import numpy
 
     columns = ["pid", "tid", "process", "thread", "task"]
     found, places = numpy.unique(numpy.ascontiguousarray(part[columns]), return_inverse=True)
-    texts = marks.texts
+    texts = _texts(marks)
     keep = []
     for pid, tid, process, name, task in found.tolist():
         thread = thread_of(trace.env, pid, tid, texts[process], texts[name], 0, 0, 0)
@@ -108,19 +131,23 @@ def _is_of(trace, part, marks: Marks, who: dict):
     return numpy.array(keep, "?")[places]
 
 
-def _marks(trace, indexes, numbers=None) -> Marks:
+def _marks(trace, indexes, numbers=None) -> dict[Source, Marks]:
     events = trace.event_classes
     kinds = {index: ("record", numbers[events[index].name] if numbers else 0) for index in indexes}
-    return Marks(trace._decoder, kinds, 1, creator_of(trace))
+    return marks_of(trace, kinds, 1)
 
 
-def _parts(trace, marks: Marks) -> Iterator:
+def _texts(marks: dict[Source, Marks]) -> list[str]:
+    return next(iter(marks.values())).texts
+
+
+def _parts(trace, marks: dict[Source, Marks]) -> Iterator:
     """Marks of all records, stream by stream."""
-    (lane,) = marks.lanes
+    (lane,) = next(iter(marks.values())).lanes
     for stream in trace.streams:
         for data, packet, offset in trace.packets_with_bytes(stream):
-            with trace.skipping(packet):
-                marks.fill(data, packet, lane, 0, offset=offset)
+            with trace.skipping(stream, packet, data, offset):
+                marks[stream.source].fill(data, packet, lane, 0, offset=offset)
             if len(lane) >= _PART:
                 yield lane.take()
     if len(lane):

@@ -14,44 +14,43 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import errno
 import fnmatch
 import functools
 import html
 import itertools
 import os
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from .._decode import Decoder, Packet, Printer, Record, empty_rows, merged, merged_rows
-from ..ctf import tsdl
+from .._decode import Decoder, Packet, Page, Printer, Record, empty_rows, merged, merged_rows
+from ..ctf import model
 from ..errors import TraceError
 from ..limits import DEFAULT, Limits
 from . import tables
 from .pairs import Pairs
+from .sources import Damage, Gap, Source, sources_in
 
-__all__ = ["Damage", "Event", "FieldInfo", "Lost", "Stream", "Trace", "open_trace"]
+__all__ = ["Damage", "Event", "FieldInfo", "Lost", "Source", "Stream", "Trace", "open_trace"]
 
 _CHUNK = 256 * 1024
-_HEADER = 4096
 _ROWS = 1 << 18  # read at a time: more does not fit a processor's own cache
 _NEVER = 2**63
 _SHOWN_AT_ONCE = 64 << 20  # bytes, by a notebook
-_HINTS = 1000  # directories looked into for a trace: not the whole machine's
 
 
 def open_trace(path, *, errors: str = "raise", limits: Limits = DEFAULT) -> Trace:
-    """Open a CTF 1.8 trace: one that ringbuf wrote, or one from LTTng.
+    """Open a trace in CTF 1.8 or CTF 2, by ringbuf, LTTng, barectf or whoever; or a session of several.
 
     Parameters
     ----------
     path : path-like
-        The directory that has the file ``metadata``.
+        The directory that has the file ``metadata``; or one above several of these, such
+        as the output of an LTTng session. Then all traces in it are read as one, by time.
     errors : {"raise", "skip"}
-        What to do with a damaged packet: raise, or leave out that packet alone
-        and count it in `Trace.skipped_packets`.
+        What to do where a packet is damaged. All records before that place are given in
+        either case. Then: raise; or go on with the next packet, and tell of the place in
+        `Trace.damage`.
     limits : ringbuf.limits.Limits
         What the trace may ask of its reader, so that one from somebody else takes
         no more memory and time than its size justifies.
@@ -85,6 +84,7 @@ class FieldInfo:
     name: str
     type: str
     labels: MappingProxyType
+    _kind: model.Type = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -122,23 +122,6 @@ class Lost:
     streams: tuple[Lost, ...] = ()
 
 
-@dataclass(frozen=True)
-class Damage:
-    """A place in a file that could not be read: see `Trace.damage`.
-
-    Attributes
-    ----------
-    file : str
-    offset : int
-        Byte at which the packet is, or would be.
-    reason : str
-    """
-
-    file: str
-    offset: int
-    reason: str
-
-
 @dataclass(frozen=True, eq=False)
 class Stream:
     """Packets that one producer, such as a CPU's ring, wrote one after another.
@@ -155,6 +138,8 @@ class Stream:
     gaps : tuple of (Packet, Packet, int, int)
         Neighbours between which something is missing: how many events were discarded, how many
         packets are not there.
+    source : Source
+        The trace it is of; one of `Trace.sources`.
     """
 
     id: int
@@ -162,11 +147,13 @@ class Stream:
     cpu: int | None
     packets: tuple[Packet, ...]
     lost: Lost
-    gaps: tuple[tuple[Packet, Packet, int, int], ...] = ()
+    gaps: tuple[tuple[Packet, Packet, int, int], ...]
+    source: Source
+    _broken: MappingProxyType  # {file and offset of the packet before, or the file and -1: Gap}
 
 
 class Trace:
-    """A trace directory. Made by `open_trace`; a context manager.
+    """A trace, or several that are read as one. Made by `open_trace`; a context manager.
 
     Iterating gives the records of all streams, merged by time; records of the
     same time are in the order of `streams`, and those of a stream stay in its
@@ -176,9 +163,12 @@ class Trace:
     Attributes
     ----------
     path : str
+    sources : tuple of Source
+        Mostly one; of a session, each trace in it.
     env : mapping of str to (str or int)
-        What the tracer said of itself, such as ``hostname``.
-    clock : tsdl.Clock or None
+        What the tracer said of itself, such as ``hostname``. Of several sources: what is
+        the same in all.
+    clock : Clock or None
         The first one declared; LTTng and ringbuf declare one.
     events : mapping of str to Event
         By name; of classes that share a name, the first. `event_classes` has all.
@@ -192,16 +182,19 @@ class Trace:
             raise ValueError(f"errors is 'raise' or 'skip', not {errors!r}")
         self.path = os.fsdecode(path)
         self._skips = errors == "skip"
-        self._skipped: dict[tuple[str, int], str] = {}
+        self._damage: dict[tuple[str, int], Damage] = {}
         self._is_closed = False
         self.when_read = None  # is told of each piece that was read: its size in bytes
-        model = tsdl.parse(tsdl.text_of(_metadata(self.path, limits.metadata_size)))
-        self._decoder = Decoder(model, limits)
-        self.env = MappingProxyType(model.env)
-        self.clock = next(iter(model.clocks.values()), None)
-        streams = model.streams.values()
-        self.event_classes = tuple(_event(stream, event) for stream in streams for event in _by_id(stream))
+        self.sources = tuple(sources_in(self.path, limits))
+        self.env = _common([source.env for source in self.sources])
+        clocks = (clock for source in self.sources for clock in source.clocks.values())
+        self.clock = next(clocks, None)
+        classes = [(source, stream, event) for source in self.sources for stream, event in _classes(source)]
+        self.event_classes = tuple(_event(stream, event) for _, stream, event in classes)
         self.events = MappingProxyType({event.name: event for event in reversed(self.event_classes)})
+        # Where the event classes of each source begin among all.
+        starts = itertools.accumulate((len(source.decoder.event_names) for source in self.sources), initial=0)
+        self.first_class = dict(zip(self.sources, starts, strict=False))
 
     def __enter__(self) -> Trace:
         return self
@@ -229,13 +222,35 @@ class Trace:
 
     @functools.cached_property
     def streams(self) -> tuple[Stream, ...]:
-        """The streams, by stream class and instance."""
+        """The streams, by source, stream class and instance."""
+        return tuple(stream for source in self.sources for stream in self._streams_of(source))
+
+    def _streams_of(self, source: Source) -> list[Stream]:
         files: dict[tuple, list[list[Packet]]] = {}
-        for name in sorted(os.listdir(self.path)):
-            packets = self._packets_of(name) if self._is_stream_file(name) else []
+        gaps: dict[tuple[str, int], Gap] = {}
+        for name, packets, found in source.files():
             for key, group in _grouped(packets, name).items():
                 files.setdefault(key, []).append(group)
-        return tuple(_stream(files[key], _discarded_bits(self._decoder.model, key[0])) for key in sorted(files))
+            before = {(packet.file, packet.offset + packet.size): packet.offset for packet in packets}
+            for gap in found:
+                gaps[gap.file, before.get((gap.file, gap.offset), -1)] = gap
+                self._note_gap(gap, packets)
+            if found and not packets and not self._skips:
+                raise found[0].error
+        return [_stream(source, key, files[key], gaps) for key in sorted(files)]
+
+    def _note_gap(self, gap: Gap, packets: list[Packet]) -> None:
+        before = [packet for packet in packets if packet.offset < gap.offset]
+        after = [packet for packet in packets if packet.offset > gap.offset]
+        first, last = before[-1] if before else None, after[0] if after else None
+        missing = None
+        if first and last and first.sequence_number is not None and last.sequence_number is not None:
+            missing = max(0, last.sequence_number - first.sequence_number - 1)
+        begin, end = first and first.end, last and last.begin
+        reason = _reason(gap.error)
+        self._damage[gap.file, gap.offset] = Damage(
+            gap.file, gap.offset, gap.size, reason, packets=missing, begin=begin, end=end
+        )
 
     @property
     def packets(self) -> tuple[Packet, ...]:
@@ -243,14 +258,15 @@ class Trace:
         return tuple(packet for stream in self.streams for packet in stream.packets)
 
     @property
-    def skipped_packets(self) -> int:
-        """Damaged places that were left out so far; with ``errors="skip"``."""
-        return len(self._skipped)
+    def damage(self) -> tuple[Damage, ...]:
+        """The damaged places that were found so far, by file: what was read tells, and what is between packets."""
+        self.streams  # noqa: B018 - looks at all packets' headers
+        return tuple(self._damage[place] for place in sorted(self._damage))
 
     @property
-    def damage(self) -> tuple[Damage, ...]:
-        """Those places, by file and offset."""
-        return tuple(Damage(file, offset, why) for (file, offset), why in sorted(self._skipped.items()))
+    def skipped_packets(self) -> int:
+        """How many damaged places were left out so far; with ``errors="skip"``."""
+        return len(self.damage) if self._skips else 0
 
     @property
     def lost(self) -> Lost:
@@ -266,45 +282,20 @@ class Trace:
         ends = [packet.end for packet in self.packets if packet.end is not None]
         return (min(begins), max(ends)) if begins and ends else None
 
-    def _is_stream_file(self, name: str) -> bool:
-        path = os.path.join(self.path, name)
-        return name != "metadata" and not name.startswith(".") and os.path.isfile(path)
-
-    def _packets_of(self, name: str) -> list[Packet]:
-        packets, offset = [], 0
-        with open(os.path.join(self.path, name), "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            while offset < size:
-                header = os.pread(file.fileno(), _HEADER, offset)
-                try:
-                    packet = self._decoder.read_packet(header, available=size - offset, file=name, position=offset)
-                except TraceError as error:
-                    self._skip(name, offset, error)
-                    offset = self._next_packet(file, offset + 1, size)
-                else:
-                    packets.append(packet)
-                    offset += packet.size
-        return packets
-
-    def _next_packet(self, file, offset: int, size: int) -> int:
-        """Where the next packet header seems to be, judging by its magic number and the trace's UUID."""
-        order = "<" if self._decoder.model.byte_order == "le" else ">"
-        pattern = struct.pack(order + "I", tsdl.PACKET_MAGIC) + (self._decoder.model.uuid or b"")
-        while offset < size:
-            offset = _next_data(file.fileno(), offset, size)
-            piece = os.pread(file.fileno(), _CHUNK, offset)
-            found = piece.find(pattern)
-            if found >= 0:
-                return offset + found
-            # A pattern that the piece cuts in two begins in the next one.
-            offset += max(1, len(piece) - len(pattern) + 1)
-        return size
-
-    def _skip(self, name: str, offset: int, error: TraceError) -> None:
-        """Note a damaged place, or raise the error."""
-        if not self._skips:
-            raise error
-        self._skipped[name, offset] = str(error)
+    def _note(self, stream: Stream, packet: Packet, data, offset: int, error: TraceError) -> int:
+        """Remember where a packet is damaged; the time before which all of its stream was read."""
+        records, start, time = stream.source.decoder.damage_in(data, packet, offset=offset)
+        self._damage[packet.file, packet.offset + start] = Damage(
+            packet.file,
+            packet.offset + start,
+            packet.content_size - start,
+            _reason(error),
+            records=records,
+            begin=packet.begin if time is None else time,
+            end=packet.end,
+        )
+        # What precedes the damage may be of the very time at which the packet begins.
+        return (_begin_of(packet) if time is None else time) + 1
 
     def _chunks(
         self, stream: Stream, begin: int = -_NEVER, end: int = _NEVER - 1
@@ -318,8 +309,10 @@ class Trace:
         buffer = bytearray()
         packets = [packet for packet in stream.packets if _overlaps(packet, begin, end)]
         for index, packet in enumerate(packets):
+            self._check_gap(stream, packet.file, -1)
             run.append(packet)
             after = packets[index + 1] if index + 1 < len(packets) else None
+            has_gap = (packet.file, packet.offset) in stream._broken
             joins = after is not None and (after.file, after.offset) == (packet.file, packet.offset + packet.size)
             if not joins or packet.offset + packet.size - run[0].offset >= _CHUNK:
                 start = run[0].offset
@@ -328,8 +321,16 @@ class Trace:
                     buffer = bytearray(size)
                 data = memoryview(buffer)[:size]
                 self._read(packet.file, start, data)
-                yield data, [(one, one.offset - start) for one in run], _begin_of(after)
+                frontier = _after(packet) if has_gap and not self._skips else _begin_of(after)
+                yield data, [(one, one.offset - start) for one in run], frontier
                 run = []
+                self._check_gap(stream, packet.file, packet.offset)
+
+    def _check_gap(self, stream: Stream, file: str, offset: int) -> None:
+        """Raise, if it is asked for, where no packet follows the one at `offset` but something else."""
+        gap = stream._broken.get((file, offset))
+        if gap is not None and not self._skips:
+            raise gap.error
 
     def _read(self, name: str, offset: int, data: memoryview) -> None:
         if self._is_closed:
@@ -374,11 +375,11 @@ class Trace:
         records = merged([self._records(stream, first, last) for stream in self.streams])
         if begin is None and end is None and len(names) == len(self.events):
             return records
-        return (one for one in records if one.name in names and first <= one.timestamp <= last)
+        return (one for one in records if one.name in names and first <= _time_of(one) <= last)
 
     def event_names(self, events=None) -> list[str]:
         """Names of events, all or those that `events` asks for as in `records`; in the order of their declaration."""
-        names = list(dict.fromkeys(self._decoder.event_names))
+        names = list(self._names)
         if events is None:
             return names
         wanted: set[str] = set()
@@ -389,15 +390,25 @@ class Trace:
             wanted.update(found)
         return [name for name in names if name in wanted]
 
+    @functools.cached_property
+    def _names(self) -> dict[str, list[int]]:
+        """The event classes of each name, by their places in `event_classes`."""
+        names: dict[str, list[int]] = {}
+        for index, event in enumerate(self.event_classes):
+            names.setdefault(event.name, []).append(index)
+        return names
+
+    def _owner(self, index: int) -> tuple[Decoder, int]:
+        """Of an event class: the decoder, and its place among that one's classes."""
+        source = max((one for one in self.sources if self.first_class[one] <= index), key=self.first_class.get)
+        return source.decoder, index - self.first_class[source]
+
     def _records(self, stream: Stream, begin: int = -_NEVER, end: int = _NEVER - 1) -> Iterator[Record]:
+        decoder = stream.source.decoder
         for data, places, _ in self._chunks(stream, begin, end):
             for packet, offset in places:
-                try:
-                    records = self._decoder.packet_records(data, packet, offset=offset, in_ns=True)
-                except TraceError as error:
-                    self._skip(packet.file, packet.offset, error)
-                else:
-                    yield from records
+                with self.skipping(stream, packet, data, offset):
+                    yield from decoder.packet_records(data, packet, offset=offset, in_ns=True, check=False)
 
     def packets_with_bytes(self, stream: Stream) -> Iterator[tuple[memoryview, Packet, int]]:
         """Bytes, a packet in them, and where it begins there: good until the next is asked for."""
@@ -406,12 +417,14 @@ class Trace:
                 yield data, packet, offset
 
     @contextlib.contextmanager
-    def skipping(self, packet: Packet):
-        """What is done here with a packet is left out if that is damaged, and if damage is to be left out."""
+    def skipping(self, stream: Stream, packet: Packet, data, offset: int):
+        """Where a packet is found to be damaged here: note it; and raise, unless damage is to be skipped."""
         try:
             yield
         except TraceError as error:
-            self._skip(packet.file, packet.offset, error)
+            self._note(stream, packet, data, offset, error)
+            if not self._skips:
+                raise
 
     # ---- counts ----
 
@@ -430,14 +443,16 @@ class Trace:
 
     @functools.cached_property
     def _counts(self) -> dict[str, int]:
-        counts = self._decoder.new_counts()
+        counts = {source: source.decoder.new_counts() for source in self.sources}
         for stream in self.streams:
+            decoder = stream.source.decoder
             for data, packet, offset in self.packets_with_bytes(stream):
-                with self.skipping(packet):
-                    self._decoder.count_events(data, packet, counts, offset=offset)
-        totals = dict.fromkeys(self._decoder.event_names, 0)
-        for name, count in zip(self._decoder.event_names, counts, strict=False):
-            totals[name] += count
+                with self.skipping(stream, packet, data, offset):
+                    decoder.count_events(data, packet, counts[stream.source], offset=offset)
+        totals = dict.fromkeys(self._names, 0)
+        for source, found in counts.items():
+            for name, count in zip(source.decoder.event_names, found, strict=False):
+                totals[name] += count
         return totals
 
     # ---- spans and calls ----
@@ -546,7 +561,7 @@ class Trace:
             A packet is damaged; or event classes of the same name differ in
             their columns.
         """
-        names = list(dict.fromkeys(self._decoder.event_names)) if name is None else [name]
+        names = list(self._names) if name is None else [name]
         dtypes = {one: self._dtype(one) for one in names}
         # Counting first is cheaper than joining many parts, and takes half the memory.
         whole = {one: empty_rows(self._counts[one], dtypes[one]) for one in names}
@@ -611,19 +626,23 @@ class Trace:
 
     def _converted(self, convert, name: str | None):
         if name is None:
-            return {one: convert(rows, self._types(one)) for one, rows in self.to_numpy().items()}
-        return convert(self.to_numpy(name), self._types(name))
+            return {one: convert(rows, self._kinds(one)) for one, rows in self.to_numpy().items()}
+        return convert(self.to_numpy(name), self._kinds(name))
 
-    def _types(self, name: str) -> dict[str, str]:
-        return self._column_types(self._decoder.event_indexes(name)[0])
+    def _kinds(self, name: str) -> dict[str, model.Type]:
+        return self._column_kinds(self._names[name][0])
 
-    def _column_types(self, index: int) -> dict[str, str]:
-        """Of an event class: the schema type of each column after the first two."""
-        event, names = self.event_classes[index], self._decoder.dtype(index).names[2:]
-        return dict(zip(names, (one.type for one in event.contexts + event.fields), strict=True))
+    def _column_kinds(self, index: int) -> dict[str, model.Type]:
+        """Of an event class: the type of each column after the first two."""
+        event, names = self.event_classes[index], self._class_dtype(index).names[2:]
+        return dict(zip(names, (one._kind for one in event.contexts + event.fields), strict=True))
 
     def _empty_rows(self, index: int):
-        return empty_rows(0, self._decoder.dtype(index))
+        return empty_rows(0, self._class_dtype(index))
+
+    def _class_dtype(self, index: int):
+        decoder, local = self._owner(index)
+        return decoder.dtype(local)
 
     def iter_numpy(self, name: str, rows: int = _ROWS):
         """The same rows as `to_numpy`, a part at a time, in bounded memory.
@@ -648,9 +667,7 @@ class Trace:
 
     def _columns(self, names: list[str], limit: int):
         """(name, rows) in order of time for each name, about every `limit` rows."""
-        return itertools.chain.from_iterable(
-            self._column_batches({name: self._decoder.event_indexes(name) for name in names}, limit)
-        )
+        return itertools.chain.from_iterable(self._column_batches({name: self._names[name] for name in names}, limit))
 
     def class_rows(self, indexes) -> Iterator:
         """Rows of event classes (indexes into `event_classes`), each class for itself, a part at a time."""
@@ -659,19 +676,21 @@ class Trace:
 
     def _column_batches(self, classes: dict, limit: int, begin: int | None = None, end: int | None = None):
         """As `batches`, of the event classes (indexes) that `classes` has for each key."""
-        decoder = self._decoder
-        lanes = [{key: list(map(decoder.table, classes[key])) for key in classes} for _ in self.streams]
+        owners = {key: [self._owner(index) for index in classes[key]] for key in classes}
+        lanes = []
+        for stream in self.streams:
+            decoder = stream.source.decoder
+            lanes.append({key: [one.table(local) for one, local in owners[key] if one is decoder] for key in classes})
 
-        def fill(data, packet, offset, tables):
-            return decoder.fill(data, packet, tables, offset=offset)
+        def fill(stream, data, packet, offset, tables):
+            stream.source.decoder.fill(data, packet, tables, offset=offset)
 
         return self.batches(lanes, limit, fill, *_bounds(begin, end))
 
     def _dtype(self, name: str):
-        indexes = self._decoder.event_indexes(name)
-        if not indexes:
+        if name not in self._names:
             raise KeyError(name)
-        dtypes = [self._decoder.dtype(index) for index in indexes]
+        dtypes = [self._class_dtype(index) for index in self._names[name]]
         if any(dtype != dtypes[0] for dtype in dtypes):
             raise TraceError(f"the event classes called {name!r} differ in their columns")
         return dtypes[0]
@@ -705,19 +724,18 @@ class Trace:
         """
         names = frozenset(self.event_names(events))
         first, last = _bounds(begin, end)
-        printer = Printer(self._decoder, self._origin(), len(self.streams), names=names, begin=first, end=last)
+        page = Page(len(self.streams))
+        printers = {
+            source: Printer(source.decoder, _origin(source.env), names=names, begin=first, end=last)
+            for source in self.sources
+        }
 
-        def fill(data, packet, offset, lanes):
-            return printer.fill(data, packet, lanes[0], offset=offset)
+        def fill(stream, data, packet, offset, lanes):
+            printers[stream.source].fill(data, packet, lanes[0], offset=offset)
 
-        lanes = [{None: [lane]} for lane in printer.lanes]
+        lanes = [{None: [lane]} for lane in page.lanes]
         for ((_, rows),) in self.batches(lanes, records, fill, first, last):
-            yield printer.lines(rows)
-
-    def _origin(self) -> str:
-        known = [str(self.env[name]) for name in ("hostname", "domain", "procname") if name in self.env]
-        known += [f"({self.env['vpid']})"] if "vpid" in self.env else []
-        return ":".join(known) + " " if known else ""
+            yield page.lines(rows)
 
     # ---- all streams together ----
 
@@ -725,7 +743,8 @@ class Trace:
         """Lists of (key, rows), about every `limit` rows; each key's rows are in order of time.
 
         All rows of a list are earlier than those of the next. `lanes` has for each stream
-        {key: tables}; fill(data, packet, offset, tables) adds a packet to all tables of its stream.
+        {key: tables}; fill(stream, data, packet, offset, tables) adds a packet to all tables of
+        its stream. Where a stream is damaged, all that is earlier is given before an error.
         """
         merges = {key: _Merge() for lane in lanes for key in lane}
         pairs = zip(self.streams, lanes, strict=True)
@@ -735,27 +754,43 @@ class Trace:
         waiting = 0
         while sources and min(frontiers) < _NEVER:
             behind = frontiers.index(min(frontiers))
-            added, frontiers[behind] = next(sources[behind], (0, _NEVER))
-            waiting += added
-            if waiting >= limit or min(frontiers) == _NEVER:
-                for index, lane in enumerate(lanes):
-                    for key, tables in lane.items():
-                        merges[key].add(index, tables)
-                found = [(key, merge.before(min(frontiers))) for key, merge in merges.items()]
-                batch = [(key, rows) for key, rows in found if rows is not None]
+            error = None
+            try:
+                added, frontiers[behind] = next(sources[behind], (0, _NEVER))
+                waiting += added
+            except TraceError as one:
+                error = one
+            if error or waiting >= limit or min(frontiers) == _NEVER:
+                batch = _take_before(min(frontiers), lanes, merges)
                 waiting -= sum(len(rows) for _, rows in batch)
                 if batch:
                     yield batch
+            if error:
+                raise error
 
     def _filled(self, stream: Stream, lane, fill, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """Chunk by chunk: how many rows were added to the lane, and the earliest time of what follows."""
         tables = [table for some in lane.values() for table in some]
         for data, places, frontier in self._chunks(stream, begin, end):
-            added = 0
+            before = sum(map(len, tables))
             for packet, offset in places:
-                with self.skipping(packet):
-                    added += fill(data, packet, offset, tables)
-            yield added, frontier
+                try:
+                    fill(stream, data, packet, offset, tables)
+                except TraceError as error:
+                    reached = self._note(stream, packet, data, offset, error)
+                    if not self._skips:
+                        yield sum(map(len, tables)) - before, reached
+                        raise
+            yield sum(map(len, tables)) - before, frontier
+
+
+def _take_before(time: int, lanes, merges: dict) -> list:
+    """What lanes have that is earlier, as (key, rows)."""
+    for index, lane in enumerate(lanes):
+        for key, some in lane.items():
+            merges[key].add(index, some)
+    found = [(key, merge.before(time)) for key, merge in merges.items()]
+    return [(key, rows) for key, rows in found if rows is not None]
 
 
 def _copy_rows(room, rows) -> None:
@@ -798,39 +833,27 @@ def _count_before(rows, time: int) -> int:
     return len(times) if times[-1] < time else bisect.bisect_left(times, time)
 
 
-# ---- what is in the directory ----
+# ---- streams ----
 
 
-def _next_data(fd: int, offset: int, size: int) -> int:
-    """The first place from `offset` on that is not in a hole of the file, where the file system knows."""
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA)
-    except OSError as error:
-        return size if error.errno == errno.ENXIO else offset
+def _common(mappings: list) -> MappingProxyType:
+    """What is the same in all of them."""
+    first = mappings[0]
+    absent = object()
+    same = {key: value for key, value in first.items() if all(one.get(key, absent) == value for one in mappings)}
+    return MappingProxyType(same)
 
 
-def _metadata(path: str, limit: int) -> bytes:
-    if not os.path.isdir(path):
-        raise TraceError(f"{path}: not a directory")
-    name = os.path.join(path, "metadata")
-    if os.path.lexists(name) and not os.path.isfile(name):
-        raise TraceError(f"{name}: not a file")  # to open a fifo is to wait for who writes
-    try:
-        with open(name, "rb") as file:
-            text = file.read(limit + 1)
-        if len(text) > limit:
-            raise TraceError(f"{name}: it has more than {limit} bytes, which limits.metadata_size allows")
-        return text
-    except FileNotFoundError:
-        raise TraceError(f"{path}: there is no file called metadata{_hint(path)}") from None
+def _origin(env) -> str:
+    """What babeltrace2 prints before the name of every event."""
+    known = [str(env[name]) for name in ("hostname", "procname") if name in env]
+    known += [f"({env['vpid']})"] if "vpid" in env else []
+    return ":".join(known) + " " if known else ""
 
 
-def _hint(path: str) -> str:
-    """LTTng writes its traces some directories below the one it is given."""
-    for directory, _, files in itertools.islice(os.walk(path), _HINTS):
-        if "metadata" in files:
-            return f"; but there is one in {directory}"
-    return ""
+def _reason(error: TraceError) -> str:
+    """What is wrong, without the place."""
+    return str(error).partition("packet at byte ")[2].partition(": ")[2] or str(error)
 
 
 def _grouped(packets: list[Packet], name: str) -> dict[tuple, list[Packet]]:
@@ -843,20 +866,56 @@ def _grouped(packets: list[Packet], name: str) -> dict[tuple, list[Packet]]:
     return groups
 
 
-def _stream(files: list[list[Packet]], discarded_bits: int) -> Stream:
+def _stream(source: Source, key: tuple, files: list[list[Packet]], gaps: dict) -> Stream:
     packets = [packet for packets in files for packet in packets]
     if len(files) > 1:
-        # One stream in many files: trace file rotation.
-        packets.sort(key=_begin_of)
-    first, gaps = packets[0], tuple(_gaps(packets, discarded_bits))
-    lost = Lost(sum(gap[2] for gap in gaps), sum(gap[3] for gap in gaps), first.events_discarded or 0)
-    return Stream(first.stream_id, first.stream_instance_id, first.cpu, tuple(packets), lost, gaps)
+        # One stream in many files: trace file rotation, chunks, snapshots.
+        packets = _without_copies(sorted(packets, key=_begin_of))
+    first = packets[0]
+    bits = _discarded_bits(source.decoder.model, key[0])
+    names = {packet.file for packet in packets}
+    own = {place: gap for place, gap in gaps.items() if gap.file in names}
+    losses = tuple(_gaps(packets, bits))
+    lost = Lost(sum(gap[2] for gap in losses), sum(gap[3] for gap in losses), first.events_discarded or 0)
+    return Stream(
+        first.stream_id,
+        first.stream_instance_id,
+        first.cpu,
+        tuple(packets),
+        lost,
+        losses,
+        source,
+        MappingProxyType(own),
+    )
+
+
+def _without_copies(packets: list[Packet]) -> list[Packet]:
+    """Snapshots one after another have packets that they share; the last of one may go on in the next."""
+    fullest: dict[tuple, Packet] = {}
+    for packet in packets:
+        key = packet.begin, packet.sequence_number
+        if None in key:
+            key = packet.file, packet.offset
+        if key not in fullest or fullest[key].content_size < packet.content_size:
+            fullest[key] = packet
+    return list(fullest.values())
+
+
+def _time_of(record: Record) -> int:
+    """Where there is no clock, all is before all times."""
+    return -_NEVER if record.timestamp is None else record.timestamp
+
+
+def _after(packet: Packet) -> int:
+    """The earliest time after a packet."""
+    return _begin_of(packet) if packet.end is None else packet.end + 1
 
 
 def _begin_of(packet: Packet | None) -> int:
     if packet is None:
         return _NEVER
-    return -_NEVER if packet.begin is None else packet.begin
+    # Not the very first time: what has no time at all is to be given before.
+    return -_NEVER + 1 if packet.begin is None else packet.begin
 
 
 def _bounds(begin: int | None, end: int | None) -> tuple[int, int]:
@@ -874,60 +933,77 @@ def _gaps(packets: list[Packet], discarded_bits: int) -> Iterator[tuple[Packet, 
     for before, after in itertools.pairwise(packets):
         events = missing = 0
         if before.events_discarded is not None and after.events_discarded is not None:
-            # A narrow counter may have begun again from 0.
-            events = (after.events_discarded - before.events_discarded) % (1 << discarded_bits)
+            events = _discarded_between(before.events_discarded, after.events_discarded, discarded_bits)
         if before.sequence_number is not None and after.sequence_number is not None:
             missing = max(0, after.sequence_number - before.sequence_number - 1)
         if events or missing:
             yield before, after, events, missing
 
 
+def _discarded_between(before: int, after: int, bits: int) -> int:
+    """Of a counter, which may be narrow and have begun again from 0. One that falls otherwise tells nothing."""
+    difference = (after - before) % (1 << bits)
+    return difference if after >= before or difference < 1 << bits - 1 else 0
+
+
 # ---- what is in the metadata ----
 
 
-def _by_id(stream: tsdl.Stream) -> list[tsdl.Event]:
-    return sorted(stream.events.values(), key=lambda event: event.id)
+def _classes(source: Source) -> Iterator[tuple[model.Stream, model.Event]]:
+    """In the order of `Decoder.event_names`."""
+    for stream in source.decoder.model.streams.values():
+        for event in sorted(stream.events.values(), key=lambda one: one.id):
+            yield stream, event
 
 
-def _event(stream: tsdl.Stream, event: tsdl.Event) -> Event:
+def _event(stream: model.Stream, event: model.Event) -> Event:
     contexts = _fields(stream.event_context) + _fields(event.context)
     return Event(event.name, event.id, event.stream_id, contexts, _fields(event.fields))
 
 
-def _fields(kind: tsdl.Struct | None) -> tuple[FieldInfo, ...]:
+def _fields(kind: model.Struct | None) -> tuple[FieldInfo, ...]:
     if kind is None:
         return ()
     fields, align = [], 1
-    for name, member in tsdl.visible_members(kind):
+    for name, member in model.visible_members(kind):
         if name is not None:
-            fields.append(FieldInfo(name, _type(member, align), MappingProxyType(_labels(member))))
+            fields.append(FieldInfo(name, _type(member, align), MappingProxyType(_labels(member)), member))
             align = 1
-        elif isinstance(member, tsdl.Variant):
+        elif isinstance(member, model.Variant):
             # Padding: what follows is aligned.
             align = max(option.align for _, option in member.options) // 8
     return tuple(fields)
 
 
-def _labels(kind: tsdl.Type) -> dict[str, tuple[int, int]]:
-    return {label: (low, high) for label, low, high in kind.labels} if isinstance(kind, tsdl.Enum) else {}
+def _labels(kind: model.Type) -> dict[str, tuple[int, int]]:
+    labels = kind.labels if isinstance(kind, model.Enum) else kind.flags if isinstance(kind, model.Bits) else ()
+    return {label: (low, high) for label, low, high in labels}
 
 
-def _type(kind: tsdl.Type, align: int = 1) -> str:
-    if isinstance(kind, tsdl.Integer):
+def _type(kind: model.Type, align: int = 1) -> str:
+    if isinstance(kind, model.Integer):
         return "bool" if (kind.alias, kind.size) == ("bool_t", 8) else f"{'i' if kind.signed else 'u'}{kind.size}"
-    if isinstance(kind, tsdl.Enum):
+    if isinstance(kind, model.VarInteger):
+        return "i64" if kind.signed else "u64"
+    if isinstance(kind, model.Enum):
         return f"{_type(kind.container)}{{{','.join(_label(*one) for one in kind.labels)}}}"
-    if isinstance(kind, (tsdl.Array, tsdl.Sequence)):
+    if isinstance(kind, (model.Array, model.Sequence)):
         return _type_of_many(kind, align)
-    if isinstance(kind, tsdl.Float):
-        return f"f{kind.size}"
-    return {tsdl.String: "str", tsdl.Struct: "struct", tsdl.Variant: "variant"}[type(kind)]
+    if isinstance(kind, (model.Text, model.Blob)):
+        base = "str" if isinstance(kind, model.Text) else "bytes"
+        return f"{base}[{kind.length}]" if isinstance(kind.length, int) else base
+    if isinstance(kind, (model.Float, model.Bits)):
+        return f"{'f' if isinstance(kind, model.Float) else 'u'}{kind.size}"
+    if isinstance(kind, model.Optional):
+        return f"{_type(kind.element)}?"
+    names = {model.String: "str", model.Struct: "struct", model.Variant: "variant", model.Boolean: "bool"}
+    return names[type(kind)]
 
 
-def _type_of_many(kind: tsdl.Array | tsdl.Sequence, align: int) -> str:
+def _type_of_many(kind: model.Array | model.Sequence, align: int) -> str:
     element = kind.element
-    length = kind.length if isinstance(kind, tsdl.Array) else ""
-    if isinstance(element, tsdl.Integer) and element.size == 8:
+    length = kind.length if isinstance(kind, model.Array) else ""
+    if isinstance(element, model.Integer) and element.size == 8:
         if element.encoding:
             return f"str[{length}]"
         if element.alias == "byte_t" and length == "":
@@ -939,7 +1015,12 @@ def _label(label: str, low: int, high: int) -> str:
     return f"{label}={low}" if low == high else f"{label}={low}...{high}"
 
 
-def _discarded_bits(model: tsdl.Trace, stream_id: int) -> int:
-    context = model.streams[stream_id].packet_context or tsdl.Struct()
-    counter = dict(context.members).get("events_discarded")
-    return counter.size if isinstance(counter, tsdl.Integer) else 64
+def _discarded_bits(types: model.Trace, stream_id: int) -> int:
+    context = types.streams[stream_id].packet_context or model.Struct()
+    sizes = [
+        getattr(member, "size", 64) for _, member in context.members if getattr(member, "role", None) == _DISCARDED
+    ]
+    return sizes[0] if sizes else 64
+
+
+_DISCARDED = "discarded-event-record-counter-snapshot"

@@ -9,7 +9,6 @@ second one's column is ``EVENT.FIELD``. What pyarrow has no type for is JSON.
 from __future__ import annotations
 
 from .. import tables
-from ..plain import to_json
 
 __all__ = ["write"]
 
@@ -49,37 +48,30 @@ class _Part:
     def __init__(self, arrow, trace, index: int) -> None:
         self._arrow = arrow
         self._event = trace.event_classes[index].name
-        self._types = trace._column_types(index)
+        self._types = trace._column_kinds(index)
         self._empty = tables.to_arrow(trace._empty_rows(index), self._types)
-        self._plain = [one.name for one in self._empty.schema if not self._is_json(one)]
         self._names: dict[str, str] = {}
 
     def name_columns(self, columns: dict) -> None:
         """Add those of this event to `columns`, a type for each name."""
         for one in self._empty.schema:
-            kind = self._arrow.large_string() if self._is_json(one) else one.type
-            name = one.name
+            name, kind = one.name, one.type
             while columns.get(name, kind) != kind or name == "event":
                 name = f"{self._event}.{name}"
             self._names[name] = one.name
             columns[name] = kind
 
-    def _is_json(self, field) -> bool:
-        return self._arrow.types.is_null(field.type)
-
     def table(self, rows, schema):
         """Rows of this event, with nulls in the columns of others."""
-        found = tables.to_arrow(rows[self._plain], self._types)
-        arrays = [self._column(found, rows, one) for one in schema]
+        found = tables.to_arrow(rows, self._types)
+        arrays = [self._column(found, one) for one in schema]
         return self._arrow.table(arrays, schema)
 
-    def _column(self, found, rows, field):
+    def _column(self, found, field):
         arrow = self._arrow
         own = self._names.get(field.name)
         if own is None and field.name == "event":
-            return arrow.repeat(arrow.scalar(self._event, arrow.large_string()), len(rows))
+            return arrow.repeat(arrow.scalar(self._event, arrow.large_string()), len(found))
         if own is None:
-            return arrow.nulls(len(rows), field.type)
-        if self._is_json(self._empty.schema.field(own)):
-            return arrow.array([to_json(plain) for plain in rows[own].tolist()], arrow.large_string())
+            return arrow.nulls(len(found), field.type)
         return found[own]
