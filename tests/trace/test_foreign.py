@@ -131,6 +131,8 @@ def test_all_of_the_packet_context_is_shown(tmp_path):
 def test_the_domain_is_not_part_of_an_events_origin(tmp_path):
     env = 'hostname = "h"; domain = "ust"; procname = "p"; vpid = 5;'
     assert line(write(tmp_path / "t", f"{U8} a;", [b"\1"], env=env)) == "h:p:(5) e: { a = 1 }"
+    env = 'hostname = "h\\0not seen";'
+    assert line(write(tmp_path / "u", f"{U8} a;", [b"\1"], env=env)) == "h e: { a = 1 }"
 
 
 @pytest.mark.parametrize(("clocks", "expected"), [("one", [1010, 1020]), ("none", [1010, 1020])])

@@ -846,7 +846,7 @@ def _common(mappings: list) -> MappingProxyType:
 
 def _origin(env) -> str:
     """What babeltrace2 prints before the name of every event."""
-    known = [str(env[name]) for name in ("hostname", "procname") if name in env]
+    known = [str(env[name]).partition("\0")[0] for name in ("hostname", "procname") if name in env]
     known += [f"({env['vpid']})"] if "vpid" in env else []
     return ":".join(known) + " " if known else ""
 
