@@ -249,6 +249,13 @@ def test_a_draft_is_removed_by_any_exception(tmp_path, error):
     assert (tmp_path / "x").read_text() == "before"
 
 
+def test_an_error_names_the_file_that_was_asked_for_and_nothing_else(tmp_path):
+    with directory_of(tmp_path / "x") as folder:
+        with pytest.raises(OSError) as caught, folder.replacing("x"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(caught.value) == f"[Errno {errno.ENOSPC}] No space left on device: '{tmp_path / 'x'}'"
+
+
 def test_a_trace_directory_that_cannot_be_used_is_not_left(tmp_path, monkeypatch):
     monkeypatch.setattr("ringbuf.output.Directory.has", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -107,7 +107,7 @@ class Directory:
                 os.unlink(draft, dir_fd=place)
             if isinstance(error, OSError) and error.filename in (None, draft):
                 error.filename = os.path.join(self.path, name)  # nobody asked for the draft
-                error.filename2 = None
+                del error.filename2
             raise
 
     def write(self, name: str, text: str) -> None:
