@@ -337,7 +337,8 @@ ringbuf_consumer_set_timers(struct ringbuf_consumer *c, const struct ringbuf_con
 	c->next_switch_ns = now + c->switch_period_ns;
 }
 
-/* The thread takes no signals: they are for threads that know what to do with them. */
+/* The thread takes no signals: they are for threads that know what to do with them.
+ * Returns 0, or -EAGAIN, whatever forbids the thread: -EPERM would be taken for the directory's. */
 RINGBUF_FUNC int
 ringbuf_consumer_spawn(struct ringbuf_consumer *c)
 {
@@ -348,7 +349,7 @@ ringbuf_consumer_spawn(struct ringbuf_consumer *c)
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
 	ret = pthread_create(&c->thread, NULL, ringbuf_consumer_main, c);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	return -ret;
+	return ret ? -EAGAIN : 0;
 }
 
 /* Forked off: the thread, the lock and the right are the parent's. */

@@ -718,11 +718,14 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cfg.packet_header_size = size
 
     cdef _creation_error(self, int error, ringbuf_config *cfg):
+        n_streams = cfg.n_streams or os.sysconf("SC_NPROCESSORS_CONF")
+        size = (cfg.n_subbufs + 1) * cfg.subbuf_size * (1 if cfg.streams == RINGBUF_GLOBAL else n_streams)
         if error == -ENOSPC or error == -12:  # ENOMEM
-            n_streams = cfg.n_streams or os.sysconf("SC_NPROCESSORS_CONF")
-            size = (cfg.n_subbufs + 1) * cfg.subbuf_size * (1 if cfg.streams == RINGBUF_GLOBAL else n_streams)
             return OSError(-error, f"no room for {size >> 20} MiB of buffers: make n_subbufs or subbuf_size smaller, "
                            "choose streams='global' or another path", self.path)
+        if error == -27:  # EFBIG, which memory too is given
+            return OSError(-error, f"{size >> 20} MiB of buffers are more than this process may have in a file: make "
+                           "n_subbufs or subbuf_size smaller, choose streams='global', or raise ulimit -f", self.path)
         if error in (-EPERM, -ENOSYS) and self.path is None:
             return OSError(-error, "anonymous memory cannot be had: memfd_create is forbidden to this process (by "
                            "seccomp, perhaps): allow it, or give the channel a path")

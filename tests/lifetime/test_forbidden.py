@@ -94,3 +94,44 @@ except OSError as error:
     print("no thread can be made" in str(error), os.listdir(where))
 """
     assert rings.run_script(FORBID + code, cwd=tmp_path) == "True []\n"
+
+
+@X86_64
+def test_a_thread_of_the_recorder(tmp_path):
+    code = """
+import ringbuf.record.recorder
+channel = ringbuf.Channel("c")
+forbid(56, 435)
+try:
+    ringbuf.Recorder(channel, "trace")
+except OSError as error:
+    print("no thread can be made" in str(error) and "clone" in str(error))
+"""
+    assert rings.run_script(FORBID + code, cwd=tmp_path) == "True\n"
+
+
+@X86_64
+def test_a_place_for_the_thread_of_the_recorder(tmp_path):
+    code = """
+import warnings
+import ringbuf.record.recorder
+channel = ringbuf.Channel("c", mode="discard")
+forbid(273)
+with warnings.catch_warnings(record=True) as told, ringbuf.Recorder(channel, "trace"):
+    channel.write(b"x")
+print("newest records are missing" in str(told[0].message) and "set_robust_list" in str(told[0].message))
+"""
+    assert rings.run_script(FORBID + code, cwd=tmp_path) == "True\n"
+
+
+@pytest.mark.parametrize("path", [None, "c.ring"])
+def test_a_file_of_that_size(tmp_path, path):
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+try:
+    ringbuf.Channel("c", path={path!r})
+except OSError as error:
+    print("ulimit -f" in str(error), os.listdir())
+"""
+    assert rings.run_script(FORBID + code, cwd=tmp_path) == "True []\n"

@@ -80,6 +80,20 @@ ringbuf_range_error(const struct ringbuf_field *f, PyObject *arg)
 	return -1;
 }
 
+/* The text of a UnicodeEncodeError is made of its parts: the field is named in the last one. */
+static void
+ringbuf_name_field_of_text(const struct ringbuf_field *f, PyObject *error)
+{
+	PyObject *reason = PyUnicodeEncodeError_GetReason(error);
+	PyObject *named = reason ? PyUnicode_FromFormat("%U, in field '%U'", reason, f->name) : NULL;
+	const char *chars = named ? PyUnicode_AsUTF8(named) : NULL;
+
+	if (!chars || PyUnicodeEncodeError_SetReason(error, chars))
+		PyErr_Clear();
+	Py_XDECREF(reason);
+	Py_XDECREF(named);
+}
+
 /* An exception that Python raised for an argument, and not the argument's own code: say which field it was. */
 static void
 ringbuf_name_field(const struct ringbuf_field *f)
@@ -87,6 +101,13 @@ ringbuf_name_field(const struct ringbuf_field *f)
 	PyObject *type, *error, *traceback, *text, *begin;
 
 	PyErr_Fetch(&type, &error, &traceback);
+	if (!traceback && type == PyExc_UnicodeEncodeError) {
+		PyErr_NormalizeException(&type, &error, &traceback);
+		if (type == PyExc_UnicodeEncodeError)
+			ringbuf_name_field_of_text(f, error);
+		PyErr_Restore(type, error, traceback);
+		return;
+	}
 	if (traceback || (type != PyExc_ValueError && type != PyExc_TypeError && type != PyExc_OverflowError &&
 			  type != PyExc_BufferError)) {
 		PyErr_Restore(type, error, traceback);

@@ -84,7 +84,7 @@ cdef int _check_consumer(int ret, Channel channel, object directory) except -1:
         raise ReaderBusyError("another reader, or recorder, has the channel")
     if ret == -EAGAIN:
         raise OSError(EAGAIN, "no thread can be made to write the trace: the limit of processes, ulimit -u or that "
-                      "of the container, is reached", directory.path)
+                      "of the container, is reached, or clone is forbidden (by seccomp, perhaps)", directory.path)
     if ret <= -4096:  # of the channel, not of the directory
         raise _region_error(ret, _name_of(channel))
     if ret:

@@ -197,7 +197,9 @@ class Recorder:
         if result == -errno.ETIMEDOUT:
             warnings.warn(f"{self.directory}: a producer was in the middle of a record", RuntimeWarning, stacklevel=4)
         elif result == -errno.EUSERS:
-            warnings.warn(f"{self.directory}: no producer slot was free to flush with", RuntimeWarning, stacklevel=4)
+            missing = "the newest records are missing: the recorder's thread has no place of a producer, because"
+            why = "other threads have all (make n_producers larger), or set_robust_list is forbidden to it"
+            warnings.warn(f"{self.directory}: {missing} {why}", RuntimeWarning, stacklevel=4)
         elif result:
             raise OSError(-result, Consumer.strerror(result), str(self.directory))
 
