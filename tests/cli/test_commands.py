@@ -50,7 +50,7 @@ def test_record_says_where_a_program_finds_its_channel():
 
 def test_what_was_recorded_is_said_in_one_line(capsys):
     counts = {"records": 1, "lost": 0, "torn": 2, "kernel_packets": 3, "kernel_lost": 0}
-    record._report({"directory": "out", **counts}, as_json=False)
+    record._report({"directory": "out", **counts, "hints": [], "not_recorded": []}, as_json=False)
     assert capsys.readouterr().err == "out: 1 records, 2 torn, 3 kernel packets\n"
 
 
@@ -58,7 +58,8 @@ def test_a_program_is_recorded(tmp_path):
     done = run("record", "--json", "-o", tmp_path / "trace", *program())
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
-        "directory": str(tmp_path / "trace"), "exit_status": 0, "records": 100, "lost": 0, "torn": 0
+        "directory": str(tmp_path / "trace"), "exit_status": 0, "records": 100, "lost": 0, "torn": 0,
+        "hints": [], "not_recorded": [],
     }  # fmt: skip
     assert [event["fields"] for event in judge.events(tmp_path / "trace")] == [{"n": n} for n in range(100)]
 
