@@ -183,7 +183,7 @@ DAMAGE = {
     "cut in the superblock": (lambda image: image[:100], "truncated"),
     "cut after the superblock": (lambda image: image[:4096], "truncated"),
     "cut at the end": (lambda image: image[:-1], "truncated"),
-    "newer": (lambda image: changed(image, VERSION, b"\x02\0\0\0"), "layout version"),
+    "newer": (lambda image: changed(image, VERSION, b"\xff\0\0\0"), "layout version"),
     "older": (lambda image: changed(image, VERSION, b"\0\0\0\0"), "layout version"),
     "big-endian": (lambda image: image[:8][::-1] + image[8:], "byte order"),
     "order mark": (lambda image: changed(image, BYTE_ORDER, image[BYTE_ORDER : BYTE_ORDER + 4][::-1]), "byte order"),

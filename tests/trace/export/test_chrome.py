@@ -66,8 +66,9 @@ def test_spans_are_asynchronous_events_told_apart_by_id(exported):
     events, _ = exported(*records)
     assert [event["ph"] for event in events] == ["b", "b", "b", "e", "e", "e"]
     web, first, second, *ends = events
-    assert web["id"] == first["id"] != second["id"]
-    assert [(end["name"], end["id"]) for end in ends] == [(one["name"], one["id"]) for one in (first, second, web)]
+    assert web["id2"] == first["id2"] != second["id2"]
+    assert [(end["name"], end["id2"]) for end in ends] == [(one["name"], one["id2"]) for one in (first, second, web)]
+    assert all(list(one["id2"]) == ["local"] and "id" not in one for one in (first, second, web, *ends))
     assert {event["cat"] for event in events} == {"span"}
     assert ends[1]["args"] == {"error": "boom"} and "args" not in ends[0]
 

@@ -34,7 +34,8 @@ class Writer:
         # and so does a greenlet or task.
         tid = _IDS * 256 + track.id if track.kind == "strand" else track.tid or 0
         where = f'"pid":{(track.pid or 0) + _IDS * track.nth},"tid":{tid}'
-        self._places[track] = where + (f',"id":"{track.id:#x}"' if track.kind == "spans" else "")
+        # "local": of this process. An "id" is the whole trace's, and viewers put its slices under no process.
+        self._places[track] = where + (f',"id2":{{"local":"{track.id:#x}"}}' if track.kind == "spans" else "")
         if track.kind == "cpu":
             self._name("process_name", where, "CPUs")
             self._name("thread_name", where, track.name)
