@@ -11,6 +11,8 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext as _build_ext
 from setuptools.command.build_py import build_py as _build_py
 
+# An error by itself from gcc 14 on: what compiles here compiles there.
+INCOMPATIBLE = "-Werror=incompatible-pointer-types"
 HEADERS = sorted(glob("include/ringbuf/*.h"))
 
 
@@ -99,7 +101,7 @@ def extension(name, *more_flags):
         [f"src/ringbuf/{name}.pyx"],
         include_dirs=["include", "src/ringbuf"],
         depends=depends(name.removeprefix("_")),
-        extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden", "-pthread", *more_flags],
+        extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden", "-pthread", INCOMPATIBLE, *more_flags],
         extra_link_args=["-pthread"],
     )
 

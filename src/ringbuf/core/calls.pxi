@@ -15,7 +15,7 @@ cdef extern from "core/calls.h":
     uint64_t ringbuf_code_word(PyObject *)
     void ringbuf_code_set_word(PyObject *, uint64_t)
     bint ringbuf_code_is_coroutine(PyObject *)
-    PyObject *PyEval_GetFrame()
+    PyFrameObject *PyEval_GetFrame()
     struct ringbuf_step:
         void *frame
         uint64_t strand
@@ -286,7 +286,7 @@ cdef class Calls:
         ringbuf_step_here.frame = <void *><uintptr_t>step[0]
         ringbuf_step_here.strand = step[1]
         if self.is_on and not self.begins.channel.is_closed:
-            self.begin_again(self.open_calls(PyEval_GetFrame(), _first_era), strand)
+            self.begin_again(self.open_calls(<PyObject *>PyEval_GetFrame(), _first_era), strand)
         return <uintptr_t>was.frame, was.strand
 
     cdef begin_again(self, list calls, strand):
@@ -306,7 +306,7 @@ cdef class Calls:
             return
         image = channel.ch.image
         try:
-            calls = self.open_calls(PyEval_GetFrame(), first_era)
+            calls = self.open_calls(<PyObject *>PyEval_GetFrame(), first_era)
             strand = self.strands.forked(image, self.parent, len(calls))
             if strand:
                 self.begin_again(calls, strand)
