@@ -319,3 +319,9 @@ def test_the_worked_example_runs_as_told(tmp_path):
     block = re.search(r"<!-- example.*?-->\n(.*?)<!-- end", TEXT["docs/design.md"], re.S)[1]
     told = block.splitlines()[2:]  # without the heading
     assert run_c(tmp_path, EXAMPLE).splitlines() == told
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by these names, whatever the folder."""
+    names = [path.name for path in [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("bench/**/bench_*.py")]]
+    assert sorted(names) == sorted(set(names))
