@@ -42,6 +42,10 @@ LOOKS = {
     "reader_clear": ("reader = channel.reader()", "reader.clear()"),
     "get_reader": ("mapping = channel.map()", "mapping.get_reader()"),
     "map_wait": ("mapping = channel.map()", "mapping.wait(0.1)"),
+    "meta": ("mapping = channel.map()", "mapping.meta.entries"),
+    "subbuf": ("mapping = channel.map()", "bytes(mapping.subbuf(0))"),
+    "reader_data": ("mapping = channel.map()", "bytes(mapping.reader_data)"),
+    "stop": ("recorder = ringbuf.Recorder(channel, f'stopped-{name}')", "recorder.stop()"),
 }
 
 SCRIPT = """

@@ -102,6 +102,12 @@ cdef class StreamMap:
         if not self.callers and not self.is_open:
             self.release()
 
+    def check(self):
+        """ValueError: the mapping is closed. RegionError: the file was cut short, so its memory must not be touched."""
+        if not self.is_open:
+            raise ValueError("the mapping is closed")
+        self.channel.mapped_ch()
+
     def get_reader(self):
         """The reader's sub-buffer, as of now (int); see `ringbuf.live.mapping.Mapping.get_reader`."""
         cdef ringbuf_map *map = self.enter()

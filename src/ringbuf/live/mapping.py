@@ -199,8 +199,7 @@ class Mapping(Mapped):
         self.cpu = self._map.stream if channel.per_cpu else None
 
     def _check(self) -> None:
-        if self._map.closed:
-            raise ValueError("the mapping is closed")
+        self._map.check()
 
     def _get_reader(self) -> int:
         subbuf_id = self._map.get_reader()

@@ -150,6 +150,8 @@ class Recorder:
         ------
         OSError
             A file could not be written, and still cannot; its packets are in the ring, unread.
+        RegionError
+            The channel's file was cut short.
 
         Warns RuntimeWarning if a producer was in the middle of a record for all of `timeout`:
         its packet, and those after it in that stream, are in the ring, unread.
@@ -160,7 +162,7 @@ class Recorder:
         """Write what is there, however the process ends: the thread would die in the middle of it."""
         try:
             self.stop()
-        except OSError as error:
+        except (OSError, RegionError) as error:
             warnings.warn(str(error), RuntimeWarning, stacklevel=1)
 
     def __enter__(self) -> Recorder:
@@ -200,6 +202,8 @@ class Recorder:
             missing = "the newest records are missing: the recorder's thread has no place of a producer, because"
             why = "other threads have all (make n_producers larger), or set_robust_list is forbidden to it"
             warnings.warn(f"{self.directory}: {missing} {why}", RuntimeWarning, stacklevel=4)
+        elif result <= -4096:  # no errno: it is the channel's
+            raise RegionError(f"{self.directory}: {Consumer.strerror(result)}")
         elif result:
             raise OSError(-result, Consumer.strerror(result), str(self.directory))
 
