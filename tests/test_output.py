@@ -10,6 +10,7 @@ import pytest
 from rings import in_fork
 
 import ringbuf
+from ringbuf.cli import main
 from ringbuf.output import directory_of, own_directory, trace_directory
 from ringbuf.record import files
 
@@ -186,13 +187,14 @@ def test_files_and_directories_are_for_their_owner_alone_whatever_the_umask(tmp_
         flight.snapshot(tmp_path / "there")
         flight.record(tmp_path / "made").stop()
         ringbuf.open_trace(tmp_path / "there").export(tmp_path / "x.json")
+        assert main(["flame", str(tmp_path / "there"), "-o", str(tmp_path / "flame.json")]) == 0
         (tmp_path / "f.ringbuf").write_bytes(b"")
         files.mark_recovered(tmp_path / "f.ringbuf", "there")
     finally:
         os.umask(before)
     assert set(modes(tmp_path / "there").values()) == set(modes(tmp_path / "made").values()) == {0o600}
     assert modes(tmp_path)["made"] == 0o700
-    assert modes(tmp_path)["x.json"] == modes(tmp_path)["f.ringbuf.recovered"] == 0o600
+    assert {modes(tmp_path)[name] for name in ("x.json", "flame.json", "f.ringbuf.recovered")} == {0o600}
 
 
 # ---- half-way ----

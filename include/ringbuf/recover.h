@@ -403,6 +403,21 @@ ringbuf_recover_settle(const struct ringbuf_channel *ch, const struct ringbuf_re
 	return ret;
 }
 
+/* As ringbuf_channel_stats, but without a look at what the file has nothing of: that would take its memory. */
+RINGBUF_FUNC void
+ringbuf_recover_stats(const struct ringbuf_channel *ch, const struct ringbuf_recovered_stream *streams,
+		      struct ringbuf_stats *st)
+{
+	uint32_t used = ringbuf_slots_used(ch);
+
+	memset(st, 0, sizeof(*st));
+	for (uint32_t i = 0; i < ch->n_streams; i++)
+		if (!streams[i].blank)
+			ringbuf_add_stream_stats(ch, i, st);
+	for (uint32_t i = 0; i < used; i++)
+		st->lost[RINGBUF_LOST_DISABLED] += ringbuf_peek(&ringbuf_producer_slot_at(ch, i)->lost_disabled);
+}
+
 /* ---- one stream's packets ---- */
 
 /* A sub-buffer that may be written to the trace. */

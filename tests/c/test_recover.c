@@ -506,12 +506,15 @@ TEST(a_file_of_nothing_costs_nothing_whatever_it_claims)
 		struct ringbuf_recovered_stream *streams = calloc(512, sizeof(*streams));
 		struct ringbuf_recovery how = {.files = {.directory = out}, .check = nothing_to_judge};
 		struct ringbuf_channel *ch;
+		struct ringbuf_stats stats;
 		struct stat st;
 
 		claim(CONFIG(.n_subbufs = 1 << 14, .subbuf_size = 4096, .n_streams = 512, .n_producers = 1 << 18,
 			      .streams = RINGBUF_PER_CPU), all);
 		ch = open_copy();
 		EQ(ringbuf_recover_files(ch, &how, streams), 0);
+		ringbuf_recover_stats(ch, streams, &stats);
+		EQ(stats.written, 0);
 		EQ(fstat(ch->fd, &st), 0);
 		CHECK(st.st_blocks < 16 << 11, "it has taken %lld MiB", (long long)st.st_blocks >> 11);
 		for (int i = 0; i < 512; i++)

@@ -94,7 +94,7 @@ def test_a_flame_graph_in_both_formats(run, tmp_path):
         (["summary", "--by", "event", "--min-duration", "1s"], "events have no min_duration"),
         (["summary", "--thread", "7", "--thread", "x"], "--thread takes numbers or names, not both"),
         (["summary", "--compare", "/nowhere"], "/nowhere: not a directory"),
-        (["flame", "-o", "/nowhere/x.json"], "/nowhere/x.json: No such file or directory"),
+        (["flame", "-o", "/nowhere/x.json"], "/nowhere: No such file or directory"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(run, args, error):

@@ -7,8 +7,10 @@ functions, or, where a trace has none or --of says so, of spans.
 from __future__ import annotations
 
 import json
+import os
 import sys
 
+from ..output import directory_of
 from ..texts import printable_lines
 from ..trace.meanings import meaning
 from ..trace.trace import Trace
@@ -51,5 +53,9 @@ def _write(path: str, parts) -> None:
     if path == "-":
         sys.stdout.writelines(map(printable_lines, parts))
         return
-    with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(parts)
+    if path.startswith("/dev/") or (os.path.exists(path) and not os.path.isfile(path)):
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:  # a pipe, a terminal
+            file.writelines(parts)
+        return
+    with directory_of(path) as folder, folder.replacing(os.path.basename(path)) as draft:
+        draft.writelines(part.encode("utf-8", "backslashreplace") for part in parts)

@@ -23,9 +23,11 @@ cdef extern from "ringbuf/recover.h" nogil:
         uint64_t damaged
         uint64_t consumed
         bint astray
+        bint blank
 
     int ringbuf_recover_copy(int fd, uint64_t *missing)
     bint ringbuf_get_last_words(const ringbuf_channel *ch, uint32_t idx, ringbuf_last_words *out)
+    void ringbuf_recover_stats(const ringbuf_channel *ch, const ringbuf_recovered_stream *streams, ringbuf_stats *st)
     int ringbuf_recover_files(ringbuf_channel *ch, ringbuf_recovery *how, ringbuf_recovered_stream *streams)
 
 
@@ -91,17 +93,27 @@ cdef int _pause(void *arg) noexcept:
     return judge.error is not None
 
 
+cdef object _stats_recovered(const ringbuf_channel *ch, uint32_t index, bint is_blank):
+    """To count what is a hole of the copy would take its memory, for thousands of streams, perhaps."""
+    cdef ringbuf_stats st
+    memset(&st, 0, sizeof(st))
+    if not is_blank:
+        ringbuf_add_stream_stats(ch, index, &st)
+    return _stats(&st)
+
+
 def recover_files(Channel channel not None, directory, str name, check, include_consumed):
     """Repair a copied region and write its packets to stream files.
 
     ``check(data, stream, sequence_number, agrees)`` returns the number of records of a packet,
-    or -1 if it is damaged. Returns the time of the end, and a dict for each stream.
+    or -1 if it is damaged. Returns the time of the end, `Stats`, and a dict for each stream.
     """
     cdef ringbuf_recovery how
     cdef bytes name_bytes = name.encode()
     cdef _Judge judge = _Judge.__new__(_Judge)
     cdef ringbuf_recovered_stream *streams = NULL
     cdef ringbuf_channel *ch
+    cdef ringbuf_stats st
     cdef int ret
     judge.channel, judge.function = channel, check
     memset(&how, 0, sizeof(how))
@@ -120,9 +132,11 @@ def recover_files(Channel channel not None, directory, str name, check, include_
         if judge.error is not None:
             raise judge.error
         _check_consumer(ret, channel, directory)
-        return how.timestamp, [
+        ringbuf_recover_stats(ch, streams, &st)
+        return how.timestamp, _stats(&st), [
             {"packets": streams[i].packets, "records": streams[i].records, "damaged": streams[i].damaged,
-             "consumed": streams[i].consumed, "astray": bool(streams[i].astray)} for i in range(ch.n_streams)]
+             "consumed": streams[i].consumed, "astray": bool(streams[i].astray),
+             "stats": _stats_recovered(ch, i, streams[i].blank)} for i in range(ch.n_streams)]
     finally:
         channel.leave()
         free(streams)

@@ -197,10 +197,10 @@ def recover(path, directory, *, all: bool = False, force: bool = False, format: 
             words = last_words(channel)  # before the repair, which settles what they left
             judge = _Judge(_layout(channel, path))
             name = _stream_name(channel)
-            end, streams = recover_files(channel, output, name, judge, all)
+            end, stats, streams = recover_files(channel, output, name, judge, all)
             complete(output, name, channel, in_format(channel_metadata(judge.layout), format))
             output.sync()  # the file may be removed now: `clean` does, once it is marked
-            return _report(path, output.path, channel, missing, end, streams, words, judge.damage)
+            return _report(path, output.path, channel, missing, end, stats, streams, words, judge.damage)
 
 
 def _check_unused(path: str, fd: int) -> None:
@@ -267,7 +267,7 @@ class _Judge:
         return list(self._damage.values())
 
 
-def _report(path, directory, channel, missing, end, streams, words, damage) -> Recovery:
+def _report(path, directory, channel, missing, end, stats, streams, words, damage) -> Recovery:
     def unix_ns(ticks: int) -> int:
         _, freq, offset_s, offset = channel.clock_parameters
         return offset_s * 10**9 + (offset + ticks) * 10**9 // freq
@@ -286,7 +286,7 @@ def _report(path, directory, channel, missing, end, streams, words, damage) -> R
         missing=missing,
         end=unix_ns(end),
         streams=[
-            RecoveredStream(stream=stream.index, cpu=stream.cpu, stats=stream.stats(), **found)
+            RecoveredStream(stream=stream.index, cpu=stream.cpu, **found)
             for stream, found in zip(channel.streams, streams, strict=True)
         ],
         producers=[
@@ -294,5 +294,5 @@ def _report(path, directory, channel, missing, end, streams, words, damage) -> R
             for pid, tid, _, name, ticks, open_records in words
         ],
         damage=damage,
-        stats=channel.stats(),
+        stats=stats,
     )
