@@ -292,6 +292,14 @@ def test_kernel_events_do_not_go_with_overwriting(shop):
     assert errors == "ringbuf record: --kernel streams: it goes with --mode discard\n"
 
 
+@pytest.mark.parametrize("mode", ["discard", "overwrite"])
+def test_a_trace_names_the_program_and_not_the_recorder(shop, mode):
+    record("--functions", "--mode", mode, "-o", "t", "--", "shop.py", cwd=shop)
+    with ringbuf.open_trace(shop / "t") as trace:
+        (process,) = {one.contexts["vpid"] for one in trace}
+        assert (trace.env["procname"], trace.env["vpid"]) == ("shop.py", process)
+
+
 def test_an_existing_trace_is_refused_before_the_program_runs(shop):
     (shop / "out").mkdir()
     (shop / "out" / "metadata").touch()

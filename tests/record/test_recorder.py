@@ -407,7 +407,7 @@ def test_it_needs_a_producer_slot_to_flush_with_and_says_so(tmp_path):
     with rings.tracer(n_producers=1) as tracer:
         tracer.event("number", n="u32")(1)
         recorder = tracer.record(tmp_path / "trace")
-        with pytest.warns(RuntimeWarning, match="no producer slot"):
+        with pytest.warns(RuntimeWarning, match="newest records are missing"):
             recorder.stop()
         assert recorder.stats()["flush_errors"] > 0
         assert tracer.stats().records_unread == 1

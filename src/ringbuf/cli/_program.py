@@ -13,14 +13,19 @@ _PERIOD = 1.0  # seconds between looks at the child, should its SIGCHLD have gon
 _PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python, which children would inherit
 
 
-def run(program: list[str], environment: dict[str, str], mask: set[signal.Signals]) -> int:
+def run(
+    program: list[str], environment: dict[str, str], mask: set[signal.Signals], made_by: dict[str, str | int]
+) -> int:
     """Run the program to its end, within `held_back`; its exit status, 128 + N if signal N has ended it.
+
+    `made_by`, which the trace tells, gets its process id as ``vpid``.
 
     A signal that somebody sends us is meant for the program, and passed on. One of the terminal's
     (Ctrl-C, Ctrl-\\, its end) has reached the program already.
     """
     ours = [number for number in _PYTHONS_OWN if signal.getsignal(number) == signal.SIG_IGN]
     pid = os.posix_spawnp(program[0], program, environment, setsigmask=mask, setsigdef=ours)
+    made_by["vpid"] = pid
     while True:
         info = _signals.next_one(_PERIOD)
         ended, status = os.waitpid(pid, os.WNOHANG)

@@ -75,8 +75,9 @@ def run(args) -> int:
         tracer = stack.enter_context(_tracer(args, command, f"{folder}/channel", clock))
         notes = stack.enter_context(Notes())
         failures: list[OSError] = []
-        with _writing(args, tracer.channel, kernel, failures) as written:
-            status = _program.run(command, environment(tracer.channel.path, what, notes.address), mask)
+        made_by: dict[str, str | int] = {"procname": _name(command)}
+        with _writing(args, tracer.channel, kernel, failures, made_by) as written:
+            status = _program.run(command, environment(tracer.channel.path, what, notes.address), mask, made_by)
             found = [*notes.stop(), *_outliving(tracer.channel)]
             _tell(tracer, found)
         result = {"directory": args.output, "exit_status": status, **_counts(tracer.stats(), kernel, written, failures)}
@@ -151,20 +152,22 @@ def _name(command: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def _writing(args, channel, kernel, failures: list[OSError]):
+def _writing(args, channel, kernel, failures: list[OSError], made_by: dict[str, str | int]):
     """Write the trace: while the program runs, or what is left at its end. Gives what a snapshot has written."""
     written: dict[str, int] = {}
     if args.mode == "overwrite":
         with trace_directory(args.output) as output:
             yield written
             with _noted(failures):
-                written |= write_snapshot(channel, output, format=args.format)
+                written |= write_snapshot(channel, output, format=args.format, made_by=made_by)
             if failures:
                 output.undo()
         return
     more = kernel.metadata(clock_info(channel)) if kernel else ""
     with contextlib.ExitStack() as stack:
-        recorder = Recorder(channel, args.output, switch_timer=1.0, format=args.format, more_metadata=more)
+        recorder = Recorder(
+            channel, args.output, switch_timer=1.0, format=args.format, more_metadata=more, made_by=made_by
+        )
         stack.enter_context(recorder)
         if kernel:
             output = stack.enter_context(own_directory(args.output))

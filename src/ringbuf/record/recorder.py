@@ -48,6 +48,9 @@ class Recorder:
         CTF 1.8, which every reader of traces takes, or CTF 2.
     more_metadata : str
         TSDL of further stream classes, whose files others write into the directory.
+    made_by : dict, optional
+        ``procname`` and ``vpid`` of the process that the trace is about, if that is not who made the channel. What
+        it has at the end counts.
 
     Raises
     ------
@@ -67,13 +70,14 @@ class Recorder:
     """
 
     def __init__(
-        self, channel, directory, *, read_timer=None, switch_timer=None, format="ctf", more_metadata=""
+        self, channel, directory, *, read_timer=None, switch_timer=None, format="ctf", more_metadata="", made_by=None
     ) -> None:
         _check_format(channel)
         check_format(format)
         switch, read = channel.timers
         self._layout = channel_layout(channel, holes=True)
         self._more_metadata = more_metadata
+        self._made_by = {} if made_by is None else made_by
         self._format = format
         self._n_events = -1
         self._pid = os.getpid()
@@ -113,7 +117,8 @@ class Recorder:
 
     def _write_metadata(self, schemas, *, holes: bool) -> None:
         events = [EventSchema(*schema) for schema in schemas]
-        text = channel_metadata(replace(self._layout, holes=holes, events=events))
+        env = {**self._layout.env, **self._made_by}
+        text = channel_metadata(replace(self._layout, env=env, holes=holes, events=events))
         self._output.write("metadata", in_format(text + self._more_metadata, self._format))
 
     def stats(self) -> dict:
@@ -254,14 +259,14 @@ def snapshot(
 
 
 def write_snapshot(
-    channel, output: Directory, *, since: int = 0, timeout: float = 0.1, format: str = "ctf"
+    channel, output: Directory, *, since: int = 0, timeout: float = 0.1, format: str = "ctf", made_by=None
 ) -> dict:
     """What `snapshot` does, into a directory that is open; `since` is a time of the channel's clock."""
     written = snapshot_files(channel, output, channel.name, since, timeout)
     if written["flush_errors"]:
         warnings.warn(f"{output.path}: {_NO_PLACE}", RuntimeWarning, stacklevel=3)
-    holes = _has_holes(channel.stats())
-    metadata = channel_metadata(channel_layout(channel, holes=holes))
+    layout = channel_layout(channel, holes=_has_holes(channel.stats()))
+    metadata = channel_metadata(replace(layout, env={**layout.env, **(made_by or {})}))
     complete(output, channel.name, channel, in_format(metadata, format))
     return written
 
