@@ -79,8 +79,8 @@ ARGUMENTS = {
     "flush": lambda channel, closing: channel.flush(closing),
     "stream.flush": lambda channel, closing: channel.streams[0].flush(closing),
     "reserve": lambda channel, closing: channel.reserve(closing),
-    "recorder": lambda channel, closing: ringbuf.Recorder(channel, "/nonexistent/x", read_timer=closing),
-    "snapshot": lambda channel, closing: ringbuf.snapshot(channel, "/nonexistent/x", timeout=closing),
+    "recorder": lambda channel, closing: ringbuf.Recorder(channel, "trace", read_timer=closing),
+    "snapshot": lambda channel, closing: ringbuf.snapshot(channel, "trace", timeout=closing),
     "header": lambda channel, closing: channel._native_header(0, closing, 0, False),
     "header of a stream": lambda channel, closing: channel._native_header(closing, 0, 0, True),
     "reader.next": lambda channel, closing: channel.reader().next(closing),
@@ -90,8 +90,9 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("use", ARGUMENTS)
-def test_an_argument_may_close_the_channel(use):
+def test_an_argument_may_close_the_channel(use, tmp_path):
     def child():
+        os.chdir(tmp_path)
         channel = small("closing", n_producers=4)
         channel.write(b"x")
         attempt(lambda: ARGUMENTS[use](channel, Closing(channel.close)))
