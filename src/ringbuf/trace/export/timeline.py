@@ -10,6 +10,7 @@ their own tracks. docs/formats.md has the conventions.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -72,6 +73,7 @@ class Timeline:
         self._places = _Places(trace.env, writer)
         self._spans: dict[int, _Span] = {}  # those that are open
         self._calls: dict[Track, list[tuple]] = {}
+        self._n_open: Counter[tuple] = Counter()  # of (track, call): no stack is searched for an end
         self._n_orphans: dict[Track, int] = {}
         self._again: dict[Track, tuple[int, str]] = {}  # by thread: how many of the next begins only go on, and why
         self._begins: dict[int | None, int] = {}  # of forked process images
@@ -158,6 +160,7 @@ class Timeline:
         call = self._call(record)
         track = self._places.here(record)
         self._calls.setdefault(track, []).append(call)
+        self._n_open[track, call] += 1
         args = _args(record)
         del args["code"]
         if self._again:
@@ -176,13 +179,18 @@ class Timeline:
         call = self._call(record)
         track = self._places.here(record)
         calls = self._calls.setdefault(track, [])
-        if call in calls:
+        if self._n_open[track, call]:
             ended = None
             while ended != call:  # those above it have lost their ends
-                ended = calls.pop()
+                ended = self._pop_call(track, calls)
                 self._writer.end(record.timestamp, track, self._named(ended)[0], "function", {})
         elif not calls:
             self._function_without_begin(record.timestamp, track, call)
+
+    def _pop_call(self, track: Track, calls: list[tuple]) -> tuple:
+        call = calls.pop()
+        self._n_open[track, call] -= 1
+        return call
 
     def _function_without_begin(self, time: int, track: Track, call: tuple) -> None:
         """It began before the trace, or before the fork. Those whose ends came earlier lie within it."""
@@ -236,7 +244,8 @@ class Timeline:
         for track, calls in self._calls.items():
             time = self._places.replaced(track) if calls else None
             while time is not None and calls:
-                self._writer.end(time, track, self._named(calls.pop())[0], "function", {"end": "exec"})
+                name, _ = self._named(self._pop_call(track, calls))
+                self._writer.end(time, track, name, "function", {"end": "exec"})
 
     # ---- spans ----
 
@@ -260,12 +269,13 @@ class Timeline:
         if span is None:
             return False
         lane = span.lane
-        place = lane.open.index(span)
-        ended, lane.open = lane.open[place:], lane.open[:place]
-        for one in reversed(ended):
+        ended: list[_Span] = []  # innermost first
+        while span not in ended[-1:]:
+            one = lane.open.pop()
             args = {"error": fields["error"]} if one is span and fields["error"] else {}
             self._writer.end(record.timestamp, lane.track, one.name, "span", args)
-        for one in ended[1:]:  # these outlive it: they go on elsewhere
+            ended.append(one)
+        for one in reversed(ended[:-1]):  # these outlive it: they go on elsewhere
             one.lane = self._places.free_lane(lane.thread)
             one.args = {**one.args, "continued": True}
             self._begin_span(record.timestamp, one)
