@@ -30,6 +30,7 @@ REFUSED = [
     ("bytes", numpy.zeros(2, "M8[s]")),
     ("bytes", (ctypes.py_object * 2)()),
     ("bytes", (ctypes.c_void_p * 2)()),
+    ("bytes", (ctypes.c_char_p * 2)(b"a", b"b")),
     ("bytes", MASKED),
     ("bytes", "text"),
     ("u8[]", numpy.datetime64("2020-01-01")),

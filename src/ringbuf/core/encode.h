@@ -368,7 +368,7 @@ ringbuf_is_of_numbers(const char *format)
 	for (; format && *format; format++) {
 		if (*format == ':') /* around a field's name */
 			in_name = !in_name;
-		else if (!in_name && strchr("OPXZwuUMm&", *format))
+		else if (!in_name && strchr("OPXZzwuUMm&", *format))
 			return 0;
 	}
 	return 1;
