@@ -1366,10 +1366,16 @@ cdef int _flush(ringbuf_channel *ch, ringbuf_producer_slot *producer, uint32_t s
 _LOSSES = tuple([f"records_lost_{ringbuf_loss_name(cause).decode()}" for cause in range(RINGBUF_N_LOSSES)])
 
 
+cdef object _stats_class = None
+
+
 cdef object _stats(ringbuf_stats *st):
-    from .stats import Stats
+    global _stats_class
+    if _stats_class is None:  # not before it is needed; and nothing can be imported when the interpreter ends
+        from .stats import Stats
+        _stats_class = Stats
     lost = {name: st.lost[cause] for cause, name in enumerate(_LOSSES)}
-    return Stats(
+    return _stats_class(
         records_written=st.written, records_read=st.read, records_unread=st.unread, records_overrun=st.overrun,
         records_torn=st.lost[RINGBUF_LOST_TORN], records_discarded=st.discarded, records_cleared=st.cleared,
         packets_read=st.packets_read, **lost)

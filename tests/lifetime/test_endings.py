@@ -202,6 +202,7 @@ def test_an_interpreter_that_is_finalizing_may_still_record():
         """
 import os, ringbuf
 channel = ringbuf.Channel("ending", streams="global")
+channel.stats()  # imports what it needs, which is too late among the ruins
 class Late:
     def __del__(self, channel=channel, write=os.write, str=str):
         for i in range(3):

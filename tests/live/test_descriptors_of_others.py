@@ -80,9 +80,11 @@ def test_a_process_that_is_none_has_no_channels():
 
 def test_what_is_no_regular_file_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    for path in (tmp_path / "fifo", tmp_path, "/dev/null"):
+    for path in (tmp_path / "fifo", "/dev/null"):
         with pytest.raises(ringbuf.RegionError, match=f"{path}: not a regular file"):
             ringbuf.attach(path)
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        ringbuf.attach(tmp_path)
 
 
 def test_another_tracers_records_are_left_alone(tracefs_root):  # noqa: F811

@@ -329,7 +329,7 @@ threads = [threading.Thread(target=load) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 assert len(found) == 8 and len({id(channel) for channel in found}) == 1
-assert sum("memfd:ringbuf:small" in line for line in open("/proc/self/maps")) == 1
+assert sum("memfd:ringbuf:small" in line and " rw-s " in line for line in open("/proc/self/maps")) == 1
 """,
             pickle.dumps(channel).hex(),
         )

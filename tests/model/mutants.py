@@ -172,7 +172,7 @@ PATCHES: dict[str, tuple[str, str, str]] = {
         "\tringbuf_store(wanted, 0, RINGBUF_RELAXED);\n",
     ),
     "the filler map is not cleared": (
-        "discard.h",
+        "holes.h",
         "\t\tringbuf_store(&w.map[i], 0, RINGBUF_RELAXED);",
         "\t\tringbuf_store(&w.map[i], ringbuf_load(&w.map[i], RINGBUF_RELAXED), RINGBUF_RELAXED);",
     ),

@@ -199,7 +199,8 @@ def test_ids_around_every_limit_of_the_headers_are_read(header, holes, tmp_path)
         tracer.channel.write(b"has id 0")
         schemas = [schema.EventSchema(i, f"event{i}", "", "x:u32") for i in ids]
         for one in schemas:
-            event = ringbuf.Event(tracer.channel, one, schema.parse(one.fields), [None], None)
+            parts = schema.parts(schema.parse(one.fields))
+            event = ringbuf.Event(tracer.channel, one.id, one.name, "", one.fields, parts, [None], None)
             assert event(one.id)
             slot = tracer.channel.reserve(7)
             assert event(one.id ^ 1)

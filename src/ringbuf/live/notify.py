@@ -51,10 +51,13 @@ class Notifier:
 def _eventfd_id(fd: int) -> bytes:
     """All eventfds, epolls and timers are one inode to `Descriptor`: this tells them apart, where /proc is."""
     try:
-        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
-            return next((line for line in file if line.startswith(b"eventfd-id:")), b"")
+        info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)  # the built-in open ends earlier
     except OSError:
         return b""
+    try:
+        return next((line for line in os.read(info, 4096).splitlines() if line.startswith(b"eventfd-id:")), b"")
+    finally:
+        os.close(info)
 
 
 class _Bell:
