@@ -120,10 +120,12 @@ def test_all_that_was_committed_before_a_kill_is_in_the_trace(tmp_path, start_lo
     trace = judge.read(tmp_path / "trace")
     assert len(trace.events) == found.records and not found.damaged
     producers = by_producer(trace.events)
-    missing = sum(max(0, n - producers[who][-1]["fields"]["n"]) for who, n in enumerate(done) if who in producers)
-    assert missing <= found.stats.records_torn
-    # Gaps are older than the oldest record of a stream, which has overwritten what came before.
+    # Gaps are older than the oldest record of a stream, which has overwritten what came before: a thread that moved
+    # to a busy CPU may have lost what it recorded there, and keep older records in the stream of a quiet one.
     complete_from = max(packets[0]["begin_ns"] for packets in streams_of(trace.packets).values())
+    newest = {who: events[-1] for who, events in producers.items() if events[-1]["ns"] > complete_from}
+    missing = sum(max(0, done[who] - event["fields"]["n"]) for who, event in newest.items())
+    assert newest and missing <= found.stats.records_torn
     for events in producers.values():
         recent = [event["fields"]["n"] for event in events if event["ns"] > complete_from]
         assert recent == list(range(recent[0], recent[0] + len(recent))) if recent else True
