@@ -5,7 +5,7 @@
  */
 #include <sys/ioctl.h>
 
-#include <ringbuf/ringbuf.h>
+#include <ringbuf/files.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
