@@ -31,6 +31,8 @@ def test_a_tracer_needs_no_heavy_modules():
     heavy = {"ast", "asyncio", "dataclasses", "inspect", "logging", "multiprocessing", "numpy", "pathlib", "socket",
              "subprocess", "tempfile", "typing"}  # fmt: skip
     program = "import ringbuf; tracer = ringbuf.Tracer('x'); tracer.event('e', n='u8')(1)\nwith tracer.span('s'): pass"
+    if sys.version_info < (3, 11):
+        heavy.remove("subprocess")  # uuid imports platform there, and that imports it
     assert not imported(program) & heavy
 
 

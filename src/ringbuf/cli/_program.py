@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 
 from . import _signals
 
 __all__ = ["run"]
 
-_PERIOD = 1.0  # seconds between looks at the child, should its SIGCHLD have gone to somebody else
+_PERIOD = 0.1  # seconds between looks at the signals; the program's end is noticed at once
 _PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python, which children would inherit
 
 
@@ -26,11 +28,24 @@ def run(
     ours = [number for number in _PYTHONS_OWN if signal.getsignal(number) == signal.SIG_IGN]
     pid = os.posix_spawnp(program[0], program, environment, setsigmask=mask, setsigdef=ours)
     made_by["vpid"] = pid
-    while True:
-        info = _signals.next_one(_PERIOD)
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-        if info is not None and info.si_signo != signal.SIGCHLD and info.si_code <= 0:  # as SI_USER is
-            os.kill(pid, info.si_signo)
+    with contextlib.ExitStack() as stack:
+        ends = _descriptor_of(pid, stack)
+        while True:
+            select.select(ends, (), (), _PERIOD)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            while (info := _signals.next_one()) is not None:
+                if info.si_signo != signal.SIGCHLD and info.si_code <= 0:  # as SI_USER is
+                    os.kill(pid, info.si_signo)
+
+
+def _descriptor_of(pid: int, stack: contextlib.ExitStack) -> list[int]:
+    """Readable when the process has ended; none where the kernel has no such descriptors."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return []
+    stack.callback(os.close, descriptor)
+    return [descriptor]

@@ -58,11 +58,15 @@ def held_back() -> Iterator[set[signal.Signals]]:
     try:
         yield before
     finally:
-        while next_one(0) is not None:
+        while next_one() is not None:
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def next_one(seconds: float) -> signal.struct_siginfo | None:
-    """The next that was held back, SIGCHLD among them; None: none came in that time."""
-    return signal.sigtimedwait(_HELD_BACK, seconds)
+def next_one() -> signal.struct_siginfo | None:
+    """The next that was held back, SIGCHLD among them; None: there is none now.
+
+    It does not wait: where a wait is interrupted and its time is over, as after SIGSTOP and SIGCONT, CPython before
+    3.13 returns what lay on its stack, and that would be passed on as a signal.
+    """
+    return signal.sigtimedwait(_HELD_BACK, 0)

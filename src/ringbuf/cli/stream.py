@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 
 from ..record.stream import ChannelStream, FlightStream
 from . import _signals
@@ -54,7 +55,8 @@ def _until_over(is_over, look=None, stay: bool = False) -> None:
     while True:
         if look is not None:
             look()
-        if (is_over() and not stay) or _signals.next_one(_PERIOD) is not None:
+        time.sleep(_PERIOD)
+        if (is_over() and not stay) or _signals.next_one() is not None:
             return
 
 
