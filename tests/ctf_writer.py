@@ -8,8 +8,19 @@ import struct
 
 from ringbuf.ctf import metadata, schema
 
-NUMBERS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i8": "b", "i16": "h", "i32": "i", "i64": "q",
-           "f32": "f", "f64": "d", "bool": "?"}
+NUMBERS = {
+    "u8": "B",
+    "u16": "H",
+    "u32": "I",
+    "u64": "Q",
+    "i8": "b",
+    "i16": "h",
+    "i32": "i",
+    "i64": "q",
+    "f32": "f",
+    "f64": "d",
+    "bool": "?",
+}
 PAD = b"\xee"
 
 
@@ -48,13 +59,22 @@ class Packet:
         """The packet. `changes` replace fields of its header, such as content_size=7."""
         size = size or -(-len(self.body) // 4096) * 4096
         header = {
-            "magic": 0xC1FC1FC1, "uuid": self.layout.uuid, "stream_id": 0, "instance": self.instance,
-            "begin": self.begin, "end": self.now if end is None else end, "content_size": 8 * len(self.body),
-            "packet_size": 8 * size, "seq": self.seq, "discarded": self.discarded, "cpu": self.cpu, **changes,
+            "magic": 0xC1FC1FC1,
+            "uuid": self.layout.uuid,
+            "stream_id": 0,
+            "instance": self.instance,
+            "begin": self.begin,
+            "end": self.now if end is None else end,
+            "content_size": 8 * len(self.body),
+            "packet_size": 8 * size,
+            "seq": self.seq,
+            "discarded": self.discarded,
+            "cpu": self.cpu,
+            **changes,
         }
         values = list(header.values()) if self.layout.per_cpu else list(header.values())[:-1]
         packed = struct.pack("<I16sIQQQQQQQ" + "I" * self.layout.per_cpu, *values)
-        return (packed + self.body[len(packed):]).ljust(size, PAD)
+        return (packed + self.body[len(packed) :]).ljust(size, PAD)
 
     def _align(self, to):
         self.body += PAD * (-len(self.body) % to)

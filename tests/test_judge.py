@@ -51,7 +51,12 @@ def trace(tmp_path):
 def test_events_come_back_with_every_value(trace):
     first, second = judge.events(trace)
     assert first == {
-        "name": "colour", "id": 7, "ns": 110, "ticks": 110, "cpu": 3, "stream": [0, 0],
+        "name": "colour",
+        "id": 7,
+        "ns": 110,
+        "ticks": 110,
+        "cpu": 3,
+        "stream": [0, 0],
         "fields": {"text": "né", "few": [1, 2], "which": 1},
         "contexts": {"packet": {"cpu_id": 3}, "stream": {"vpid": 42}, "event": {}},
         "labels": {"which": ["red"]},

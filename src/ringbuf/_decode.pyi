@@ -5,7 +5,7 @@ from typing import Any, final
 import numpy
 from typing_extensions import Buffer  # collections.abc has it from 3.12 on
 
-from .ctf import model
+from .ctf import model as _model
 from .ctf.metadata import ChannelLayout
 from .limits import Limits
 
@@ -65,9 +65,9 @@ class Record:
 
 @final
 class Decoder:
-    model: model.Trace
+    model: _model.Trace
     limits: Limits
-    def __init__(self, source: ChannelLayout | model.Trace, limits: Limits = ...) -> None: ...
+    def __init__(self, source: ChannelLayout | _model.Trace, limits: Limits = ...) -> None: ...
     @property
     def event_names(self) -> list[str]: ...
     def event_indexes(self, name: str) -> list[int]: ...

@@ -131,4 +131,3 @@ def checked_count(what: str, value: object, high: int, low: int = 1) -> int:
     if not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{what} must be an int, {low} to {high}, not {value!r}")
     return value
-

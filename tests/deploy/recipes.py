@@ -119,5 +119,3 @@ def get(path, target="/"):
         return None
     finally:
         connection.close()
-
-

@@ -37,7 +37,7 @@ def test_any_number_of_the_metadata_can_be_any_other(kind, tmp_path):
         for other in (0, 65, 1 << 64, -1):
             changed = text[: number.start()] + str(other) + text[number.end() :]
             error = fuzz_trace.run({**trace, "metadata": changed.encode()}, tmp_path / "kept")
-            assert error is None, f"{tmp_path}/kept: {text[:number.start()][-40:]} {other}: {error!r}"
+            assert error is None, f"{tmp_path}/kept: {text[: number.start()][-40:]} {other}: {error!r}"
 
 
 def test_traces_with_changed_bytes_raise_nothing_but_trace_errors(seed):

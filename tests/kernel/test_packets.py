@@ -33,7 +33,7 @@ format:
 
 print fmt: "%s", REC->comm
 """
-TAIL = f"name: print\nID: 5\nformat:\n{COMMON}\tfield:char buf[];\toffset:8;\tsize:0;\tsigned:0;\n\nprint fmt: \"\"\n"
+TAIL = f'name: print\nID: 5\nformat:\n{COMMON}\tfield:char buf[];\toffset:8;\tsize:0;\tsigned:0;\n\nprint fmt: ""\n'
 
 
 def sample(pid=42, text=b"a text\0", data=b"\1\2\3", near=b"close\0"):

@@ -359,4 +359,3 @@ def test_contexts_work_in_every_thread_at_once():
         assert len(found) == 1200
         for record in found:
             assert record.contexts == {"vtid": record.fields["vtid"], "thread_name": names[record.fields["vtid"]]}
-

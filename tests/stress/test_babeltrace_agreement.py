@@ -50,7 +50,7 @@ VALUES = {
     "f32": single,
     "f64": lambda rng: rng.uniform(-1e300, 1e300),
     "bool": lambda rng: rng.random() < 0.5,
-    "str": lambda rng: "".join(rng.choices("abc é名\N{SNAKE}\0\n\"\\", k=rng.choice((0, 1, 7, 150)))),
+    "str": lambda rng: "".join(rng.choices('abc é名\N{SNAKE}\0\n"\\', k=rng.choice((0, 1, 7, 150)))),
     "bytes": lambda rng: rng.randbytes(rng.choice((0, 1, 3, 200))),
     "u16[]": lambda rng: [rng.getrandbits(16) for _ in range(rng.choice((0, 1, 40)))],
     "enum": lambda rng: rng.choice(list(Mood)),

@@ -118,9 +118,7 @@ def test_integers_in_hexadecimal(tmp_path, babeltrace2, value):
 def test_contexts_and_streams_without_a_cpu(tmp_path, babeltrace2, per_cpu):
     contexts = EventSchema(0, "x", fields="vpid:i32,who:str").fields
     channel = layout("x:u8", "")
-    channel = ChannelLayout(
-        channel.uuid, "compact", per_cpu, channel.clock, events=channel.events, contexts=contexts
-    )
+    channel = ChannelLayout(channel.uuid, "compact", per_cpu, channel.clock, events=channel.events, contexts=contexts)
     packet = ctf_writer.Packet(channel)
     packet.event(0, 1, [5], common=[17, "me"]).event(1, 2, common=[18, "you"])
     assert_same(babeltrace2, written(tmp_path, channel, packet))

@@ -16,7 +16,7 @@ _PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by Python, which chil
 
 
 def run(
-    program: list[str], environment: dict[str, str], mask: set[signal.Signals], made_by: dict[str, str | int]
+    program: list[str], environment: dict[str, str], mask: set[int | signal.Signals], made_by: dict[str, str | int]
 ) -> int:
     """Run the program to its end, within `held_back`; its exit status, 128 + N if signal N has ended it.
 

@@ -48,7 +48,7 @@ def ending() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[set[signal.Signals]]:
+def held_back() -> Iterator[set[int | signal.Signals]]:
     """Meanwhile they wait until `next_one` asks for them. Gives the mask of before, for child processes.
 
     Threads that are made in here hold them back too, so that there is none to which one is delivered.

@@ -157,9 +157,11 @@ def _check_depth(text: str, position: int, line: int) -> None:
 def _object(pairs: list) -> dict:
     values = dict(pairs)
     if len(values) < len(pairs):
-        seen: set = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise _Refused(f"the key {_short(twice)} stands twice in one object")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _Refused(f"the key {_short(key)} stands twice in one object")
+            seen.add(key)
     return values
 
 

@@ -267,7 +267,8 @@ class _Parser:
         for stream in model.streams.values():
             context = _with_roles(stream.packet_context, _ROLES["stream.packet.context"])
             stream.packet_context = self._with_clock(context, ("timestamp_begin", "timestamp_end"))
-            stream.event_header = _with_event_roles(self._with_clock(stream.event_header, ("timestamp",)))
+            header = self._with_clock(stream.event_header, ("timestamp",))
+            stream.event_header = None if header is None else _with_event_roles(header)
             stream.clock = clock_in(stream.event_header) or clock_in(stream.packet_context)
 
     def _with_clock(self, kind: Type | None, names: tuple[str, ...]) -> Type | None:
@@ -836,7 +837,7 @@ def _with_role(kind: Type, role: str) -> Type:
     return replace(kind, role=role) if isinstance(kind, (Integer, Array)) else kind
 
 
-def _with_event_roles(kind: Type | None, name: str = "") -> Type | None:
+def _with_event_roles(kind: Type, name: str = "") -> Type:
     """The same with roles for the id and the time, which may stand in an option of a variant."""
     if isinstance(kind, Struct):
         return replace(kind, members=tuple((one, _with_event_roles(member, one)) for one, member in kind.members))

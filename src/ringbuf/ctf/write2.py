@@ -268,7 +268,9 @@ class _Types:
         """The structures down to the one in which a path begins, and the names from there."""
         origin, names = self._split(path)
         if origin is not None:
-            return [self._scopes[origin]], names
+            scope = self._scopes[origin]
+            assert scope is not None  # a path that leads there was checked when the trace was parsed
+            return [scope], names
         for depth in range(len(self._frames), 0, -1):
             if names[0] in dict(self._frames[depth - 1].members):
                 return self._frames[:depth], names

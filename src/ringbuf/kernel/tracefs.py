@@ -455,9 +455,7 @@ class _KernelRecording:
     def __init__(self, kernel: KernelEvents, directory: Directory, uuid: bytes) -> None:
         self._kernel = kernel
         self._directory = directory
-        self._decoder = KernelDecoder(
-            kernel._instance.root / "events", ClockInfo(1), uuid, only=frozenset(kernel._ids)
-        )
+        self._decoder = KernelDecoder(kernel._instance.root / "events", ClockInfo(1), uuid, only=frozenset(kernel._ids))
         self._stopping = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="ringbuf-kernel", daemon=True)

@@ -375,6 +375,7 @@ def _program() -> str:
 
 def remove_at_exit(channel: Channel) -> None:
     """Remove the file when this process ends well and nobody else uses it; its crash leaves it."""
+    assert channel.path is not None
     status = os.stat(channel.fileno())
     path, identity = os.path.abspath(channel.path), (status.st_dev, status.st_ino)
     AtEnd(lambda well: _remove_at_end(path, identity) if well else None)

@@ -57,9 +57,7 @@ def users_of(fd: int) -> list[int]:
         living = pids()
     except OSError:
         return []  # no /proc
-    return [
-        pid for pid in living if any(path != own and (s.st_dev, s.st_ino) == wanted for path, s in open_files(pid))
-    ]
+    return [pid for pid in living if any(path != own and (s.st_dev, s.st_ino) == wanted for path, s in open_files(pid))]
 
 
 def others_of(fd: int) -> list[int]:

@@ -216,9 +216,7 @@ class Recorder:
         return f"<ringbuf.Recorder to {str(self.directory)!r}{', stopped' if self._stopped else ''}>"
 
 
-def snapshot(
-    channel, directory, *, last: float | None = None, timeout: float = 0.1, format: str = "ctf"
-) -> dict:
+def snapshot(channel, directory, *, last: float | None = None, timeout: float = 0.1, format: str = "ctf") -> dict:
     """Write what the buffers hold now to a new CTF trace directory; nothing is consumed.
 
     Parameters
