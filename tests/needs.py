@@ -5,6 +5,7 @@
 
 import functools
 import importlib
+import importlib.util
 import os
 import re
 import shutil
@@ -55,14 +56,24 @@ def missing(what):
 
 def module(name):
     """A module of Python."""
-    import pytest
-
     try:
         return importlib.import_module(name)
     except ImportError:
-        if os.environ.get("RINGBUF_OTHER"):  # from tools/test.sh
-            pytest.skip(f"{name} is installed for one interpreter only")
-        return missing(name)
+        return _missing_module(name)
+
+
+def package(name):
+    """A package of Python, for programs that a test runs; it is not imported here."""
+    if importlib.util.find_spec(name) is None:
+        _missing_module(name)
+
+
+def _missing_module(name):
+    import pytest
+
+    if os.environ.get("RINGBUF_OTHER"):  # from tools/test.sh
+        pytest.skip(f"{name} is installed for one interpreter only")
+    return missing(name)
 
 
 def command(name):

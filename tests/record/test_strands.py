@@ -3,24 +3,17 @@
 Programs are run under `ringbuf record`, as they are; their traces are read with nothing but what formats.md says.
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
 import textwrap
 
+import needs
 import pytest
 
 import ringbuf
 
 CALLS = ("function_begin", "function_end", "function_code", "strand", "strand_switch", "process_image")
-
-
-def needs(*packages):
-    """Skip if one is missing. Nothing is imported here: the tests of other modules fork."""
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"pip install {package}")
 
 
 def recorded(tmp_path, program, *more):
@@ -101,7 +94,7 @@ drive()
 
 
 def test_each_greenlet_has_its_own_calls(tmp_path):
-    needs("greenlet")
+    needs.package("greenlet")
     records = recorded(tmp_path, GREENLETS)
     assert not unbalanced(records)
     in_one, in_other = ("greenlet greenlet", "ping", "leaf"), ("greenlet greenlet", "pong", "leaf")
@@ -109,14 +102,14 @@ def test_each_greenlet_has_its_own_calls(tmp_path):
 
 
 def test_a_program_s_own_tracer_of_greenlets_is_called_too(tmp_path):
-    needs("greenlet")
+    needs.package("greenlet")
     program = "import greenlet\nseen = []\nprevious = greenlet.settrace(lambda event, args: seen.append(event))\n"
     program += "def leaf(): pass\ngreenlet.greenlet(leaf).switch()\nassert seen == ['switch', 'switch'], seen\n"
     recorded(tmp_path, program)
 
 
 def test_greenlets_of_several_threads_and_exceptions_that_leave_them(tmp_path):
-    needs("greenlet")
+    needs.package("greenlet")
     program = """
     import threading, greenlet
     def leaf(): pass
@@ -206,7 +199,9 @@ PROGRAMS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("package", PROGRAMS)
 def test_packages_that_switch_greenlets(tmp_path, package):
-    needs(package, *["aiosqlite"] * (package == "sqlalchemy"))
+    needs.package(package)
+    if package == "sqlalchemy":
+        needs.package("aiosqlite")
     records = recorded(tmp_path, PROGRAMS[package])
     assert not unbalanced(records)
     switches = [r.fields["strand"] for r in records if r.name == "strand_switch"]
