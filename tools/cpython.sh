@@ -17,8 +17,9 @@ shift
 
 on_this_machine() { "$tools/find-python.sh" "$version"; }
 
-# Debian has no free-threaded builds yet. The one with the newest of everything has all the others, sooner or later.
+# Debian has no free-threaded builds; its release with the newest of everything has all the others, sooner or later.
 from_debian() {
+    [ "$version" = "${version%t}" ] || return 1
     local root=$cache/systems/python$version packages=(gcc git libc6-dev make "python$version-dev" "python$version-venv")
     if [ ! -e "$root/.has-python" ]; then
         [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
@@ -44,7 +45,9 @@ from_source() {
         mkdir -p "$prefix.build"
         tar -xf "$archive" -C "$prefix.build" --strip-components=1
         (cd "$prefix.build" && ./configure -q --prefix="$prefix" "${options[@]}" CFLAGS=-O2 &&
-            make -s -j"$(nproc)" && make -s install) >"$prefix.log" 2>&1 || { tail -n 5 "$prefix.log" >&2; return 1; }
+            make -s -j"$(nproc)" && make -s install DESTDIR="$PWD/there") >"$prefix.log" 2>&1 ||
+            { tail -n 5 "$prefix.log" >&2; return 1; }
+        mv "$prefix.build/there$prefix" "$prefix"  # whole, or not at all
         rm -rf "$prefix.build"
         on_this_machine
         return

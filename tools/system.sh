@@ -28,7 +28,6 @@ bootstrap() {
     }
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
     rm -rf "$root" "$root.new"
-    mkdir -p "$(dirname "$root")"
     debootstrap --variant=minbase "$release" "$root.new" $mirror >"$root.log" 2>&1 || {
         tail -n 5 "$root.log" >&2
         return 1
@@ -39,9 +38,12 @@ bootstrap() {
 case $1 in
 make)
     root=$2 base=$bases/$3
-    [ -n "$(find "$base" -maxdepth 0 -mtime -7 2>/dev/null)" ] || bootstrap "$base" "$3"
-    mkdir -p "$(dirname "$root")"
-    cp -a "$base" "$root"
+    mkdir -p "$(dirname "$root")" "$bases"
+    (
+        flock 9  # two runs at a time would take the base away from each other
+        [ -n "$(find "$base" -maxdepth 0 -mtime -7 2>/dev/null)" ] || bootstrap "$base" "$3"
+        cp -a "$base" "$root"
+    ) 9>"$base.lock"
     connect "$root"
     ;;
 run)

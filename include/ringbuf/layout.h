@@ -302,6 +302,7 @@ struct ringbuf_channel {
 	struct ringbuf_producer *producers;
 	uint32_t refs;
 	uint32_t closed;
+	uint32_t kept;   /* not freed with its last reference: producer.h */
 	uint32_t buried; /* the file was cut short: the mapping is empty memory now */
 	char contexts[RINGBUF_CONTEXTS_SIZE]; /* field text */
 };

@@ -159,7 +159,10 @@ ringbuf_bury_if_cut(struct ringbuf_channel *ch)
 	return (int)ch->buried;
 }
 
-/* The last reference to a closed channel is gone. Under the registry's lock. */
+/*
+ * The last reference to a closed channel is gone. Under the registry's lock. Who has it `kept`
+ * goes on looking at what it was, and frees it: ringbuf_channel_forget.
+ */
 RINGBUF_FUNC void
 ringbuf_channel_unref(struct ringbuf_channel *ch)
 {
@@ -174,8 +177,24 @@ ringbuf_channel_unref(struct ringbuf_channel *ch)
 	if (!ch->buried)
 		munmap(ch->base, ch->region_size);
 	ringbuf_close_ours(ch->fd, &ch->file);
-	free(ch->path);
-	free(ch);
+	ch->fd = -1;
+	if (!ch->kept) {
+		free(ch->path);
+		free(ch);
+	}
+}
+
+/* The end of what was `kept`: at once, or with the last thread that has recorded into it. Once, after closing. */
+RINGBUF_FUNC void
+ringbuf_channel_forget(struct ringbuf_channel *ch)
+{
+	pthread_mutex_lock(&ringbuf_registry.lock);
+	ch->kept = 0;
+	if (!ch->refs) {
+		free(ch->path);
+		free(ch);
+	}
+	pthread_mutex_unlock(&ringbuf_registry.lock);
 }
 
 RINGBUF_FUNC void
@@ -331,6 +350,23 @@ ringbuf_this_producer_slow(struct ringbuf_channel *ch)
 		if (tried++ || ringbuf_register_producer(ch))
 			return NULL;
 	}
+}
+
+/*
+ * ringbuf_known_producer - the calling thread's registration, or NULL: nothing is made.
+ * Who has one has the mapping too, whoever closes the channel meanwhile, until it exits, registers
+ * with another channel or closes this one itself.
+ */
+RINGBUF_INLINE struct ringbuf_producer *
+ringbuf_known_producer(const struct ringbuf_channel *ch)
+{
+	struct ringbuf_producer *p = ringbuf_thread_self.last;
+
+	if (RINGBUF_LIKELY(p && p->channel_id == ch->id))
+		return p;
+	for (p = ringbuf_thread_self.producers; p && p->channel_id != ch->id; p = p->next_of_thread)
+		;
+	return p;
 }
 
 /*

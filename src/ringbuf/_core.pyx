@@ -3,6 +3,10 @@
 
 A channel's mapping lives until the last of its users is gone: the Channel
 itself, reservations, packets, and every memoryview of any of them.
+
+There may be no GIL. What it would protect says, at its field, what protects it
+there: an atomic word (core/life.h), or the critical section of an object. Such a
+section is as much as a GIL and no more: it ends wherever the GIL could change hands.
 """
 
 cimport cython
@@ -94,15 +98,14 @@ cdef uint32_t _checked_align(object align) except 0:
     return align
 
 
-cdef uint64_t _measured_tsc_frequency = 0
+cdef int64_t _measured_tsc_frequency = 0  # whoever comes first may be two
 
 
 cdef uint64_t _tsc_frequency() noexcept:
     """Measured once in a process; it takes 20 ms."""
-    global _measured_tsc_frequency
-    if not _measured_tsc_frequency:
-        _measured_tsc_frequency = ringbuf_tsc_measure_freq()
-    return _measured_tsc_frequency
+    if not ringbuf_number(&_measured_tsc_frequency):
+        ringbuf_number_set(&_measured_tsc_frequency, <int64_t>ringbuf_tsc_measure_freq())
+    return <uint64_t>ringbuf_number(&_measured_tsc_frequency)
 
 
 cdef uint64_t _now_ns() noexcept nogil:
@@ -128,6 +131,20 @@ cdef object _region_error(int error, object what):
     if -error >= 4096:
         return RegionError(f"{what}: {message}")
     return OSError(-error, message, what)
+
+
+cdef extern from "core/life.h":
+    cdef struct ringbuf_life:
+        pass
+    void ringbuf_life_set(ringbuf_life *life, bint closed)
+    bint ringbuf_life_enter(ringbuf_life *life, bint has_one)
+    bint ringbuf_life_leave(ringbuf_life *life)
+    bint ringbuf_life_close(ringbuf_life *life)
+    bint ringbuf_is_known_here(const ringbuf_channel *ch)
+    bint ringbuf_flag(const int *flag)
+    void ringbuf_flag_set(int *flag, bint value)
+    int64_t ringbuf_number(const int64_t *number)
+    void ringbuf_number_set(int64_t *number, int64_t value)
 
 
 cdef extern from "Python.h":
@@ -168,7 +185,7 @@ cdef class Descriptor:
     Never one of the standard three. `fileno` and `close` compare first; include/ringbuf/descriptor.h.
     """
 
-    cdef int fd
+    cdef int fd  # critical section: or two would close it, and the second one somebody else's
     cdef ringbuf_identity file
 
     def __cinit__(self, int fd):
@@ -177,6 +194,7 @@ cdef class Descriptor:
         if self.fd >= 0:
             ringbuf_identify(self.fd, &self.file)
 
+    @cython.critical_section
     def fileno(self):
         """The number, -1 once it is closed; OSError (EBADF): the program has closed it."""
         if self.fd < 0:
@@ -185,11 +203,13 @@ cdef class Descriptor:
             raise OSError(EBADF, "the program has closed a descriptor of ringbuf's")
         return self.fd
 
+    @cython.critical_section
     def close(self):
         """Twice is harmless, and so is one that is not ours any more."""
         ringbuf_close_ours(self.fd, &self.file)
         self.fd = -1
 
+    @cython.critical_section
     def forget(self):
         """It is known to be somebody else's, though the file is the same: leave it alone."""
         self.fd = -1
@@ -257,14 +277,9 @@ cdef class _View:
     cdef uint8_t *data
     cdef Py_ssize_t size
     cdef bint readonly
-    cdef int exports
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(buffer, self, self.data, self.size, self.readonly, flags)
-        self.exports += 1
-
-    def __releasebuffer__(self, Py_buffer *buffer):
-        self.exports -= 1
 
     def __dealloc__(self):
         if self.channel is not None:
@@ -272,6 +287,7 @@ cdef class _View:
 
 
 cdef _View _view(Channel channel, const void *data, size_t size, bint readonly):
+    """For who has a use of the channel."""
     cdef _View view = _View.__new__(_View)
     channel.enter()
     view.channel = channel
@@ -499,23 +515,24 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     Source: include/ringbuf/channel.h.
     """
 
-    cdef ringbuf_channel *ch            # NULL once unmapped
+    cdef ringbuf_channel *ch            # NULL: not made yet. There as long as this is; the mapping: `life`
     cdef ringbuf_client callbacks       # those the client overrides
     cdef readonly object client         # Client
     cdef readonly object path           # str or None
     cdef object clock                   # a user's callable, or None
-    cdef bint is_closed                 # to callers, also before it is there; the mapping may outlive it
+    cdef bint is_closed                 # to callers, also before it is there; the mapping may outlive it. Atomic
     cdef bint is_recording              # of `ringbuf record`, which has started this program
     cdef bint is_guarded                # a record may run Python code or wait, and meet a close()
-    cdef int users                      # views, reservations and readers that need the mapping
-    cdef dict events                    # (name, contexts, fields): id, of the first n_events declarations
-    cdef uint64_t events_off            # where those end
+    cdef dict events                    # (name, contexts, fields): id, of the first n_events declarations;
+    cdef uint64_t events_off            # where those end. All three: critical section
     cdef uint32_t n_events
-    cdef int64_t payload_ids[13]        # event id of raw payloads aligned to 1 << i, -1: not declared
+    cdef int64_t payload_ids[13]        # event id of raw payloads aligned to 1 << i, -1: not declared. Atomic
+    cdef ringbuf_life life              # here, away from what is read for each record
     cdef object __weakref__
 
     def __cinit__(self):
         self.is_closed = True
+        ringbuf_life_set(&self.life, True)
         self.events = {}
         for i in range(13):
             self.payload_ids[i] = -1
@@ -527,6 +544,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cdef ringbuf_config cfg
         cdef bytes name_bytes = _client.checked_name(name), path_bytes = None
         cdef bytes contexts_bytes = _client.checked_contexts(contexts)
+        cdef ringbuf_channel *ch = NULL
         cdef int ret
         if self.ch is not NULL:
             raise RuntimeError("the channel exists already")
@@ -561,11 +579,10 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             cfg.client_data = <void *>self
         _check_locks()
         # buffer_create is called from within, when self.ch is not there yet: below instead
-        ret = ringbuf_create(&cfg, &self.ch)
+        ret = ringbuf_create(&cfg, &ch)
         if ret:
             raise self._creation_error(ret, &cfg)
-        self.is_closed = False
-        self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
+        self.begin(ch)
         self._call_buffer_create()
         from .live import sharing
         sharing.remember(self)
@@ -605,6 +622,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     def _attach(int fd, client, clock, path):
         """A Channel over an open descriptor, which is its own from now on, and closed if this fails."""
         cdef Channel self = Channel.__new__(Channel)
+        cdef ringbuf_channel *ch = NULL
         cdef int ret
         try:
             if clock is not None and not callable(clock):
@@ -613,15 +631,14 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
             if self._has_callbacks():
                 self._check_likeness(fd)
             self.path = path
-            ret = ringbuf_attach_fd(fd, &self.callbacks if self._has_callbacks() else NULL, <void *>self, &self.ch)
+            ret = ringbuf_attach_fd(fd, &self.callbacks if self._has_callbacks() else NULL, <void *>self, &ch)
             if ret:
                 raise _region_error(ret, path if path is not None else os.readlink(f"/proc/self/fd/{fd}"))
         except:
             os.close(fd)
             raise
-        self.is_closed = False
         self.is_recording = path is not None and path == os.environ.get("RINGBUF_CHANNEL")
-        self.is_guarded = self._has_callbacks() or self.ch.blocking_timeout_ns
+        self.begin(ch)
         if client is None:
             self.client = _client.CtfClient(header="large" if self.ch.header == RINGBUF_LARGE else "compact")
         return self
@@ -630,15 +647,31 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     def _look(int fd, path):
         """A Channel over a private copy of the counters behind `fd`, which stays the caller's."""
         cdef Channel self = Channel.__new__(Channel)
+        cdef ringbuf_channel *ch = NULL
         cdef int ret
         self._set_client(None, None)
         self.path = path
         with nogil:
-            ret = ringbuf_look(fd, &self.ch)
+            ret = ringbuf_look(fd, &ch)
         if ret:
             raise _region_error(ret, path)
-        self.is_closed = False
+        self.begin(ch)
         return self
+
+    cdef begin(self, ringbuf_channel *ch):
+        """It is made."""
+        cdef bint is_mine
+        with cython.critical_section(self):
+            is_mine = self.ch is NULL
+            if is_mine:
+                ch.kept = 1
+                self.is_guarded = self._has_callbacks() or ch.blocking_timeout_ns
+                self.ch = ch
+                ringbuf_life_set(&self.life, False)
+                ringbuf_flag_set(<int *>&self.is_closed, False)
+        if not is_mine:
+            ringbuf_close(ch)
+            raise RuntimeError("the channel exists already")
 
     cdef _check_likeness(self, int fd):
         """Whoever records with other callbacks than the channel's spoils its packets, and its times."""
@@ -767,56 +800,60 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     def __dealloc__(self):
         if self.ch is not NULL:
-            ringbuf_close(self.ch)
-            self.ch = NULL
+            if ringbuf_life_close(&self.life):
+                ringbuf_close(self.ch)
+            ringbuf_channel_forget(self.ch)
 
     # -- life --
 
     cdef ringbuf_channel *open_ch(self) except NULL:
-        if self.is_closed or self.ch is NULL:
+        """What it is, and no word of its mapping: that may be gone as soon as this returns.
+
+        But for a thread that is known to the channel (`ringbuf_is_known_here`).
+        """
+        if ringbuf_flag(<const int *>&self.is_closed):
             raise ValueError("the channel is closed")
         return self.ch
 
     cdef ringbuf_channel *mapped_ch(self) except NULL:
-        """For whoever looks, also once the channel is closed: what was cut off must not be touched."""
+        """For who has a use, also once the channel is closed: what was cut off must not be touched."""
         if not ringbuf_is_whole(self.ch):
             raise RegionError(f"{_name_of(self)}: the file has been truncated")
         return self.ch
 
     cdef ringbuf_channel *whole_ch(self) except NULL:
-        """As `open_ch`, for all that is slower than a record."""
+        """As `mapped_ch`, of a channel that is not closed."""
         self.open_ch()
         return self.mapped_ch()
 
     cdef int enter(self) except -1:
-        """One more user of the mapping."""
-        if self.ch is NULL:
+        """One more use of the mapping, for who has one."""
+        if not ringbuf_life_enter(&self.life, True):
             raise ValueError("the channel is closed")
-        self.users += 1
         return 0
 
     cdef ringbuf_channel *enter_open(self) except NULL:
-        """One more user, of a channel that is not closed.
+        """One more use, of a channel that is not closed.
 
-        For every call during which other code may run: another thread, a callback, the conversion of an
-        argument, a finalizer. That code may close the channel; the mapping stays until `leave`.
+        For every call that touches the mapping: meanwhile another thread, a callback, the conversion of an
+        argument or a finalizer may close the channel. The mapping stays until `leave`.
         """
-        cdef ringbuf_channel *ch = self.open_ch()
-        self.users += 1
-        return ch
+        if not ringbuf_life_enter(&self.life, False):
+            raise ValueError("the channel is closed")
+        return self.ch
 
     cdef ringbuf_channel *enter_whole(self) except NULL:
         """As `enter_open`, where the region is looked at; no record."""
-        cdef ringbuf_channel *ch = self.whole_ch()
-        self.users += 1
-        return ch
+        self.enter_open()
+        try:
+            return self.mapped_ch()
+        except:
+            self.leave()
+            raise
 
     cdef int leave(self) except -1:
-        cdef ringbuf_channel *ch = self.ch
-        self.users -= 1
-        if self.is_closed and not self.users and ch is not NULL:
-            self.ch = NULL  # first: the client's buffer_finalize is Python code, which could come by here again
-            ringbuf_close(ch)
+        if ringbuf_life_leave(&self.life):
+            ringbuf_close(self.ch)
         return 0
 
     def close(self):
@@ -826,10 +863,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         Packets in hand stay readable, open reservations can be committed: memory is given
         back when the last of them, and the last memoryview, is gone.
         """
-        if not self.is_closed:
-            self.is_closed = True
-            self.users += 1
-            self.leave()
+        ringbuf_flag_set(<int *>&self.is_closed, True)  # first: who still enters may see it
+        if ringbuf_life_close(&self.life):
+            ringbuf_close(self.ch)
 
     def __enter__(self):
         self.open_ch()
@@ -839,16 +875,13 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         self.close()
 
     def __repr__(self):
+        cdef ringbuf_channel *ch = self.ch
         if self.closed:
             return "<ringbuf.Channel, closed>"
-        cdef ringbuf_channel *ch = self.enter_open()
-        try:
-            name = _text(ch.super.name, strlen(ch.super.name))
-            mode = "overwrite" if ch.mode == RINGBUF_OVERWRITE else "discard"
-            return (f"<ringbuf.Channel {name!r}, {mode}, {ch.n_streams} stream(s) of "
-                    f"{ringbuf_n_subbufs(&ch.geometry)} x {ringbuf_subbuf_size(&ch.geometry)} bytes>")
-        finally:
-            self.leave()
+        name = _text(ch.super.name, strlen(ch.super.name))
+        mode = "overwrite" if ch.mode == RINGBUF_OVERWRITE else "discard"
+        return (f"<ringbuf.Channel {name!r}, {mode}, {ch.n_streams} stream(s) of "
+                f"{ringbuf_n_subbufs(&ch.geometry)} x {ringbuf_subbuf_size(&ch.geometry)} bytes>")
 
     def __reduce__(self):
         from .live import sharing
@@ -859,19 +892,17 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     @property
     def closed(self):
         """bool: `close` was called."""
-        return self.is_closed or self.ch is NULL
+        return ringbuf_flag(<const int *>&self.is_closed)
 
     @property
     def image(self):
         """int: the number of this process image in the region: a forked child, and what an exec starts, has another."""
-        self.open_ch()
-        return self.ch.image
+        return self.open_ch().image
 
     @property
     def name(self):
         """str"""
-        self.open_ch()
-        return (<char *>self.ch.super.name).decode("utf-8", "backslashreplace")
+        return (<char *>self.open_ch().super.name).decode("utf-8", "backslashreplace")
 
     @property
     def mode(self):
@@ -914,11 +945,12 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
         For `align` > 1, and for contexts that vary in size, subtract what they need.
         """
-        cdef ringbuf_channel *ch = self.whole_ch()
+        cdef ringbuf_channel *ch = self.enter_whole()
         cdef ringbuf_producer *p = ringbuf_this_producer(ch)
         cdef size_t extra = RINGBUF_CTF_HEADER_SIZE_MAX + 3 + 4  # header, its alignment, length prefix
         if p is not NULL:
             extra += p.context_size
+        self.leave()
         return ringbuf_subbuf_size(&ch.geometry) - ch.packet_header_size - extra
 
     @property
@@ -951,23 +983,17 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
         Tick 0 is at the two offsets, Unix time.
         """
-        cdef ringbuf_channel *ch = self.enter_open()
-        try:
-            return (("tsc", "monotonic", "custom")[ch.clock], ch.super.clock_freq, ch.super.clock_offset_s,
-                    ch.super.clock_offset)
-        finally:
-            self.leave()
+        cdef ringbuf_channel *ch = self.open_ch()
+        return (("tsc", "monotonic", "custom")[ch.clock], ch.super.clock_freq, ch.super.clock_offset_s,
+                ch.super.clock_offset)
 
     @property
     def environment(self):
         """dict: who created the channel."""
-        cdef const ringbuf_superblock *sb = self.enter_open().super
-        try:
-            return {"hostname": (<char *>sb.hostname).decode("utf-8", "replace"),
-                    "procname": (<char *>sb.program).decode("utf-8", "replace"),
-                    "vpid": sb.creator_pid}
-        finally:
-            self.leave()
+        cdef const ringbuf_superblock *sb = self.open_ch().super
+        return {"hostname": (<char *>sb.hostname).decode("utf-8", "replace"),
+                "procname": (<char *>sb.program).decode("utf-8", "replace"),
+                "vpid": sb.creator_pid}
 
     def current_timestamp(self):
         """Now, in ticks of the channel's clock (int)."""
@@ -981,8 +1007,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
         If the program has closed it, another one, where the channel's file can be opened again; else RegionError.
         """
-        cdef ringbuf_channel *ch = self.open_ch()
+        cdef ringbuf_channel *ch = self.enter_open()
         cdef int ret = ringbuf_own_descriptor(ch)
+        self.leave()
         if ret < 0:
             raise _region_error(ret, _name_of(self))
         return ret
@@ -1015,11 +1042,12 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cdef uint64_t off
         cdef uint32_t id
         try:
-            self.learn_events()
-            known = self.events.get((n, c, f))
+            with cython.critical_section(self):
+                self.learn_events()
+                known = self.events.get((n, c, f))
+                off, id = self.events_off, self.n_events
             if known is not None:
                 return known
-            off, id = self.events_off, self.n_events
             with nogil:
                 ret = ringbuf_declare_event_after(ch, off, id, pn, pc, pf)
         finally:
@@ -1035,10 +1063,14 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     cdef int learn_events(self) except -1:
         """What was declared since we looked: to go through all of it for each declaration takes time for many."""
         cdef ringbuf_schema s
-        while ringbuf_next_schema(self.ch, &self.events_off, &s):
+        cdef uint64_t off = self.events_off
+        cdef uint32_t n = self.n_events
+        while ringbuf_next_schema(self.ch, &off, &s):
             key = (<bytes>s.name[:s.name_size], <bytes>s.contexts[:s.contexts_size], <bytes>s.fields[:s.fields_size])
             self.events.setdefault(key, s.id)
-            self.n_events += 1
+            n += 1
+        if off > self.events_off:
+            self.events_off, self.n_events = off, n
         return 0
 
     # -- recording --
@@ -1046,27 +1078,30 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     cdef int64_t payload_id(self, uint32_t align) except -1:
         """Event id of raw payloads with this alignment, a power of two."""
         cdef int order = 0
+        cdef int64_t id
         while (1 << order) < align:
             order += 1
-        if self.payload_ids[order] < 0:
-            self.payload_ids[order] = self.declare_event(
-                "payload", "", "payload:bytes" if align == 1 else f"payload:bytes@{align}")
-        return self.payload_ids[order]
+        id = ringbuf_number(&self.payload_ids[order])
+        if id < 0:
+            id = self.declare_event("payload", "", "payload:bytes" if align == 1 else f"payload:bytes@{align}")
+            ringbuf_number_set(&self.payload_ids[order], id)
+        return id
 
     cdef int prepare_payload(self, ringbuf_reservation *r, size_t size, object align) except -1:
+        cdef int64_t id
         memset(r, 0, sizeof(r[0]))
         r.payload_size = size
         r.align = 1 if align is _ONE else _checked_align(align)
         if self.callbacks.record_header_size is NULL:
             r.flags = RINGBUF_LENGTH_PREFIX
-            r.event_id = <uint32_t>(self.payload_ids[0] if r.align == 1 and self.payload_ids[0] >= 0
-                                    else self.payload_id(r.align))
+            id = ringbuf_number(&self.payload_ids[0])
+            r.event_id = <uint32_t>(id if r.align == 1 and id >= 0 else self.payload_id(r.align))
         return 0
 
     cdef int reserve_into(self, ringbuf_reservation *r) except? -1:
         """ringbuf_reserve, waiting without the GIL and letting signals in. Returns 0 or -errno.
 
-        Where `is_guarded`, the caller has entered, and leaves after its commit.
+        Where `is_guarded`, or the thread is not known yet, the caller has entered, and leaves after its commit.
         """
         cdef ringbuf_channel *ch = self.open_ch()  # what came before may have run any code
         if ringbuf_refusals is not NULL and _is_refusing(ch):
@@ -1117,10 +1152,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         Thread safety: any thread. Blocks only with a ``blocking_timeout``.
         Source: include/ringbuf/reserve.h, commit.h.
         """
-        self.open_ch()
-        if not self.is_guarded:
+        if ringbuf_is_known_here(self.open_ch()) and not self.is_guarded:
             return self.write_now(payload, align) == 1
-        self.enter()
+        self.enter_open()
         try:
             return self.write_now(payload, align) == 1
         finally:
@@ -1191,6 +1225,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     # -- states --
 
     cdef ringbuf_producer_slot *producer(self) except NULL:
+        """For who has a use."""
         cdef ringbuf_producer *p = ringbuf_this_producer(self.whole_ch())
         if p is NULL:
             _check_locks()
@@ -1260,11 +1295,15 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     def disable(self):
         """Refuse records until `enable`, in every process; they count in records_lost_disabled."""
-        ringbuf_set_state(self.whole_ch(), RINGBUF_STATE_DISABLED, True)
+        self.set_disabled(True)
 
     def enable(self):
         """Undo `disable`."""
-        ringbuf_set_state(self.whole_ch(), RINGBUF_STATE_DISABLED, False)
+        self.set_disabled(False)
+
+    cdef set_disabled(self, bint value):
+        ringbuf_set_state(self.enter_whole(), RINGBUF_STATE_DISABLED, value)
+        self.leave()
 
     def finalize(self):
         """Refuse records from now on, in every process; readers read on to the end.
@@ -1283,17 +1322,22 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     @property
     def is_finalized(self):
         """bool"""
-        return ringbuf_is_finalized(self.whole_ch())
+        cdef bint value = ringbuf_is_finalized(self.enter_whole())
+        self.leave()
+        return value
 
     @property
     def is_disabled(self):
         """bool: records are refused; finalized channels are disabled too."""
-        return ringbuf_is_disabled(self.whole_ch())
+        cdef bint value = ringbuf_is_disabled(self.enter_whole())
+        self.leave()
+        return value
 
     def stats(self):
         """Counters of the whole channel, all processes (`Stats`)."""
         cdef ringbuf_stats st
-        ringbuf_channel_stats(self.whole_ch(), &st)
+        ringbuf_channel_stats(self.enter_whole(), &st)
+        self.leave()
         return _stats(&st)
 
     # -- reading --
@@ -1319,7 +1363,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     def has_reader(self, stream=0):
         """bool: a living reader has the stream, now."""
         cdef uint32_t number = self.checked_stream(stream)
-        return not ringbuf_has_no_reader(self.whole_ch(), number)
+        cdef bint none = ringbuf_has_no_reader(self.enter_whole(), number)
+        self.leave()
+        return not none
 
     cdef uint32_t checked_stream(self, stream) except? 0xffffffff:
         """Before the caller asks for `ch`: an object's __index__ may close the channel."""
@@ -1333,12 +1379,13 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
 
     def _native_header(self, stream, uint64_t subbuf_idx, uint64_t timestamp, bint end):
         cdef uint32_t s = self.checked_stream(stream)
-        cdef ringbuf_channel *ch = self.open_ch()
+        cdef ringbuf_channel *ch = self.enter_open()
         cdef uint32_t idx = ringbuf_checked(ch, subbuf_idx)
         if end:
             ringbuf_buffer_end(NULL, ch, ringbuf_stream_at(ch, s), s, idx)
         else:
             ringbuf_buffer_begin(NULL, ch, ringbuf_stream_at(ch, s), s, idx, timestamp)
+        self.leave()
 
 
 cdef list _schemas(const ringbuf_channel *ch):
@@ -1402,20 +1449,24 @@ cdef class Stream:
         cdef ringbuf_stats st
         cdef uint32_t index = self.channel.checked_stream(self.index)
         memset(&st, 0, sizeof(st))
-        ringbuf_add_stream_stats(self.channel.whole_ch(), index, &st)
+        ringbuf_add_stream_stats(self.channel.enter_whole(), index, &st)
+        self.channel.leave()
         return _stats(&st)
 
     def usage(self):
         """(int, int): bytes claimed so far, and of those not read and not overwritten; headers and padding included."""
         cdef uint32_t index = self.channel.checked_stream(self.index)
-        cdef ringbuf_channel *ch = self.channel.whole_ch()
+        cdef ringbuf_channel *ch = self.channel.enter_whole()
         cdef ringbuf_usage usage = ringbuf_stream_usage(ch, ringbuf_stream_at(ch, index))
+        self.channel.leave()
         return usage.produced, usage.unread
 
     def events_discarded(self):
         """int: records lost so far, as the next packet will say it."""
         cdef uint32_t index = self.channel.checked_stream(self.index)
-        return ringbuf_events_discarded(ringbuf_stream_at(self.channel.whole_ch(), index))
+        cdef uint64_t discarded = ringbuf_events_discarded(ringbuf_stream_at(self.channel.enter_whole(), index))
+        self.channel.leave()
+        return discarded
 
     def flush(self, empty=False):
         """End this stream's current packet; see `Channel.flush`."""
@@ -1447,10 +1498,10 @@ cdef class Reservation:
 
     cdef Channel channel
     cdef ringbuf_reservation r
-    cdef _View view
+    cdef _View view      # this and `data`: critical section
     cdef object data
     cdef uint64_t forks
-    cdef bint is_open
+    cdef bint is_open    # its own thread alone changes it
 
     cdef int begin(self, Channel channel, nbytes, align) except? -1:
         cdef int ret
@@ -1480,6 +1531,7 @@ cdef class Reservation:
         return ringbuf_is_own_slot(self.channel.ch, self.r.producer)
 
     @property
+    @cython.critical_section
     def payload(self):
         """memoryview, writable, format 'B', shape (nbytes,); of no use after commit or discard."""
         if not self.is_open:
@@ -1499,6 +1551,7 @@ cdef class Reservation:
         """int: index of the stream it lies in."""
         return self.r.stream_idx
 
+    @cython.critical_section
     cdef int end(self, str what) except -1:
         if not self.is_open:
             raise ValueError(f"cannot {what}: the reservation is committed or discarded")

@@ -84,6 +84,7 @@ cdef extern from "ringbuf/layout.h" nogil:
         uint32_t page_size
         int fd
         uint32_t image
+        uint32_t kept
         char contexts[1024]
 
     ringbuf_stream *ringbuf_stream_at(const ringbuf_channel *ch, uint32_t idx)
@@ -293,6 +294,7 @@ cdef extern from "ringbuf/channel.h" nogil:
     int ringbuf_attach_fd(int fd, const ringbuf_client *client, void *client_data, ringbuf_channel **out)
     int ringbuf_attach(const char *path, ringbuf_channel **out)
     void ringbuf_close(ringbuf_channel *ch)
+    void ringbuf_channel_forget(ringbuf_channel *ch)
     void ringbuf_set_state(const ringbuf_channel *ch, uint32_t bit, bint on)
     bint ringbuf_is_disabled(const ringbuf_channel *ch)
     bint ringbuf_is_finalized(const ringbuf_channel *ch)

@@ -34,6 +34,7 @@ cdef class StreamMap:
     stays until the last view of it is gone.
     """
 
+    # All of it: critical section.
     cdef readonly Channel channel
     cdef readonly uint32_t stream
     cdef ringbuf_map map
@@ -72,15 +73,17 @@ cdef class StreamMap:
             ringbuf_map_unmap(&self.map)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        if not self.is_open:
-            raise ValueError("the mapping is closed")
-        PyBuffer_FillInfo(buffer, self, self.map.base, <Py_ssize_t>self.map.size, True, flags)
-        self.exports += 1
+        with cython.critical_section(self):
+            if not self.is_open:
+                raise ValueError("the mapping is closed")
+            PyBuffer_FillInfo(buffer, self, self.map.base, <Py_ssize_t>self.map.size, True, flags)
+            self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *buffer):
-        self.exports -= 1
-        if not self.exports and not self.is_open:
-            self.unmap()
+        with cython.critical_section(self):
+            self.exports -= 1
+            if not self.exports and not self.is_open:
+                self.unmap()
 
     cdef ringbuf_map *checked(self) except NULL:
         if not self.is_open:
@@ -102,12 +105,14 @@ cdef class StreamMap:
         if not self.callers and not self.is_open:
             self.release()
 
+    @cython.critical_section
     def check(self):
         """ValueError: the mapping is closed. RegionError: the file was cut short, so its memory must not be touched."""
         if not self.is_open:
             raise ValueError("the mapping is closed")
         self.channel.mapped_ch()
 
+    @cython.critical_section
     def get_reader(self):
         """The reader's sub-buffer, as of now (int); see `ringbuf.live.mapping.Mapping.get_reader`."""
         cdef ringbuf_map *map = self.enter()
@@ -127,12 +132,14 @@ cdef class StreamMap:
         """tuple of (int, int): bytes of the sub-buffer that the last `get_reader` handed out."""
         return self.map.begin, self.map.end
 
+    @cython.critical_section
     def is_ready(self, unsigned int percent):
         """bool: `percent` of the sub-buffers wait to be handed out; 0: anything does."""
         cdef int ret = ringbuf_map_is_ready(self.enter(), percent)
         self.leave()
         return self.result(ret) > 0
 
+    @cython.critical_section
     def wait(self, timeout, unsigned int percent):
         """bool: as `is_ready`, after waiting for it; True too if woken, or finalized."""
         cdef uint64_t deadline = ringbuf_deadline(_nanoseconds("timeout", timeout)), until
@@ -153,11 +160,13 @@ cdef class StreamMap:
                 self.checked()
                 return False
 
+    @cython.critical_section
     def wake(self):
         """End every wait on the stream, in every process."""
         self.checked()
         ringbuf_map_wake(self.channel.ch, self.stream)
 
+    @cython.critical_section
     def flush(self):
         """End the stream's current packet."""
         self.enter()
@@ -166,6 +175,7 @@ cdef class StreamMap:
         finally:
             self.leave()
 
+    @cython.critical_section
     def clear(self):
         """Throw away what was not handed out yet; it counts as overrun."""
         cdef ringbuf_map *map = self.enter()
@@ -176,6 +186,7 @@ cdef class StreamMap:
             self.leave()
         self.result(ret)
 
+    @cython.critical_section
     def is_at_end(self):
         """bool: the channel is finalized, and everything was handed out."""
         cdef ringbuf_map *map = self.enter()
@@ -191,6 +202,7 @@ cdef class StreamMap:
         """bool"""
         return not self.is_open
 
+    @cython.critical_section
     def close(self):
         """Give up the right to read, once calls in other threads have ended. Twice is harmless."""
         if not self.is_open:

@@ -12,18 +12,20 @@ cdef class Packet:
 
     cdef Reader reader
     cdef ringbuf_packet p
-    cdef int exports
+    cdef int exports     # this and `is_held`: critical section
     cdef ringbuf_put how
     cdef bint is_held, is_per_cpu
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        if not self.is_held:
-            raise ValueError("the packet is released")
-        PyBuffer_FillInfo(buffer, self, <void *>self.p.data, <Py_ssize_t>self.p.packet_size, True, flags)
-        self.exports += 1
+        with cython.critical_section(self):
+            if not self.is_held:
+                raise ValueError("the packet is released")
+            PyBuffer_FillInfo(buffer, self, <void *>self.p.data, <Py_ssize_t>self.p.packet_size, True, flags)
+            self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *buffer):
-        self.exports -= 1
+        with cython.critical_section(self):
+            self.exports -= 1
 
     @property
     def stream_id(self):
@@ -85,11 +87,16 @@ cdef class Packet:
 
         Raises BufferError while a memoryview of the packet exists.
         """
-        if not self.is_held:
-            return
-        if self.exports:
+        if self.let_go():
+            self.reader.put(self)
+
+    @cython.critical_section
+    cdef bint let_go(self) except -1:
+        """Whoever gets True gives it back."""
+        if self.is_held and self.exports:
             raise BufferError(f"{self.exports} memoryview(s) of the packet are in use: release them first")
-        self.reader._put(self)
+        was_held, self.is_held = self.is_held, False
+        return was_held
 
     def __enter__(self):
         return self
@@ -111,8 +118,11 @@ cdef class Reader:
     for``. A context manager; closing it gives the right to read to the next one, which
     goes on where this one stopped.
 
-    Thread safety: one thread at a time.
+    Thread safety: one thread at a time. More do no harm, but to each other: what one asks for
+    releases the packet of another.
     """
+
+    # All of it: critical section, so that of several threads one at a time goes on, as with a GIL.
 
     cdef readonly Channel channel
     cdef ringbuf_right right
@@ -188,8 +198,8 @@ cdef class Reader:
     cdef ringbuf_stream_reader *stream_of(self, Packet packet):
         return &self.streams[packet.p.stream_idx - self.streams[0].stream_idx]
 
-    def _put(self, Packet packet):
-        packet.is_held = False
+    @cython.critical_section
+    cdef put(self, Packet packet):
         # In a forked child it is the parent's; of a truncated file, nothing may be touched.
         cdef ringbuf_stream_reader *r = self.stream_of(packet)
         if self.is_open and self.right.fd >= 0 and ringbuf_is_whole(self.channel.ch):
@@ -200,8 +210,9 @@ cdef class Reader:
             self.current = None
 
     cdef _release_current(self):
-        if self.current is not None:
-            self.current.release()
+        current = self.current
+        if current is not None:
+            current.release()
 
     cdef int check(self) except -1:
         if not self.is_open:
@@ -303,6 +314,7 @@ cdef class Reader:
             ringbuf_wait_for_data(ch, seq, until)
         PyErr_CheckSignals()
 
+    @cython.critical_section
     def next(self, timeout=None):
         """The next unread packet, oldest first within its stream.
 
@@ -351,6 +363,7 @@ cdef class Reader:
         finally:
             self.leave()
 
+    @cython.critical_section
     def wait(self, timeout=None):
         """Wait for a packet, or for the end; takes nothing.
 
@@ -381,8 +394,7 @@ cdef class Reader:
     def __next__(self):
         try:
             return self.next()
-        except EndOfStream:
-            self._release_current()
+        except EndOfStream:  # the packet before is released
             raise StopIteration from None
 
     def __aiter__(self):
@@ -399,6 +411,7 @@ cdef class Reader:
                 return packet
             await readable(self)
 
+    @cython.critical_section
     def fileno(self):
         """A descriptor that is readable while a packet waits or the channel is finalized.
 
@@ -407,8 +420,14 @@ cdef class Reader:
         """
         from .live.notify import Notifier
         self.check()
-        if self.notifier is None:
-            self.notifier = Notifier(self)
+        notifier = self.notifier
+        if notifier is None:
+            notifier = Notifier(self)
+            if self.notifier is not None or not self.is_open:  # another thread, meanwhile
+                notifier.close()
+                self.check()
+            else:
+                self.notifier = notifier
         return self.notifier.fileno()
 
     def records(self, timeout=None):
@@ -432,6 +451,7 @@ cdef class Reader:
         from .live.merge import merged_records
         return merged_records(self, timeout)
 
+    @cython.critical_section
     def snapshot(self, flush=True):
         """Iterate over the packets that are there now, without consuming them.
 
@@ -469,6 +489,7 @@ cdef class Reader:
                     packet.release()
                 pos = (pos + self.channel.subbuf_size) & RINGBUF_POS_MASK
 
+    @cython.critical_section
     cdef tuple _taken_over(self, uint32_t i):
         """The packet that a reader which died had in its hands, and its position; or None."""
         self.check_stream(i)
@@ -483,6 +504,7 @@ cdef class Reader:
             raise IndexError(f"stream {i} of {self.n_streams}")
         return 0
 
+    @cython.critical_section
     def _get_at(self, uint32_t i, uint64_t pos):
         self.check_stream(i)
         self.enter()
@@ -493,6 +515,7 @@ cdef class Reader:
         finally:
             self.leave()
 
+    @cython.critical_section
     def _next_of_stream(self, uint32_t i):
         """The next packet of one stream, or None."""
         self.check_stream(i)
@@ -506,10 +529,12 @@ cdef class Reader:
         finally:
             self.leave()
 
+    @cython.critical_section
     def _is_stream_drained(self, uint32_t i):
         self.check_stream(i)
         return ringbuf_is_drained(&self.streams[i])
 
+    @cython.critical_section
     def _is_at_end(self):
         self.enter()
         try:
@@ -523,6 +548,7 @@ cdef class Reader:
         cdef uint32_t first = self.streams[0].stream_idx if self.n_streams else 0
         return range(first, first + self.n_streams)
 
+    @cython.critical_section
     def flush(self, empty=False):
         """End the current packets of the reader's streams; see `Channel.flush`."""
         cdef ringbuf_producer_slot *producer
@@ -535,6 +561,7 @@ cdef class Reader:
         finally:
             self.leave()
 
+    @cython.critical_section
     def clear(self):
         """Throw away everything recorded and not yet read; it counts as overrun, and as cleared."""
         cdef ringbuf_producer_slot *producer
@@ -549,6 +576,7 @@ cdef class Reader:
         finally:
             self.leave()
 
+    @cython.critical_section
     def _lower(self):
         if self.notifier is not None:
             self.notifier.lower()
@@ -558,17 +586,19 @@ cdef class Reader:
         """bool"""
         return not self.is_open
 
+    @cython.critical_section
     def close(self):
         """Give up the right to read. The current packet is released as read. Twice is harmless."""
         if not self.is_open:
             return
         if self.right.fd >= 0:
             self._release_current()
-        if self.notifier is not None:
-            self.notifier.close()
-            self.notifier = None
+        notifier, self.notifier = self.notifier, None
+        if notifier is not None:
+            notifier.close()
         self._cursors = None
-        self._close()
+        if self.is_open:  # another thread may have done it meanwhile
+            self._close()
 
     def __enter__(self):
         return self
