@@ -20,7 +20,7 @@ from libc.errno cimport EAGAIN, EBADF, EBUSY, EINTR, EINVAL, EIO, EISDIR, ENOBUF
 from libc.errno cimport EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcpy, memset, strcmp, strlen
 from posix.fcntl cimport F_RDLCK, F_WRLCK
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -528,6 +528,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     cdef uint32_t n_events
     cdef int64_t payload_ids[13]        # event id of raw payloads aligned to 1 << i, -1: not declared. Atomic
     cdef ringbuf_life life              # here, away from what is read for each record
+    cdef object durations               # Durations, which want to know of each span's end, or None
     cdef object __weakref__
 
     def __cinit__(self):
@@ -1606,6 +1607,7 @@ cdef class Reservation:
 include "core/reading.pxi"
 include "core/mapping.pxi"
 include "core/event.pxi"
+include "core/watch.pxi"
 include "core/span.pxi"
 include "core/calls.pxi"
 include "core/program.pxi"

@@ -144,6 +144,7 @@ cdef class Span:
     cdef tuple values
     cdef object number, outer
     cdef unsigned int forks
+    cdef uint64_t began  # when, in nanoseconds, if somebody wants to know how long it takes; else 0
     cdef bint is_open
 
     def __init__(self):
@@ -176,6 +177,7 @@ cdef class Span:
             self.outer = outer
             self.forks = _span_forks
             self.is_open = True
+            self.began = 0 if self.kind.begin.channel.durations is None else _now_ns()
             PyContextVar_Set(_current_span, number)
         return self
 
@@ -201,6 +203,8 @@ cdef class Span:
             _record_event(self.kind.end, args)
         except ValueError:
             pass  # the channel was closed meanwhile: no reason to fail here
+        if self.began and self.kind.begin.channel.durations is not None:
+            (<Durations>self.kind.begin.channel.durations).ended(self.kind.begin.name, self.began)
 
     def _leave(self):
         """What comes is not inside this span, though it is open: its generator waits."""

@@ -6,7 +6,7 @@ from ..record.log_event import LOG_FIELDS
 from ..texts import encodable
 from .audit import describe
 
-__all__ = ["record_logging"]
+__all__ = ["formed", "record_logging"]
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
 _MANY = 100  # elements of a container that is looked into
@@ -60,7 +60,7 @@ class _Log:
         about = record.__dict__
         message = about.get("message")
         if type(message) is not str:
-            message = _formed(about.get("msg"), about.get("args"))
+            message = formed(about.get("msg"), about.get("args"))
         self._record(about, message)
         return True
 
@@ -93,7 +93,7 @@ def _is_plain(value, depth: int) -> bool:
     return all(_is_plain(one, depth + 1) for one in value)
 
 
-def _formed(message, args) -> str:
+def formed(message, args) -> str:
     """What can be said of a record that no handler has formed."""
     if type(message) is not str:
         message = describe((message,))

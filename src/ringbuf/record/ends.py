@@ -14,9 +14,11 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
-from collections.abc import Callable
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
 __all__ = ["AtEnd", "finish"]
 
@@ -40,6 +42,8 @@ class AtEnd:
         self._pid = os.getpid()
         self._child = _child_main()
         _pending.append(self)
+        if self._child is None:
+            _expect_child()
         # A program that has not imported multiprocessing is not made to: importing it would put a
         # function of its own in the middle of the program's atexit functions. In one that has, that
         # function waits for the children, and calls what was left with it: in the children too, which
@@ -107,10 +111,28 @@ def _child_main() -> FrameType | None:
     process = sys.modules.get("multiprocessing.process")
     if process is None or process.parent_process() is None:
         return None
-    frame = sys._current_frames().get(threading.main_thread().ident)
+    frame = sys._current_frames().get(sys.modules["threading"].main_thread().ident)
     while frame is not None and frame.f_code is not process.BaseProcess._bootstrap.__code__:
         frame = frame.f_back
     return frame
+
+
+def _expect_child() -> None:
+    """A child that is spawned imports the program before it becomes one: look again when it has."""
+    process, spawned = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "context"))
+    kind = getattr(spawned, "SpawnProcess", None)
+    if not hasattr(kind, "_after_fork") or not getattr(process.current_process(), "_inheriting", False):
+        return
+    begin = kind._after_fork
+    if getattr(begin, "__module__", None) == __name__:
+        return  # it is expected already
+
+    def become_child() -> None:
+        begin()
+        for one in _pending:
+            one._child = one._child or _child_main()
+
+    kind._after_fork = staticmethod(become_child)
 
 
 def _exit_code(child_main: FrameType) -> int:

@@ -4,7 +4,7 @@ import sys
 
 __all__ = ["arm", "expect_arming", "when_imported"]
 
-_waiting = {}  # name of a module: what to do with it
+_waiting = {}  # name of a module: all that is to be done with it
 _is_armed_from_outside = False
 
 
@@ -13,8 +13,9 @@ def when_imported(name: str, action) -> None:
     if name in sys.modules:
         action(sys.modules[name])
         return
-    _waiting[name] = action
-    if not _is_armed_from_outside:
+    is_first = name not in _waiting
+    _waiting.setdefault(name, []).append(action)
+    if is_first and not _is_armed_from_outside:
         sys.meta_path.insert(0, _Finder(name))
 
 
@@ -31,7 +32,12 @@ def arm(name: str) -> None:
     if name in _waiting:
         sys.meta_path.insert(0, _Finder(name))
     for missed in [one for one in _waiting if one != name and one in sys.modules]:  # by import_module
-        _waiting.pop(missed)(sys.modules[missed])
+        _act(missed, sys.modules[missed])
+
+
+def _act(name: str, module) -> None:
+    for action in _waiting.pop(name, ()):
+        action(module)
 
 
 class _Finder:
@@ -47,18 +53,17 @@ class _Finder:
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
-                action = _waiting.pop(name, None)
-                if action is not None and hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Loader(spec.loader, action)
+                if name in _waiting and hasattr(spec.loader, "exec_module"):
+                    spec.loader = _Loader(spec.loader)
                 return spec
         return None
 
 
 class _Loader:
-    """A module's own loader, but that it calls `action` at the end."""
+    """A module's own loader, but that what waits for the module comes at the end."""
 
-    def __init__(self, loader, action) -> None:
-        self._loader, self._action = loader, action
+    def __init__(self, loader) -> None:
+        self._loader = loader
 
     def __getattr__(self, name):
         return getattr(self._loader, name)
@@ -69,4 +74,4 @@ class _Loader:
     def exec_module(self, module) -> None:
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        self._action(module)
+        _act(module.__name__, module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from .._core import Channel, ContextBlock, Event, Span, SpanType
 from ..ctf import schema as _schema
@@ -13,6 +14,7 @@ from . import recording as _recording
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..stats import Stats
+    from ..watch.watch import Watch
     from .recorder import Recorder
 
 __all__ = ["Tracer"]
@@ -69,6 +71,13 @@ class Tracer:
                 from . import files
 
                 files.remove_at_exit(self.channel)
+        self._watch_as_environment_says()
+
+    def _watch_as_environment_says(self) -> None:
+        if os.environ.get("RINGBUF_WATCH") and self.channel.mode == "overwrite":
+            from ..watch.watch import from_environment
+
+            from_environment(self)
 
     @classmethod
     def open(cls, path, name=None, *, mode: str = "overwrite", contexts=("vpid", "vtid"), **options) -> Tracer:
@@ -89,7 +98,9 @@ class Tracer:
         wanted = _contexts.resolve(contexts)
         channel = Channel.open(path, name, mode=mode, contexts=_contexts.text(wanted), **options)
         given = [(one.field.name, one.enum_class or one.field.type, one.provider) for one in wanted if one.provider]
-        return cls.attach(channel, contexts=[one for one in given if one[0] not in _contexts.BUILTIN])
+        self = cls.attach(channel, contexts=[one for one in given if one[0] not in _contexts.BUILTIN])
+        self._watch_as_environment_says()
+        return self
 
     @classmethod
     def attach(cls, target, *, contexts=(), **options) -> Tracer:
@@ -257,8 +268,56 @@ class Tracer:
 
         return snapshot(self.channel, directory, last=last, format=format)
 
+    def watch(
+        self, directory, on="exception", *, last: float | None = 10.0, at_most: str = "1/min", keep: int | None = 20,
+        max_size: int | str | None = None,
+    ) -> Watch:  # fmt: skip
+        """Take a snapshot whenever something happens, from now until `Watch.close`; a context manager.
+
+        Parameters
+        ----------
+        directory : str or os.PathLike
+            Of the snapshots, made if missing: each a trace, and beside it a text that says why, with the stacks of
+            all threads and of asyncio's tasks.
+        on : str or iterable of str
+            What happens: ``"exception"``, one that nobody caught, in the program, a thread, a task or a destructor;
+            ``"signal=USR2"``; ``"over=0.3"``, a span that takes longer, in seconds, ``"over=db:50ms"`` of this name or
+            pattern, ``"over=p99*3"`` longer than three times what 99 of 100 before took; ``"log=ERROR"``, a log record
+            of this level or a higher one; ``"loop=1"``, an event loop of asyncio that comes to nothing else for so
+            long; ``"main=5"``, a main thread that runs no Python for so long; ``"heartbeat=10"``, `Watch.beat` was not
+            called for so long; ``"loss"``, records were lost; ``"memory=2G"``, more is resident. Several in one
+            text, with commas, or in a list.
+        last : float or None
+            Leave out packets that ended more than so many seconds ago; None: whatever the buffers hold.
+        at_most : str
+            So many, such as ``"1/min"``, ``"3/10min"``; of all processes that use the directory. What is more is
+            skipped, and counted.
+        keep : int or None
+            The newest so many stay in the directory.
+        max_size : int or str or None
+            So many bytes, such as ``"2G"``, that all snapshots there may take.
+
+        Raises
+        ------
+        ValueError
+            An unknown trigger, or one whose value is none; the channel is in discard mode.
+        OSError
+            Nothing can be written in the directory, or it is somebody else's.
+
+        The snapshot is of the whole channel: of all its processes at the same instant. It is written by a thread that
+        lives as long as that takes. Thread safety: any thread; with ``signal=``, the main thread.
+
+        >>> tracer.watch("incidents", on=["exception", "signal=USR2", "over=0.5"])
+        """
+        from ..watch.watch import Watch
+
+        return Watch(self, directory, on, last=last, at_most=at_most, keep=keep, max_size=max_size)
+
     def close(self) -> None:
         """Stop using the channel in this process. Twice is harmless."""
+        watching = sys.modules.get("ringbuf.watch.watch")
+        if watching is not None:
+            watching.close_those_of(self.channel)
         self.channel.close()
 
     def __enter__(self) -> Tracer:
