@@ -147,9 +147,25 @@ def bench_whole_array(benchmark, one_cpu, scaled, integers):
     compare(benchmark, "to_numpy: u64, one stream", whole, integers, babeltrace2("-o", "dummy"), scaled)
 
 
-def bench_columns_with_text(benchmark, one_cpu, scaled, texts):
-    what = "iter_numpy: u64, str, f64 and two contexts"
-    compare(benchmark, what, columns, texts, babeltrace2("-o", "dummy"), scaled)
+def numpy_columns(made):
+    """All rows, a part at a time, with NumPy's own strings."""
+    with ringbuf.open_trace(made.directory) as trace:
+        assert sum(len(part["path"]) for part in trace.iter_columns("order")) == made.count
+
+
+def arrow_columns(made):
+    """The same in pyarrow's tables."""
+    with ringbuf.open_trace(made.directory) as trace:
+        assert sum(map(len, trace.iter_arrow("order"))) == made.count
+
+
+@pytest.mark.parametrize("ours", [columns, numpy_columns, arrow_columns])
+def bench_columns_with_text(benchmark, one_cpu, scaled, texts, ours):
+    how = {columns: "iter_numpy", numpy_columns: "iter_columns", arrow_columns: "iter_arrow"}[ours]
+    if ours is arrow_columns:
+        pytest.importorskip("pyarrow")
+    what = f"{how}: u64, str, f64 and two contexts"
+    compare(benchmark, what, ours, texts, babeltrace2("-o", "dummy"), scaled)
 
 
 def compare(benchmark, what, ours, made, theirs, scaled, **more):

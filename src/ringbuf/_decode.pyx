@@ -38,10 +38,12 @@ __all__ = [
     "Page",
     "Printer",
     "Record",
+    "Rows",
     "Table",
     "empty_rows",
     "merged",
     "merged_rows",
+    "plain_rows",
     "record_at",
 ]
 
@@ -131,6 +133,17 @@ cdef extern from "decode/decode.h" nogil:
         const ctf_event *event
         uint64_t ticks, begin
 
+    enum:
+        CTF_STEP_ALIGN, CTF_STEP_SKIP, CTF_STEP_STORE, CTF_STEP_TEXT, CTF_STEP_BYTES, CTF_STEP_OBJECT
+
+    struct ctf_cell:
+        int32_t node
+        uint8_t step
+
+    struct ctf_reference:
+        const uint8_t *at
+        uint64_t size
+
     struct ctf_rows:
         uint8_t *next
         uint64_t room
@@ -138,6 +151,10 @@ cdef extern from "decode/decode.h" nogil:
         uint8_t is_wanted
         const ctf_copy *copies
         uint32_t n_copies
+        const ctf_cell *cells
+        uint32_t n_cells
+        uint8_t *heap
+        uint64_t heap_room
 
     struct ctf_piece:
         const uint8_t *begin
@@ -166,19 +183,19 @@ cdef extern from "decode/decode.h" nogil:
     int ctf_fill_rows(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, ctf_record *asked, ctf_rows *rows,
                       int32_t cpu)
     uint8_t *ctf_store(const ctf_plan *p, int32_t index, ctf_cursor *c, uint8_t *to)
+    int ctf_add_event(const ctf_plan *p, ctf_rows *rows, ctf_cursor *after, const ctf_record *r, int64_t time_ns,
+                      int32_t cpu)
+    uint64_t ctf_heap_need(const ctf_cursor *after, const ctf_record *r)
+    void ctf_reference_offsets(const uint8_t *rows, uint64_t n, uint32_t row_size, int64_t *offsets)
+    void ctf_gather(const uint8_t *rows, uint64_t n, uint32_t row_size, uint8_t *to)
+    uint64_t ctf_longest(const uint8_t *rows, uint64_t n, uint32_t row_size)
+    void ctf_spread(const uint8_t *rows, uint64_t n, uint32_t row_size, uint64_t width, uint8_t *to)
+    int ctf_are_utf8(const uint8_t *data, const int64_t *offsets, uint64_t n)
     int64_t ctf_time_ns(const ctf_clock *clock, uint64_t ticks)
     const uint8_t *ctf_at(const ctf_cursor *c, uint64_t pos)
     uint32_t ctf_hash(const void *bytes, uint64_t length)
     void ctf_merge_rows(ctf_lane **heap, uint32_t n, uint32_t row_size, uint8_t *to)
 
-
-# What a Table does with a node.
-cdef enum:
-    CELL_ALIGN, CELL_SKIP, CELL_STORE, CELL_OBJECT
-
-cdef struct _Cell:
-    int32_t node
-    uint8_t what
 
 # What a node becomes in Python.
 cdef enum:
@@ -190,6 +207,8 @@ cdef enum:
     STACK_SLOTS = 64
     FIRST_ROWS = 1024
     FIRST_BYTES = 1 << 20
+    FIRST_HEAP = 1 << 12
+    MAX_HEAP = 1 << 20
     TEXTS_SEEN = 256
     TEXT_SEEN_MAX = 64  # bytes
 
@@ -642,11 +661,21 @@ def _only_bytes(fields):
 class _Column:
     """A member of a structure that is a column."""
 
-    __slots__ = ("name", "dtype", "elements")
+    __slots__ = ("name", "dtype", "elements", "step", "encoding")
 
     def __init__(self, name, node):
         self.name, self.dtype = name, _dtype_of(node)
         self.elements = _elements_of(node)  # dtype of a sequence's elements as they are in the packet
+        self.step, self.encoding = _step_of(self.dtype, node, self.elements), node.encoding
+
+
+def _step_of(dtype, node, elements):
+    """How a value gets to its row."""
+    if dtype != "O":
+        return CTF_STEP_STORE
+    if node.style == AS_STR:
+        return CTF_STEP_TEXT
+    return CTF_STEP_BYTES if node.style == AS_BYTES or elements is not None else CTF_STEP_OBJECT
 
 
 class _Columns:
@@ -661,17 +690,21 @@ class _Columns:
         for scope, node in scopes:
             if node is not None:
                 self.parts.append([self._column(scope, name, member, taken) for name, member in zip(node.names, node.members)])
-        self.objects = [name for name, dtype in self._spec if dtype == "O"]
+        columns = [column for part in self.parts for column in part if column is not None]
+        # With one that is an object, all that vary in size are.
+        self.has_objects = any(column.step == CTF_STEP_OBJECT for column in columns)
+        self.varying = {column.name: column for column in columns if column.dtype == "O"}
 
     def cells(self, decoder, parts):
-        """(CELL_*, node, elements) for each step through a row, whose structures are the nodes `parts`."""
+        """(CTF_STEP_*, node, elements) for each step through a row, whose structures are the nodes `parts`."""
         for part, columns in zip(parts, self.parts):
-            yield CELL_ALIGN, part, None
+            yield CTF_STEP_ALIGN, part, None
             for column, member in zip(columns, decoder.members_of(part)):
                 if column is None:
-                    yield CELL_SKIP, member, None
+                    yield CTF_STEP_SKIP, member, None
                 else:
-                    yield CELL_OBJECT if column.dtype == "O" else CELL_STORE, member, column.elements
+                    is_object = self.has_objects and column.name in self.varying
+                    yield CTF_STEP_OBJECT if is_object else column.step, member, column.elements
 
     def _column(self, scope, name, member, taken):
         if name is None:
@@ -693,7 +726,10 @@ class _Columns:
         return _numpy().dtype(self._spec)
 
     def plain_dtype(self):
-        return _numpy().dtype([(name, dtype) for name, dtype in self._spec if dtype != "O"])
+        """Of the rows as they are filled."""
+        if self.has_objects:
+            return _numpy().dtype([(name, dtype) for name, dtype in self._spec if dtype != "O"])
+        return _numpy().dtype([(name, ("u8", (2,)) if dtype == "O" else dtype) for name, dtype in self._spec])
 
 
 def _dtype_size(dtype):
@@ -735,8 +771,18 @@ def _elements_of(node):
         return None
     if element.align % 8 or element.size % element.align:
         return None
-    dtype = "u1" if element.style == AS_BOOL else _dtype_of(element)
-    return (">" if element.big_endian else "<") + dtype
+    if element.style == AS_TRUTH and element.size != 8:
+        return None
+    dtype = _dtype_of(element)
+    return dtype if dtype == "?" else (">" if element.big_endian else "<") + dtype
+
+
+def _numbers(data, elements):
+    """An array of what `elements` says of bytes in a packet, as the host has it."""
+    if elements == "?":
+        return _numpy().frombuffer(data, "u1") != 0
+    cells = _numpy().frombuffer(data, elements)
+    return cells.astype(cells.dtype.newbyteorder("="))
 
 
 def _copies(scopes):
@@ -798,6 +844,11 @@ def _joined(copies):
 def empty_rows(count, dtype):
     """Rows to be filled. Where there are objects, numpy.empty() takes 40 times as long: it fills in None."""
     return _numpy().zeros(count, dtype) if dtype.hasobject else _numpy().empty(count, dtype)
+
+
+def plain_rows(rows):
+    """Rows of a `Table` as a structured array."""
+    return rows.to_numpy() if isinstance(rows, Rows) else rows
 
 
 def _numpy():
@@ -1611,15 +1662,7 @@ cdef class Decoder:
         return self._text(start, _until_nul(start, length))
 
     cdef object _text(self, const char *start, uint64_t length):
-        """As _text; one object for equal texts, mostly."""
-        cdef uint32_t at
-        if not length or length > TEXT_SEEN_MAX:
-            return _text(start, length)
-        at = ctf_hash(start, length) % TEXTS_SEEN
-        seen = self._seen[at]
-        if not _is_text(seen, start, length):
-            seen = self._seen[at] = _text(start, length)
-        return seen
+        return _seen_text(self._seen, start, length)
 
     # -- columns --
 
@@ -1646,6 +1689,17 @@ cdef class Decoder:
         columns = (<_EventInfo>self._events[index]).columns
         columns.check(self.limits.row_size)
         return columns.dtype()
+
+    def least_size(self, index):
+        """Bytes of an event of one of `event_names` in a packet, if this varies only by its header; else None."""
+        cdef const ctf_stream *s
+        cdef uint32_t i, j
+        for i in range(self._n_streams):
+            s = &self._streams[i]
+            for j in range(s.n_events):
+                if s.events[j].index == index and s.events[j].fixed >= 0:
+                    return (s.events[j].fixed + (48 if s.header_kind == CTF_HEADER_LARGE else 32)) // 8
+        return None
 
     def to_numpy(self, buffer, name=None, cpu=None):
         """The events of packets as structured arrays.
@@ -1679,7 +1733,7 @@ cdef class Decoder:
         tables = [self.table(index) for index in wanted]
         for packet in self.packets(buffer):
             self.fill(buffer, packet, tables, cpu=cpu)
-        rows = {names[(<Table>table).index]: table.take() for table in tables}
+        rows = {names[(<Table>table).index]: plain_rows(table.take()) for table in tables}
         return rows if name is None else rows[name]
 
     def members_of(self, int32_t node):
@@ -1743,7 +1797,7 @@ cdef class Decoder:
         cdef Table table
         cdef int result
         cdef int64_t time_ns
-        cdef bint has_objects = any(table is not None and (<Table>table).copies is None for table in by_index)
+        cdef bint has_objects = any(table is not None and (<Table>table).has_objects for table in by_index)
         while True:
             if has_objects:
                 result = ctf_fill_rows(&self._plan, s, c, &r, rows, cpu)
@@ -1755,9 +1809,12 @@ cdef class Decoder:
             if result < 0:
                 self._fail_in(packet, c)
             table, time_ns = by_index[r.event.index], ctf_time_ns(&s.clock, r.ticks)
-            if table.copies is not None:
-                table.grow(&rows[table.index])
-                ctf_add_row(&rows[table.index], ctf_at(c, r.begin), time_ns, cpu)
+            if not table.has_objects:
+                table.make_room(&rows[table.index], ctf_heap_need(c, &r))
+                if table.copies is not None:
+                    ctf_add_row(&rows[table.index], ctf_at(c, r.begin), time_ns, cpu)
+                elif ctf_add_event(&self._plan, &rows[table.index], c, &r, time_ns, cpu):
+                    self._fail_in(packet, c)
             else:
                 try:
                     self._add_row(table, c, &r, time_ns, cpu)
@@ -1768,10 +1825,10 @@ cdef class Decoder:
                     raise
 
     cdef _add_row(self, Table table, ctf_cursor *after, const ctf_record *r, int64_t time_ns, int32_t cpu):
-        """Of an event whose size varies, or whose values are not on bytes."""
+        """Of an event with values that become objects."""
         cdef ctf_cursor at = after[0]
         cdef ctf_cursor *c = &at
-        cdef const _Cell *cell
+        cdef const ctf_cell *cell
         cdef uint8_t *to = table.next_row()
         cdef Py_ssize_t i, objects = 0
         cdef int failed
@@ -1782,31 +1839,19 @@ cdef class Decoder:
         for i in range(table.n_cells):
             cell = &table.cells[i]
             failed = 0
-            if cell.what == CELL_STORE:
-                to = self._store_cell(cell.node, c, to)
-            elif cell.what == CELL_OBJECT:
+            if cell.step == CTF_STEP_STORE:
+                to = ctf_store(&self._plan, cell.node, c, to)
+                failed = to == NULL
+            elif cell.step == CTF_STEP_OBJECT:
                 (<list>table.lists[objects]).append(self._build_cell(cell.node, table.elements[objects], c))
                 objects += 1
-            elif cell.what == CELL_SKIP:
+            elif cell.step == CTF_STEP_SKIP:
                 failed = ctf_walk(&self._plan, cell.node, c)
             else:
                 failed = ctf_align(c, self._nodes[cell.node].align)
             if failed:
                 _fail(c)
         ctf_take_budget(after, c)
-
-    cdef uint8_t *_store_cell(self, int32_t member, ctf_cursor *c, uint8_t *to) except NULL:
-        cdef const ctf_node *n = &self._nodes[member]
-        cdef uint8_t *after
-        cdef uint64_t start = c.pos
-        after = ctf_store(&self._plan, member, c, to)
-        if after == NULL:
-            _fail(c)
-        if n.slot >= 0:
-            # A number that is shown and asked for as well: walk it again to keep it.
-            c.pos = start
-            ctf_walk(&self._plan, member, c)
-        return after
 
     cdef object _build_cell(self, int32_t member, elements, ctf_cursor *c):
         cdef const ctf_node *n = &self._nodes[member]
@@ -1818,10 +1863,7 @@ cdef class Decoder:
         size = length * (self._nodes[n.first].size >> 3)
         data = PyBytes_FromStringAndSize(<const char *>ctf_at(c, c.pos), size)
         c.pos += 8 * size
-        cells = _numpy().frombuffer(data, elements)
-        if self._styles[n.first] in (AS_BOOL, AS_TRUTH):
-            return cells != 0
-        return cells.astype(cells.dtype.newbyteorder("="))
+        return _numbers(data, elements)
 
 
 class _Corrupt(TraceError):
@@ -1892,19 +1934,21 @@ def merged_rows(lanes):
 
     Parameters
     ----------
-    lanes : list of list of numpy.ndarray
+    lanes : list of list of numpy.ndarray, or of Rows
         Each lane has rows in order of time, in pieces, as from
         `Decoder.tables`. There is at least one row; all have one dtype.
 
     Returns
     -------
-    numpy.ndarray
+    numpy.ndarray or Rows
         Of equal times, those of the first lane first.
     """
     lanes = [lane for lane in ([rows for rows in lane if len(rows)] for lane in lanes) if lane]
     pieces = [rows for lane in lanes for rows in lane]
     if len(pieces) == 1:
         return pieces[0]
+    if isinstance(pieces[0], Rows):
+        return Rows.joined(pieces, merged_rows([[(<Rows>rows).cells for rows in lane] for lane in lanes]))
     if pieces[0].dtype.hasobject:
         rows = _numpy().concatenate(pieces)
         return rows if len(lanes) == 1 else rows[rows["timestamp"].argsort(kind="stable")]
@@ -1948,142 +1992,7 @@ cdef _merge_plain_rows(list lanes, rows):
         PyMem_Free(heap)
 
 
-@cython.final
-cdef class Table:
-    """The rows of one event class, as they are filled. Made by `Decoder.table`.
-
-    Numbers go to `_rows` in C; objects to a list for each column, because rows
-    with objects in them cannot be written from C without NumPy's own headers.
-
-    Thread safety: one thread at a time.
-    """
-
-    cdef readonly object index, columns
-    cdef object copies
-    cdef list lists  # of the values of each column of objects
-    cdef list elements  # of each of them: dtype of a sequence's elements, or None
-    cdef _Cell *cells
-    cdef Py_ssize_t n_cells
-    cdef object _rows
-    cdef uint8_t[::1] _bytes
-    cdef uint64_t _used, _size, _row_size
-    cdef uint64_t _mark  # rows there were when the packet began
-    cdef uint64_t _hint  # rows there were when they were last taken out
-    cdef ctf_copy *_copies
-
-    def __cinit__(self, Decoder decoder, index):
-        self.index, self.columns = index, (<_EventInfo>decoder._events[index]).columns
-        self.columns.check(decoder.limits.row_size)
-        self.copies = self.columns.copies
-        self._copies = <ctf_copy *>_calloc(len(self.copies or ()), sizeof(ctf_copy))
-        cdef uint32_t i
-        for i, (start, to, length, is_bool) in enumerate(self.copies or ()):
-            self._copies[i] = ctf_copy(start, to, length, is_bool)
-        self._set_cells(decoder, decoder._events[index])
-        self._begin()
-
-    cdef _set_cells(self, Decoder decoder, _EventInfo event):
-        parts = [part for part in (event.stream_context, event.context, event.fields) if part >= 0]
-        steps = list(self.columns.cells(decoder, parts))
-        self.elements = [elements for what, _, elements in steps if what == CELL_OBJECT]
-        self.n_cells = len(steps)
-        self.cells = <_Cell *>_calloc(len(steps), sizeof(_Cell))
-        for i, (what, node, _) in enumerate(steps):
-            self.cells[<Py_ssize_t>i] = _Cell(node, what)
-
-    def __dealloc__(self):
-        PyMem_Free(self._copies)
-        PyMem_Free(self.cells)
-
-    def __len__(self):
-        return self._used
-
-    cdef _begin(self):
-        self.lists = [[] for _ in self.columns.objects]
-        self._hint, self._used = self._used, 0
-        self._resize(0)
-
-    cdef _resize(self, uint64_t size):
-        rows = _numpy().empty(size, self.columns.plain_dtype())
-        cdef uint8_t[::1] data = rows.view("u1")
-        if self._used:
-            memcpy(&data[0], &self._bytes[0], self._used * self._row_size)
-        self._rows, self._bytes, self._size, self._row_size = rows, data, size, rows.itemsize
-
-    cdef _grow(self):
-        cdef uint64_t first = max(1, min(FIRST_ROWS, FIRST_BYTES // max(1, self._row_size)))
-        self._resize(max(first, self._hint, 2 * self._size))
-
-    cdef uint8_t *_end(self) noexcept:
-        return &self._bytes[0] + self._used * self._row_size
-
-    cdef open(self, ctf_rows *rows):
-        """Begin a packet."""
-        self._mark = self._used
-        rows.is_wanted = True
-        if self.copies is not None:  # else there is no room: Decoder._fill adds the rows
-            rows.row_size, rows.copies, rows.n_copies = self._row_size, self._copies, len(self.copies)
-            self._offer(rows)
-
-    cdef _offer(self, ctf_rows *rows):
-        rows.room = self._size - self._used
-        if rows.room:
-            rows.next = self._end()
-
-    cdef grow(self, ctf_rows *rows):
-        """There is no more room."""
-        self._used = self._size
-        self._grow()
-        self._offer(rows)
-
-    cdef uint64_t close(self, const ctf_rows *rows):
-        """End the packet; how many rows it has added."""
-        if self.copies is not None:
-            self._used = self._size - rows.room
-        return self._used - self._mark
-
-    cdef drop_row(self):
-        """Forget the last row, which is not complete."""
-        self._used -= 1
-        for values in self.lists:
-            del values[self._used:]
-
-    cdef uint8_t *next_row(self) except NULL:
-        if self._used == self._size:
-            self._grow()
-        self._used += 1
-        return self._end() - self._row_size
-
-    def take(self):
-        """Take out the rows.
-
-        Returns
-        -------
-        numpy.ndarray
-            See `Decoder.dtype`.
-        """
-        rows, lists = self._rows[:self._used], self.lists
-        self._begin()
-        if not lists:
-            return rows
-        table = empty_rows(len(rows), self.columns.dtype())
-        for name in rows.dtype.names:
-            table[name] = rows[name]
-        for name, values in zip(self.columns.objects, lists):
-            table[name] = _objects(values)
-        return table
-
-
-cdef _objects(list values):
-    """A NumPy array of them. Assigning a list of arrays would try to make a matrix of it."""
-    column = _numpy().empty(len(values), "O")
-    cdef object[::1] cells = column
-    cdef Py_ssize_t i
-    for i in range(len(values)):
-        cells[i] = values[i]
-    return column
-
-
+include "decode/columns.pxi"
 include "decode/text.pxi"
 
 
@@ -2123,6 +2032,18 @@ cdef bint _is_text(object seen, const char *start, uint64_t length) noexcept:
     """Is `seen` that text? Said of ASCII alone."""
     return (seen is not None and PyUnicode_IS_COMPACT_ASCII(seen) and
             <uint64_t>PyUnicode_GET_LENGTH(seen) == length and memcmp(PyUnicode_DATA(seen), start, length) == 0)
+
+
+cdef object _seen_text(list texts, const char *start, uint64_t length):
+    """As _text; one object for equal texts, mostly: `texts` has those of late."""
+    cdef uint32_t at
+    if not length or length > TEXT_SEEN_MAX:
+        return _text(start, length)
+    at = ctf_hash(start, length) % TEXTS_SEEN
+    seen = texts[at]
+    if not _is_text(seen, start, length):
+        seen = texts[at] = _text(start, length)
+    return seen
 
 
 cdef object _text(const char *start, uint64_t length):

@@ -851,6 +851,27 @@ ctf_hash(const void *bytes, uint64_t length)
 
 /* ---- columns ---- */
 
+/* A step through an event whose size varies, or whose values are not on bytes, on the way to its row. */
+enum ctf_step {
+	CTF_STEP_ALIGN, /* to the structure `node` */
+	CTF_STEP_SKIP,
+	CTF_STEP_STORE, /* of fixed size */
+	CTF_STEP_TEXT,  /* copied to the heap, up to a NUL: in the row is a ctf_reference */
+	CTF_STEP_BYTES, /* the same, all of it */
+	CTF_STEP_OBJECT /* the caller's: not for ctf_add_cells() */
+};
+
+struct ctf_cell {
+	int32_t node;
+	uint8_t step;
+};
+
+/* Bytes that are not in the row. */
+struct ctf_reference {
+	const uint8_t *at;
+	uint64_t size;
+};
+
 /* Where the rows of one event class go. Each row begins with i64 ns, i32 cpu. */
 struct ctf_rows {
 	uint8_t *next;
@@ -859,6 +880,10 @@ struct ctf_rows {
 	uint8_t is_wanted;           /* if so, the caller is asked when there is no room */
 	const struct ctf_copy *copies;
 	uint32_t n_copies;
+	const struct ctf_cell *cells; /* instead of copies, or NULL */
+	uint32_t n_cells;
+	uint8_t *heap;               /* for what rows refer to; bytes there stay where they are */
+	uint64_t heap_room;
 };
 
 #define CTF_ROW_PREFIX 12
@@ -900,53 +925,6 @@ ctf_add_row(struct ctf_rows *rows, const uint8_t *from, int64_t time_ns, int32_t
 	rows->room--;
 }
 
-static inline __attribute__((always_inline)) int
-ctf_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, struct ctf_cursor *restrict c,
-	      struct ctf_record *restrict asked, struct ctf_rows *restrict rows, int32_t cpu, const int kind)
-{
-	struct ctf_cursor at = *c;
-	struct ctf_record r;
-	int result = 0;
-
-	while (at.pos < at.end) {
-		struct ctf_rows *out;
-
-		result = ctf_next(p, s, &at, &r, kind);
-		if (CTF_UNLIKELY(result))
-			break;
-		out = &rows[r.event->index];
-		if (CTF_LIKELY(out->room)) {
-			ctf_add_row(out, ctf_at(&at, r.begin), ctf_time_ns(&s->clock, r.ticks), cpu);
-		} else if (out->is_wanted) {
-			*asked = r;
-			result = 1;
-			break;
-		}
-	}
-	*c = at;
-	return result;
-}
-
-/*
- * Walk on, and add a row for every event to rows[event->index].
- *
- * 0: at the end. 1: *asked is wanted, but there is no room; the cursor is
- * after it. -1: the packet is damaged.
- */
-static int
-ctf_fill_rows(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *asked,
-	      struct ctf_rows *rows, int32_t cpu)
-{
-	switch (s->header_kind) {
-	case CTF_HEADER_COMPACT:
-		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_COMPACT);
-	case CTF_HEADER_LARGE:
-		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_LARGE);
-	default:
-		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_ANY);
-	}
-}
-
 /* Write a value of fixed size as the host keeps it; returns where it ends, or NULL. */
 static uint8_t *
 ctf_store(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c, uint8_t *to)
@@ -973,6 +951,8 @@ ctf_store(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c, uint8_t
 	default:
 		if (ctf_number(c, n, &value))
 			return NULL;
+		if (n->slot >= 0)
+			c->slots[n->slot] = value;
 		bytes = n->size <= 8 ? 1 : n->size <= 16 && n->kind != CTF_FLOAT ? 2 : n->size <= 32 ? 4 : 8;
 		value = n->is_bool ? value != 0 : value;
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -980,6 +960,286 @@ ctf_store(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c, uint8_t
 #endif
 		ctf_copy_bytes(to, (const uint8_t *)&value, bytes);
 		return to + bytes;
+	}
+}
+
+/* Bytes that a value of text or bytes has at the cursor, which moves over it; -1 if it is damaged. */
+static inline int64_t
+ctf_take_bytes(const struct ctf_plan *p, const struct ctf_node *n, struct ctf_cursor *c, int is_text)
+{
+	const uint8_t *start = ctf_at(c, c->pos), *nul;
+	uint64_t size;
+	int64_t text;
+
+	if (n->kind == CTF_STRING) {
+		text = ctf_string_length(n, c);
+		if (text < 0)
+			return ctf_fail(c, "a string has no end");
+		c->pos += 8 * ((uint64_t)text + ctf_unit(n->encoding));
+		return text;
+	}
+	if (ctf_length(p, n, c, &size))
+		return -1;
+	size *= p->nodes[n->first].size >> 3;
+	c->pos += 8 * size;
+	if (!is_text)
+		return (int64_t)size;
+	if (n->encoding == CTF_UTF8) {
+		nul = (const uint8_t *)memchr(start, 0, size);
+		return nul ? nul - start : (int64_t)size;
+	}
+	text = ctf_wide_nul(start, size, ctf_unit(n->encoding));
+	return text < 0 ? (int64_t)size : text;
+}
+
+/* Copy a value to the heap, which has room for it, and write to the row where it is. */
+static inline int
+ctf_refer(const struct ctf_plan *p, const struct ctf_cell *cell, struct ctf_cursor *c, struct ctf_rows *rows,
+	  uint8_t *to)
+{
+	const struct ctf_node *n = &p->nodes[cell->node];
+	struct ctf_reference reference = {rows->heap, 0};
+	const uint8_t *start;
+	int64_t size;
+
+	if (ctf_align(c, n->align))
+		return -1;
+	start = ctf_at(c, c->pos);
+	size = ctf_take_bytes(p, n, c, cell->step == CTF_STEP_TEXT);
+	if (size < 0)
+		return -1;
+	reference.size = (uint64_t)size;
+	if (reference.size > rows->heap_room)
+		return ctf_fail(c, "the packet changed while it was read");
+	memcpy(rows->heap, start, reference.size);
+	rows->heap += reference.size;
+	rows->heap_room -= reference.size;
+	memcpy(to, &reference, sizeof(reference));
+	return 0;
+}
+
+/* The same as ctf_add_row, by cells, of the event that `c` is at; its bytes were walked over before. */
+static int
+ctf_add_cells(const struct ctf_plan *p, struct ctf_rows *rows, struct ctf_cursor *c, int64_t time_ns, int32_t cpu)
+{
+	uint8_t *to = rows->next + CTF_ROW_PREFIX;
+
+	memcpy(rows->next, &time_ns, 8);
+	memcpy(rows->next + 8, &cpu, 4);
+	for (uint32_t i = 0; i < rows->n_cells; i++) {
+		const struct ctf_cell *cell = &rows->cells[i];
+
+		switch (cell->step) {
+		case CTF_STEP_ALIGN:
+			if (ctf_align(c, p->nodes[cell->node].align))
+				return -1;
+			break;
+		case CTF_STEP_SKIP:
+			if (ctf_walk(p, cell->node, c))
+				return -1;
+			break;
+		case CTF_STEP_STORE:
+			to = ctf_store(p, cell->node, c, to);
+			if (!to)
+				return -1;
+			break;
+		default:
+			if (ctf_refer(p, cell, c, rows, to))
+				return -1;
+			to += sizeof(struct ctf_reference);
+		}
+	}
+	rows->next += rows->row_size;
+	rows->room--;
+	return 0;
+}
+
+/* Bytes of the heap that the rows of an event take at most. */
+static inline uint64_t
+ctf_heap_need(const struct ctf_cursor *after, const struct ctf_record *r)
+{
+	return ((after->pos - r->begin) >> 3) + 1;
+}
+
+/* Add the event before the cursor: 0. Or 1, with nothing done: the heap is too small; or -1. */
+static int
+ctf_add_event(const struct ctf_plan *p, struct ctf_rows *rows, struct ctf_cursor *after, const struct ctf_record *r,
+	      int64_t time_ns, int32_t cpu)
+{
+	struct ctf_cursor c = *after;
+	int failed;
+
+	if (CTF_UNLIKELY(rows->heap_room < ctf_heap_need(after, r)))
+		return 1;
+	c.pos = r->begin;
+	failed = ctf_add_cells(p, rows, &c, time_ns, cpu);
+	ctf_take_budget(after, &c);
+	after->error = c.error;
+	return failed;
+}
+
+/* References in rows, from byte `at` of each on: offsets[0] = 0, and where each value ends among all. */
+static void
+ctf_reference_offsets(const uint8_t *rows, uint64_t n, uint32_t row_size, int64_t *offsets)
+{
+	struct ctf_reference reference;
+	int64_t end = 0;
+
+	*offsets++ = 0;
+	for (; n; n--, rows += row_size) {
+		memcpy(&reference, rows, sizeof(reference));
+		end += (int64_t)reference.size;
+		*offsets++ = end;
+	}
+}
+
+/* The values themselves, one after another. */
+static void
+ctf_gather(const uint8_t *rows, uint64_t n, uint32_t row_size, uint8_t *to)
+{
+	struct ctf_reference reference;
+
+	for (; n; n--, rows += row_size) {
+		memcpy(&reference, rows, sizeof(reference));
+		memcpy(to, reference.at, reference.size);
+		to += reference.size;
+	}
+}
+
+/* Bytes of the longest one. */
+static uint64_t
+ctf_longest(const uint8_t *rows, uint64_t n, uint32_t row_size)
+{
+	struct ctf_reference reference;
+	uint64_t longest = 0;
+
+	for (; n; n--, rows += row_size) {
+		memcpy(&reference, rows, sizeof(reference));
+		longest = reference.size > longest ? reference.size : longest;
+	}
+	return longest;
+}
+
+/* The values, each `width` bytes apart, which no value is longer than; the rest is zeros, and was so before. */
+static void
+ctf_spread(const uint8_t *rows, uint64_t n, uint32_t row_size, uint64_t width, uint8_t *to)
+{
+	struct ctf_reference reference;
+
+	for (; n; n--, rows += row_size, to += width) {
+		memcpy(&reference, rows, sizeof(reference));
+		memcpy(to, reference.at, reference.size);
+	}
+}
+
+/*
+ * Whether `size` bytes are UTF-8 as everybody else has it: no surrogates, no
+ * C0 80 for a NUL, nothing in more bytes than it needs.
+ */
+static int
+ctf_is_utf8(const uint8_t *text, uint64_t size)
+{
+	const uint8_t *end = text + size;
+	uint64_t word;
+
+	while (text < end) {
+		uint32_t more, low = 0x80, high = 0xbf;
+
+		if (end - text >= 8) {
+			memcpy(&word, text, 8);
+			if (!(word & UINT64_C(0x8080808080808080))) {
+				text += 8;
+				continue;
+			}
+		}
+		if (*text < 0x80) {
+			text++;
+			continue;
+		}
+		if (*text < 0xc2 || *text > 0xf4)
+			return 0;
+		more = *text < 0xe0 ? 1 : *text < 0xf0 ? 2 : 3;
+		if (*text == 0xe0)
+			low = 0xa0;
+		else if (*text == 0xed)
+			high = 0x9f;
+		else if (*text == 0xf0)
+			low = 0x90;
+		else if (*text == 0xf4)
+			high = 0x8f;
+		if ((uint64_t)(end - text) <= more || text[1] < low || text[1] > high)
+			return 0;
+		for (uint32_t i = 2; i <= more; i++)
+			if ((text[i] & 0xc0) != 0x80)
+				return 0;
+		text += more + 1;
+	}
+	return 1;
+}
+
+/* Whether all values are: one for itself each. */
+static int
+ctf_are_utf8(const uint8_t *data, const int64_t *offsets, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		if (!ctf_is_utf8(data + offsets[i], (uint64_t)(offsets[i + 1] - offsets[i])))
+			return 0;
+	return 1;
+}
+
+static inline __attribute__((always_inline)) int
+ctf_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, struct ctf_cursor *restrict c,
+	      struct ctf_record *restrict asked, struct ctf_rows *restrict rows, int32_t cpu, const int kind)
+{
+	struct ctf_cursor at = *c;
+	struct ctf_record r;
+	int result = 0;
+
+	while (at.pos < at.end) {
+		struct ctf_rows *out;
+
+		result = ctf_next(p, s, &at, &r, kind);
+		if (CTF_UNLIKELY(result))
+			break;
+		out = &rows[r.event->index];
+		if (CTF_LIKELY(out->room && !out->cells)) {
+			ctf_add_row(out, ctf_at(&at, r.begin), ctf_time_ns(&s->clock, r.ticks), cpu);
+			continue;
+		}
+		if (out->room) {
+			result = ctf_add_event(p, out, &at, &r, ctf_time_ns(&s->clock, r.ticks), cpu);
+			if (!result)
+				continue;
+			*asked = r;
+			break;
+		}
+		if (out->is_wanted) {
+			*asked = r;
+			result = 1;
+			break;
+		}
+	}
+	*c = at;
+	return result;
+}
+
+/*
+ * Walk on, and add a row for every event to rows[event->index].
+ *
+ * 0: at the end. 1: *asked is wanted, but there is no room for it or for what
+ * it refers to; the cursor is after it. -1: the packet is damaged.
+ */
+static int
+ctf_fill_rows(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_record *asked,
+	      struct ctf_rows *rows, int32_t cpu)
+{
+	switch (s->header_kind) {
+	case CTF_HEADER_COMPACT:
+		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_COMPACT);
+	case CTF_HEADER_LARGE:
+		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_LARGE);
+	default:
+		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_ANY);
 	}
 }
 

@@ -1,23 +1,30 @@
-"""NumPy rows of a trace as tables of pyarrow, pandas and polars.
+"""Rows of a trace as tables of pyarrow, pandas and polars, and as columns of NumPy.
 
-All three have a column for each of `Trace.to_numpy`, of the same name. ``timestamp``
-is a time in UTC with nanoseconds, null where there is no clock. `kinds` has the type
-(see ringbuf.ctf.model) of every column but ``timestamp`` and ``cpu``: what a column of
+All have a column for each of `Trace.to_numpy`, of the same name. ``timestamp`` is a
+time in UTC with nanoseconds, null where there is no clock. `kinds` has the type (see
+ringbuf.ctf.model) of every column but ``timestamp`` and ``cpu``: what a column of
 objects becomes depends on nothing else, so that tables without a row fit those with
 some. The libraries are imported when they are asked for.
 
-What has a size that varies becomes text, bytes, a list or a structure; an enumeration
-within one of these its label. A variant has no type of its own: it becomes JSON.
+What has a size that varies becomes text, bytes, a list or a structure. An enumeration
+becomes its labels: a dictionary (pyarrow) or categories, or text within one of the
+former; a value without a label is its digits. A variant has no type of its own: it
+becomes JSON.
+
+Rows are a structured array or, where nothing in them is an object, `Rows`. From these,
+text and sequences go to pyarrow's buffers, and to NumPy's strings, without an object for
+each value; polars and pandas take them from there if pyarrow is installed.
 """
 
 from __future__ import annotations
 
 import importlib
 
+from .._decode import Rows
 from ..ctf import model
 from .plain import to_json, to_text
 
-__all__ = ["library", "to_arrow", "to_pandas", "to_polars"]
+__all__ = ["joined_columns", "library", "to_arrow", "to_columns", "to_pandas", "to_polars"]
 
 
 def library(name: str):
@@ -27,6 +34,14 @@ def library(name: str):
     except ImportError as error:
         package = name.partition(".")[0]
         raise ImportError(f"{package} is not installed: pip install {package}") from error
+
+
+def _found(name: str):
+    """The library, or None."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
 
 
 def _columns(rows) -> dict:
@@ -110,11 +125,70 @@ def _cells(column, shape) -> list:
 
 
 def to_arrow(rows, kinds: dict):
-    """A structured array as a pyarrow.Table."""
+    """Rows as a pyarrow.Table."""
     arrow = library("pyarrow")
-    arrays = {name: _arrow_array(arrow, column, kinds.get(name)) for name, column in _columns(rows).items()}
+    arrays = {name: _arrow_column(arrow, rows, name, kinds.get(name)) for name in rows.dtype.names}
     arrays["timestamp"] = arrow.array(rows["timestamp"].astype("M8[ns]")).cast(arrow.timestamp("ns", "UTC"))
     return arrow.table(arrays)
+
+
+def _arrow_column(arrow, rows, name: str, kind: model.Type | None):
+    if isinstance(rows, Rows) and rows.varies(name):
+        array = _arrow_buffers(arrow, rows, name, shape_of(kind))
+        if array is not None:
+            return array
+    if isinstance(kind, model.Enum):
+        indexes, labels = _labelled(rows[name], kind)
+        return arrow.DictionaryArray.from_arrays(arrow.array(indexes), arrow.array(labels, arrow.large_string()))
+    return _arrow_array(arrow, rows[name], kind)
+
+
+def _arrow_buffers(arrow, rows, name: str, shape):
+    """A column of varying size without an object for each value; None if it is text that needs to be looked at."""
+    if shape in ("text", "bytes"):
+        found = rows.text(name) if shape == "text" else rows.values(name)
+        buffers = [None, *map(arrow.py_buffer, reversed(found))] if found else None
+        return buffers and arrow.Array.from_buffers(_arrow_type(arrow, shape), len(rows), buffers)
+    values, offsets = rows.numbers(name)
+    return arrow.LargeListArray.from_arrays(offsets, arrow.array(values, _arrow_type(arrow, shape[1])))
+
+
+def _labelled(column, kind: model.Enum) -> tuple:
+    """Of an enumeration's values: i4 indexes into a list of labels, and this list."""
+    import numpy
+
+    known = {low: label for label, low, high in reversed(kind.labels) if low == high and _fits(low, column.dtype)}
+    values = numpy.array(sorted(known), column.dtype)
+    if not len(values):
+        indexes, unknown = numpy.empty(len(column), "i4"), numpy.ones(len(column), "?")
+    else:
+        places = numpy.searchsorted(values, column).clip(max=len(values) - 1)
+        indexes, unknown = places.astype("i4"), values[places] != column
+    labels = [to_text(known[value]) for value in values.tolist()]
+    if unknown.any():
+        others, places = numpy.unique(column[unknown], return_inverse=True)
+        indexes[unknown] = places + len(labels)
+        labels += [to_text(_label_within(kind, value)) for value in others.tolist()]
+    return _distinct(indexes, labels)
+
+
+def _fits(value: int, dtype) -> bool:
+    bits = 8 * dtype.itemsize
+    return -(1 << bits - 1) <= value < 1 << bits - 1 if dtype.kind == "i" else 0 <= value < 1 << bits
+
+
+def _label_within(kind: model.Enum, value: int) -> str:
+    return next((label for label, low, high in kind.labels if low <= value <= high), str(value))
+
+
+def _distinct(indexes, labels: list[str]) -> tuple:
+    """The same without a label that is there twice."""
+    import numpy
+
+    places = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    if len(places) < len(labels):
+        indexes = numpy.array([places[label] for label in labels], "i4")[indexes]
+    return indexes, list(places)
 
 
 def _arrow_array(arrow, column, kind: model.Type | None):
@@ -147,12 +221,21 @@ def _arrow_type(arrow, shape):
 
 
 def to_pandas(rows, kinds: dict):
-    """A structured array as a pandas.DataFrame."""
+    """Rows as a pandas.DataFrame."""
     pandas = library("pandas")
-    columns = _columns(rows).items()
-    frame = pandas.DataFrame({name: _pandas_column(pandas, column, kinds.get(name)) for name, column in columns})
+    frame = pandas.DataFrame({name: _of_rows(pandas, rows, name, kinds.get(name)) for name in rows.dtype.names})
     frame["timestamp"] = pandas.to_datetime(frame["timestamp"], unit="ns", utc=True)
     return frame
+
+
+def _of_rows(pandas, rows, name: str, kind: model.Type | None):
+    if isinstance(kind, model.Enum):
+        return pandas.Series(pandas.Categorical.from_codes(*_labelled(rows[name], kind)))
+    arrow = _found("pyarrow") if isinstance(rows, Rows) and rows.varies(name) and shape_of(kind) == "text" else None
+    array = arrow and _arrow_buffers(arrow, rows, name, "text")
+    if array:
+        return pandas.Series(array.to_pandas(), dtype=str)
+    return _pandas_column(pandas, rows[name], kind)
 
 
 def _pandas_column(pandas, column, kind: model.Type | None):
@@ -173,11 +256,19 @@ def _pandas_column(pandas, column, kind: model.Type | None):
 
 
 def to_polars(rows, kinds: dict):
-    """A structured array as a polars.DataFrame."""
+    """Rows as a polars.DataFrame."""
     polars = library("polars")
-    columns = _columns(rows).items()
-    frame = polars.DataFrame([_polars_series(polars, name, column, kinds.get(name)) for name, column in columns])
+    frame = polars.DataFrame([_polars_column(polars, rows, name, kinds.get(name)) for name in rows.dtype.names])
     return frame.with_columns(polars.col("timestamp").cast(polars.Datetime("ns", "UTC")))
+
+
+def _polars_column(polars, rows, name: str, kind: model.Type | None):
+    if isinstance(kind, model.Enum):
+        indexes, labels = _labelled(rows[name], kind)
+        return polars.Series(name, labels, polars.String).gather(indexes).cast(polars.Categorical).alias(name)
+    arrow = _found("pyarrow") if isinstance(rows, Rows) and rows.varies(name) else None
+    array = arrow and _arrow_buffers(arrow, rows, name, shape_of(kind))
+    return polars.Series(name, array) if array else _polars_series(polars, name, rows[name], kind)
 
 
 def _polars_series(polars, name: str, column, kind: model.Type | None):
@@ -206,3 +297,34 @@ def _polars_type(polars, shape):
     import numpy
 
     return polars.Series(numpy.empty(0, shape)).dtype
+
+
+# ---- NumPy ----
+
+
+def to_columns(rows) -> dict:
+    """Rows as a contiguous array for each column."""
+    columns = {name: _numpy_column(rows, name) for name in rows.dtype.names}
+    columns["timestamp"] = columns["timestamp"].view("M8[ns]")
+    return columns
+
+
+def _numpy_column(rows, name: str):
+    import numpy
+
+    strings = getattr(getattr(numpy, "dtypes", None), "StringDType", None)
+    if strings is None or not (isinstance(rows, Rows) and rows.is_text(name)):
+        return numpy.ascontiguousarray(rows[name])
+    texts = rows.fixed_text(name)
+    if texts is None:
+        texts = [to_text(value) for value in rows[name]]
+    return numpy.array(texts, strings())
+
+
+def joined_columns(parts: list[dict], empty: dict) -> dict:
+    """Those of several `to_columns` in one; `empty` is for no parts."""
+    import numpy
+
+    if not parts:
+        return empty
+    return {name: numpy.concatenate([part[name] for part in parts]) for name in parts[0]}

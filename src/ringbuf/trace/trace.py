@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from .._decode import Decoder, Packet, Page, Printer, Record, empty_rows, merged, merged_rows
+from .._decode import Decoder, Packet, Page, Printer, Record, Rows, empty_rows, merged, merged_rows, plain_rows
 from ..ctf import model
 from ..errors import TraceError
 from ..limits import DEFAULT, Limits
@@ -563,20 +563,60 @@ class Trace:
         """
         names = list(self._names) if name is None else [name]
         dtypes = {one: self._dtype(one) for one in names}
-        # Counting first is cheaper than joining many parts, and takes half the memory.
-        whole = {one: empty_rows(self._counts[one], dtypes[one]) for one in names}
-        filled = dict.fromkeys(names, 0)
+        whole = {one: _Whole(dtypes[one], self._most_rows(one, is_alone=len(names) == 1)) for one in names}
         for one, rows in self._columns(names, _ROWS):
-            _copy_rows(whole[one][filled[one] :], rows)
-            filled[one] += len(rows)
-        whole = {one: rows[: filled[one]] for one, rows in whole.items()}
-        return whole if name is None else whole[name]
+            whole[one].add(rows)
+        found = {one: rows.take() for one, rows in whole.items()}
+        return found if name is None else found[name]
+
+    def _most_rows(self, name: str, is_alone: bool) -> int | None:
+        """How many events of a name there are at most; None: the trace would have to be read for that.
+
+        Room that is not used takes no memory. But that of many events at once might be refused.
+        """
+        if not is_alone or "_counts" in self.__dict__:
+            return self._counts[name]
+        most = 0
+        for decoder, local in map(self._owner, self._names[name]):
+            least = decoder.least_size(local)
+            if least is None:
+                return None
+            sizes = (one.content_size for s in self.streams if s.source.decoder is decoder for one in s.packets)
+            most += sum(size // least for size in sizes)
+        return most
+
+    def to_columns(self, name: str) -> dict:
+        """The same rows as `to_numpy`, as an array for each column.
+
+        Text is in NumPy's `StringDType` where NumPy has it, from 2.0 on: no Python object
+        is made for a value. Text that is no UTF-8 has the replacement character U+FFFD
+        where it is not.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            Contiguous, all of one length. ``timestamp`` is datetime64[ns], in UTC; NaT where
+            there is no clock.
+
+        Raises
+        ------
+        KeyError, TraceError
+            As `to_numpy`.
+        """
+        return tables.joined_columns(list(self.iter_columns(name)), tables.to_columns(self._no_rows(name)))
+
+    def iter_columns(self, name: str, rows: int = _ROWS) -> Iterator[dict]:
+        """The same as `to_columns`, about so many rows at a time, in bounded memory."""
+        self._dtype(name)
+        return (tables.to_columns(part) for _, part in self._columns([name], rows))
 
     def to_arrow(self, name: str | None = None):
         """The same as `to_numpy`, as a pyarrow.Table or a dict of them.
 
-        ``timestamp`` is a time in UTC. Text that is no UTF-8 has the replacement
-        character U+FFFD where it is not.
+        ``timestamp`` is a time in UTC, null where there is no clock. Enumerations are
+        dictionaries of their labels; a value without one is its digits. Text that is no
+        UTF-8 has the replacement character U+FFFD where it is not. No Python object is made
+        for a value unless it is of a variant or structure.
 
         Raises
         ------
@@ -586,6 +626,11 @@ class Trace:
             As `to_numpy`.
         """
         return self._converted(tables.to_arrow, name)
+
+    def iter_arrow(self, name: str, rows: int = _ROWS) -> Iterator:
+        """The same tables as `to_arrow`, about so many rows at a time, in bounded memory."""
+        self._dtype(name)
+        return (tables.to_arrow(part, self._kinds(name)) for _, part in self._columns([name], rows))
 
     def to_pandas(self, name: str | None = None):
         """The same as `to_arrow`, as a pandas.DataFrame or a dict of them."""
@@ -625,9 +670,18 @@ class Trace:
         export(self, path, events=events, begin=begin, end=end)
 
     def _converted(self, convert, name: str | None):
-        if name is None:
-            return {one: convert(rows, self._kinds(one)) for one, rows in self.to_numpy().items()}
-        return convert(self.to_numpy(name), self._kinds(name))
+        names = list(self._names) if name is None else [name]
+        for one in names:
+            self._dtype(one)
+        parts: dict[str, list] = {one: [] for one in names}
+        for one, rows in self._columns(names, _ROWS):
+            parts[one].append(rows)
+        whole = {one: merged_rows([parts[one]]) if parts[one] else self._no_rows(one) for one in names}
+        found = {one: convert(rows, self._kinds(one)) for one, rows in whole.items()}
+        return found if name is None else found[name]
+
+    def _no_rows(self, name: str):
+        return self._empty_rows(self._names[name][0])
 
     def _kinds(self, name: str) -> dict[str, model.Type]:
         return self._column_kinds(self._names[name][0])
@@ -638,7 +692,8 @@ class Trace:
         return dict(zip(names, (one._kind for one in event.contexts + event.fields), strict=True))
 
     def _empty_rows(self, index: int):
-        return empty_rows(0, self._class_dtype(index))
+        decoder, local = self._owner(index)
+        return decoder.table(local).take()
 
     def _class_dtype(self, index: int):
         decoder, local = self._owner(index)
@@ -663,16 +718,16 @@ class Trace:
             As `to_numpy`.
         """
         self._dtype(name)
-        return (part for _, part in self._columns([name], rows))
+        return (plain_rows(part) for _, part in self._columns([name], rows))
 
     def _columns(self, names: list[str], limit: int):
-        """(name, rows) in order of time for each name, about every `limit` rows."""
+        """(name, rows) in order of time for each name, about every `limit` rows. See `Table.take`."""
         return itertools.chain.from_iterable(self._column_batches({name: self._names[name] for name in names}, limit))
 
     def class_rows(self, indexes) -> Iterator:
         """Rows of event classes (indexes into `event_classes`), each class for itself, a part at a time."""
         batches = self._column_batches({index: [index] for index in indexes}, _ROWS) if indexes else ()
-        return (rows for _, rows in itertools.chain.from_iterable(batches))
+        return (plain_rows(rows) for _, rows in itertools.chain.from_iterable(batches))
 
     def _column_batches(self, classes: dict, limit: int, begin: int | None = None, end: int | None = None):
         """As `batches`, of the event classes (indexes) that `classes` has for each key."""
@@ -793,11 +848,42 @@ def _take_before(time: int, lanes, merges: dict) -> list:
     return [(key, rows) for key, rows in found if rows is not None]
 
 
+class _Whole:
+    """All rows of an event in one array, of which the size is known, at most; else they are kept in parts."""
+
+    def __init__(self, dtype, most: int | None) -> None:
+        self._dtype, self._parts, self._used = dtype, [], 0
+        self._rows = None
+        if most is not None:
+            with contextlib.suppress(MemoryError):
+                self._rows = empty_rows(most, dtype)
+
+    def add(self, rows) -> None:
+        if self._rows is None:
+            self._parts.append(rows)
+        else:
+            _copy_rows(self._rows[self._used :], rows)
+        self._used += len(rows)
+
+    def take(self):
+        if self._rows is None:
+            self._rows, self._used = empty_rows(self._used, self._dtype), 0
+            for index, rows in enumerate(self._parts):
+                _copy_rows(self._rows[self._used :], rows)
+                self._used += len(rows)
+                self._parts[index] = None
+        elif self._used < len(self._rows):
+            self._rows.resize(self._used, refcheck=False)  # nobody else has it yet
+        return self._rows
+
+
 def _copy_rows(room, rows) -> None:
     """Copy rows to the beginning of `room`."""
     if len(rows) > len(room):
         raise TraceError("the trace changed while it was read")
-    if rows.dtype.hasobject:
+    if isinstance(rows, Rows):
+        rows.copy_to(room[: len(rows)])
+    elif rows.dtype.hasobject:
         room[: len(rows)] = rows
     else:
         # As bytes: structures would be copied field by field.
