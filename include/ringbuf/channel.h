@@ -197,6 +197,7 @@ ringbuf_channel_enlist(struct ringbuf_channel *ch)
 	ch->id = ++ringbuf_registry.last_channel_id;
 	ch->registry_next = ringbuf_registry.channels;
 	ringbuf_registry.channels = ch;
+	ringbuf_cut_watch(ch);
 	ringbuf_begin_image(ch);
 	pthread_mutex_unlock(&ringbuf_registry.lock);
 	return 0;

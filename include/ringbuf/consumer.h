@@ -346,6 +346,7 @@ ringbuf_consumer_spawn(struct ringbuf_consumer *c)
 	int ret;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS); /* a blocked fault ends the process, whatever handler there is: cut.h */
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
 	ret = pthread_create(&c->thread, NULL, ringbuf_consumer_main, c);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);

@@ -152,7 +152,7 @@ ringbuf_regain(struct ringbuf_channel *ch)
 RINGBUF_FUNC void
 ringbuf_prepare_child(struct ringbuf_channel *ch)
 {
-	int ours = !ch->is_sealed && !ch->buried && !ch->closed && ringbuf_is_ours(ch->fd, &ch->file);
+	int ours = !ch->is_sealed && !ch->closed && ringbuf_is_ours(ch->fd, &ch->file);
 
 	ch->child_fd = ours ? ringbuf_reopen(ch, O_RDWR) : -1;
 	if (ch->child_fd >= 0)

@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #include "context.h"
-#include "file.h"
+#include "cut.h"
 #include "reserve.h"
 
 /* One thread's registration with one channel; private memory. */
@@ -146,20 +146,6 @@ ringbuf_take_producer_slot(const struct ringbuf_channel *ch)
 /* ---- the process's registry ---- */
 
 /*
- * Touching what was cut off kills the process, and giving back a slot does touch it,
- * and so may giving back another: the thread's list of locks runs through the producer
- * table. So empty memory takes the region's place, and stays there.
- */
-RINGBUF_FUNC int
-ringbuf_bury_if_cut(struct ringbuf_channel *ch)
-{
-	if (!ch->buried && !ringbuf_is_whole(ch))
-		ch->buried = mmap(ch->base, ch->region_size, PROT_READ | PROT_WRITE,
-				  MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED;
-	return (int)ch->buried;
-}
-
-/*
  * The last reference to a closed channel is gone. Under the registry's lock. Who has it `kept`
  * goes on looking at what it was, and frees it: ringbuf_channel_forget.
  */
@@ -173,8 +159,9 @@ ringbuf_channel_unref(struct ringbuf_channel *ch)
 	while (*link != ch)
 		link = &(*link)->registry_next;
 	*link = ch->registry_next;
+	ringbuf_cut_forget(ch);
 	ringbuf_end_image(ch);
-	if (!ch->buried)
+	if (!ringbuf_load(&ch->buried, RINGBUF_RELAXED)) /* else it stays: cut.h. relaxed: nobody else has it */
 		munmap(ch->base, ch->region_size);
 	ringbuf_close_ours(ch->fd, &ch->file);
 	ch->fd = -1;
@@ -216,7 +203,7 @@ ringbuf_release_producers(struct ringbuf_thread *self, const struct ringbuf_chan
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	self->last = NULL;
 	for (struct ringbuf_producer *p = self->producers; p; p = p->next_of_thread)
-		ringbuf_bury_if_cut(p->channel);
+		ringbuf_bury_if_cut(p->channel); /* giving back another may touch it: a list of locks runs through all */
 	while (*link) {
 		struct ringbuf_producer *p = *link;
 
@@ -245,7 +232,10 @@ ringbuf_fork_prepare(void)
 {
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	for (struct ringbuf_channel *ch = ringbuf_registry.channels; ch; ch = ch->registry_next)
-		ringbuf_prepare_child(ch);
+		if (ringbuf_bury_if_cut(ch))
+			ch->child_fd = -1; /* the child has the empty memory */
+		else
+			ringbuf_prepare_child(ch);
 }
 
 RINGBUF_FUNC void
@@ -263,6 +253,7 @@ ringbuf_fork_child(void)
 	struct ringbuf_channel *ch, *next;
 
 	ringbuf_registry.forks++;
+	ringbuf_cut_fork_child();
 	ringbuf_robust_fork_child();
 	memset(&ringbuf_thread_self, 0, sizeof(ringbuf_thread_self));
 	for (struct ringbuf_right *r = ringbuf_registry.rights; r; r = r->next) {
@@ -281,7 +272,8 @@ ringbuf_fork_child(void)
 			free(p);
 			ch->refs--;
 		}
-		if (!ch->closed) {
+		/* relaxed: this thread has seen to it, in ringbuf_fork_prepare */
+		if (!ch->closed && !ringbuf_load(&ch->buried, RINGBUF_RELAXED)) {
 			ringbuf_part_from_parent(ch);
 			ringbuf_begin_image(ch);
 		}

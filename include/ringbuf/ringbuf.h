@@ -40,6 +40,7 @@
 #include "discard.h"
 #include "write.h"
 #include "context.h"
+#include "cut.h"
 #include "producer.h"
 #include "channel.h"
 #include "schema.h"

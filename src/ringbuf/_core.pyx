@@ -673,6 +673,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         if not is_mine:
             ringbuf_close(ch)
             raise RuntimeError("the channel exists already")
+        ringbuf_outlive_cuts()  # if it fails, nothing is worse than without
 
     cdef _check_likeness(self, int fd):
         """Whoever records with other callbacks than the channel's spoils its packets, and its times."""

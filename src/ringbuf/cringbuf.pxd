@@ -293,6 +293,7 @@ cdef extern from "ringbuf/channel.h" nogil:
     int ringbuf_create(const ringbuf_config *cfg, ringbuf_channel **out)
     int ringbuf_attach_fd(int fd, const ringbuf_client *client, void *client_data, ringbuf_channel **out)
     int ringbuf_attach(const char *path, ringbuf_channel **out)
+    int ringbuf_outlive_cuts()
     void ringbuf_close(ringbuf_channel *ch)
     void ringbuf_channel_forget(ringbuf_channel *ch)
     void ringbuf_set_state(const ringbuf_channel *ch, uint32_t bit, bint on)

@@ -60,7 +60,7 @@ for name, (before, after) in looks.items():
         maker.write(b"1")
         maker.flush()
         os._exit(0)
-    os.wait()
+    assert os.wait()[1] == 0  # though channels of before were cut short
     channel = ringbuf.attach(path)
     exec(before)
     os.truncate(path, {size})
@@ -78,6 +78,44 @@ assert not failed, failed
 @pytest.mark.parametrize("size", [0, 4096, 1 << 20])
 def test_whoever_only_looks_is_told(tmp_path, size):
     rings.run_script(SCRIPT.format(looks=LOOKS, size=size), cwd=tmp_path)
+
+
+RECORDS = """
+import os
+import ringbuf
+channel = ringbuf.Channel("c", path="flight.ring", streams="global", subbuf_size=4096, n_subbufs=4)
+tracer = ringbuf.Tracer("t", path="other.ring")
+event = tracer.event("e", n="u64")
+channel.write(b"x" * 100)
+channel.flush()
+reader = channel.reader()
+packet = reader.next(0)
+view = memoryview(packet)
+assert channel.write(b"open")
+with channel.reserve(100) as reservation:
+    os.truncate("flight.ring", {size})
+    reservation.payload[:] = b"y" * 100
+done = [channel.write(b"z" * 100) for _ in range(1000)]
+assert not done[-1]
+bytes(view)
+assert event(1)
+assert os.fork() or os._exit(0 if event(2) and not channel.write(b"child") else 1)
+assert os.wait()[1] == 0
+assert tracer.channel.stats().records_lost == 0
+try:
+    channel.stats()
+except ringbuf.RegionError as error:
+    assert "truncated" in str(error)
+else:
+    raise AssertionError
+"""
+
+
+@pytest.mark.parametrize("size", [0, 4096, 1 << 15])
+@pytest.mark.parametrize("flags", [(), ("-X", "faulthandler")])
+def test_producers_and_views_outlive_it(tmp_path, size, flags):
+    done = subprocess.run([sys.executable, *flags, "-c", RECORDS.format(size=size)], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def unsealed(channel):

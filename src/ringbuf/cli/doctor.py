@@ -85,7 +85,11 @@ def _recording() -> Iterator[Finding]:
             yield Finding("recording", "fail", f"only {written} of {_RECORDS} records were written")
         seals = fcntl.fcntl(channel.fileno(), fcntl.F_GET_SEALS)
         is_sealed = seals & _SEALS == _SEALS
-        text = "sealed: nobody can cut it short" if is_sealed else "not sealed: who cuts it short kills the others"
+        text = (
+            "sealed: nobody can cut it short"
+            if is_sealed
+            else "not sealed: who cuts it short ends the recording of all"
+        )
         yield Finding("anonymous memory", "ok" if is_sealed else "warn", text)
 
 
