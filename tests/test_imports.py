@@ -7,7 +7,7 @@ import pytest
 
 import ringbuf
 
-BUILT_IN = {"_contextvars", "_operator", "_signal", "time"}
+BUILT_IN = {"_contextvars", "_operator", "_signal", "itertools", "time"}
 
 
 def imported(program):

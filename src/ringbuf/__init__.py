@@ -25,6 +25,11 @@ from .errors import (
 try:
     from ._core import Channel, Event, Packet, Reader, Reservation, Span, SpanType, Stream
 except ImportError as error:
+    if "interpreter" in str(error):
+        raise ImportError(
+            "ringbuf works in one interpreter of a process, and not in isolated ones: import it in the main "
+            "interpreter (mod_wsgi: WSGIApplicationGroup %{GLOBAL}), or in a process of its own"
+        ) from error
     if getattr(error, "name", None) != "ringbuf._core":
         raise
     raise ImportError("ringbuf is not built: run `make` in the source tree, or `pip install .`") from error

@@ -183,7 +183,7 @@ cdef class AuditHook:
     """
 
     cdef object choose
-    cdef dict actions
+    cdef dict actions  # what is in it stays, so that it can be borrowed
 
     def __cinit__(self, choose):
         self.choose = choose
@@ -197,7 +197,7 @@ cdef class AuditHook:
         ringbuf_acting = 1
         try:
             if known is NULL:
-                self.actions[name] = self.choose(name)
+                self.actions.setdefault(name, self.choose(name))
                 known = PyDict_GetItem(self.actions, name)
             action = <object>known
             if action is not None:

@@ -8,6 +8,7 @@ from there on. Events: docs/formats.md, "Spans, calls, log records".
 import os
 import sys
 from _weakref import ref
+from itertools import count
 
 __all__ = ["Strands"]
 
@@ -22,6 +23,11 @@ class _Strand:
     def __init__(self, of, number: int, era: int) -> None:
         self.object, self.number, self.era = of, number, era
         self.step = 0, 0  # of a greenlet that waits: the task in which it does, as Calls.switch says it
+
+
+def _new_numbers():
+    """From where no other process counts: chosen among so many. Each is given once, whichever threads ask."""
+    return count((int.from_bytes(os.urandom(8), "little") >> 5) + 1)
 
 
 class Strands:
@@ -44,7 +50,8 @@ class Strands:
         self._greenlet = None  # the module
         self._known: dict[int, _Strand] = {}  # by the address of the object
         self._events = None
-        self._last = self._era = self._left = 0
+        self._era = self._left = 0
+        self._numbers = _new_numbers()
 
     # ---- what is recorded ----
 
@@ -60,7 +67,7 @@ class Strands:
     def forked(self, image: int, parent: int, inherited: int) -> int:
         """In a forked child: so many calls begin with it. The strand that it is in."""
         self._known.clear()
-        self._last = 0
+        self._numbers = _new_numbers()
         begins = self._tracer.event("process_image", image="u32", parent="u32", inherited="u32")
         begins(image, parent, inherited)
         return self.strand_here()
@@ -79,17 +86,10 @@ class Strands:
         """The strand of an object; `name` says how it is called."""
         known = self._known.get(id(one))
         if known is None or known.object() is not one:
-            known = self._known[id(one)] = _Strand(ref(one, self._forgetting(id(one))), self._next(), -1)
+            known = self._known[id(one)] = _Strand(ref(one, self._forgetting(id(one))), next(self._numbers), -1)
         if known.era != self._era and self._declared()[0](known.number, kind, name(one)):
             known.era = self._era
         return known
-
-    def _next(self) -> int:
-        """Chosen among so many that no two processes have the same."""
-        self._last = self._last + 1 or 1
-        if self._last == 1:
-            self._last = int.from_bytes(os.urandom(8), "little") >> 5
-        return self._last
 
     def _forgetting(self, address: int):
         def forget(gone):

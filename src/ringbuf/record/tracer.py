@@ -167,7 +167,8 @@ class Tracer:
         key = (name, declared, own, tuple(enum_classes))
         known = self._events.get(key)
         if known is None:
-            known = self._events[key] = self._declare(name, declared, enum_classes, own)
+            # Of two threads that declare it at the same time, both get the one that came first.
+            known = self._events.setdefault(key, self._declare(name, declared, enum_classes, own))
         return known
 
     def _declare(self, name, declared, enum_classes, own) -> Event:
@@ -215,8 +216,9 @@ class Tracer:
         if kind is None:
             from . import spans
 
-            kind = self.span_type(name, **{field: spans.type_of(field, value) for field, value in fields.items()})
-        self._span_types[key] = self._span_types[(name, *fields)] = kind
+            types = {field: spans.type_of(field, value) for field, value in fields.items()}
+            kind = self._span_types.setdefault(key, self.span_type(name, **types))
+        self._span_types[(name, *fields)] = kind
         return kind
 
     def span_type(self, name: str, /, **fields) -> SpanType:
