@@ -58,6 +58,8 @@ def parameters(node):
     defaults = [inspect.Parameter.empty] * (len(names) - len(args.defaults)) + [*map(ast.literal_eval, args.defaults)]
     keywords = [arg.arg for arg in args.kwonlyargs]
     named = [*zip(names, defaults, strict=True), *zip(keywords, map(ast.literal_eval, args.kw_defaults), strict=True)]
+    if args.vararg:
+        named.insert(len(names), (args.vararg.arg, inspect.Parameter.empty))
     return named + ([(args.kwarg.arg, inspect.Parameter.empty)] if args.kwarg else [])
 
 

@@ -181,7 +181,7 @@ def layout_tables():
 
 def test_the_layout_tables_are_right(tmp_path):
     tables = layout_tables()
-    assert len(tables) == 7
+    assert len(tables) == 8
     prints = []
     for struct, (_, rows) in tables.items():
         prints.append(f'printf("{struct} %zu\\n", sizeof(struct {struct}));')
@@ -200,7 +200,8 @@ def test_the_layout_tables_are_right(tmp_path):
 
 
 def test_the_layout_tables_name_every_field():
-    source = re.sub(r"/\*.*?\*/", "", (ROOT / "include/ringbuf/layout.h").read_text(), flags=re.S)
+    text = "".join((ROOT / f"include/ringbuf/{name}.h").read_text() for name in ("layout", "metrics"))
+    source = re.sub(r"/\*.*?\*/", "", text, flags=re.S)
     for struct, (_, rows) in layout_tables().items():
         body = re.search(rf"struct {struct} {{(.*?)\n}};", source, re.S)[1].replace("RINGBUF_ALIGNED", "")
         names = [one.strip() for declaration in body.split(";") for one in declaration.split(",") if one.strip()]
@@ -208,7 +209,9 @@ def test_the_layout_tables_name_every_field():
 
 
 def test_the_schema_entry_is_right():
-    rows = re.findall(r"^\| (\d+) \| 4 \| `(\w+)` \|", TEXT["docs/formats.md"].split("### Schema area")[1], re.M)
+    rows = re.findall(
+        r"^\| (\d+) \| 4 \| `(\w+)` \|", TEXT["docs/formats.md"].split("### Schema area")[1].split("### ")[0], re.M
+    )
     source = (ROOT / "include/ringbuf/schema.h").read_text()
     body = re.search(r"struct ringbuf_schema_entry {(.*?)\n};", source, re.S)[1]
     fields = re.findall(r"\b(\w+)(?=[,;])", re.sub(r"/\*.*?\*/", "", body, flags=re.S))

@@ -75,6 +75,9 @@ class Notes:
     def instant(self, time, track, name, category, args):
         self._note("instant", time, track, name, args)
 
+    def value(self, time, track, value):
+        self._note("value", time, track, track.name, {"value": value, "unit": track.unit})
+
     def _note(self, phase, time, track, name, args):
         self.told.append((phase, time - ORIGIN, f"{track.kind} {track.tid}", name, args))
         self.lines.append(track.id)

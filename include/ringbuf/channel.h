@@ -24,6 +24,7 @@ struct ringbuf_config {
 	uint32_t packet_header_size; /* 0: the CTF client's */
 	uint32_t preallocate;      /* reserve the memory now; files always do */
 	uint64_t schema_size;      /* bytes; 0: 1 MiB */
+	uint64_t metrics_size;     /* bytes for each CPU, and for the declarations: a power of two; 0: 64 KiB */
 	uint64_t start_pos;        /* multiple of the ring's size; tests start below the wrap */
 	uint64_t switch_timer_ns, read_timer_ns, blocking_timeout_ns;
 	uint64_t clock_freq;       /* custom clock: ticks per second, 0: 1e9 */
@@ -54,8 +55,12 @@ ringbuf_compute_layout(struct ringbuf_superblock *sb)
 	sb->control_off = ringbuf_align_up(sizeof(*sb), page);
 	sb->schema_off = sb->control_off + ringbuf_align_up(sizeof(struct ringbuf_control), page);
 	sb->producers_off = sb->schema_off + ringbuf_align_up(sb->schema_size, page);
-	sb->streams_off = ringbuf_align_up(
+	sb->metrics_off = ringbuf_align_up(
 		sb->producers_off + (sb->n_producers + UINT64_C(1)) * sizeof(struct ringbuf_producer_slot), page);
+	/* not a power of two: one word of all rows would share a set of each cache */
+	sb->metrics_stride = sb->metrics_size + 2 * RINGBUF_CACHE_LINE;
+	sb->streams_off = ringbuf_align_up(
+		sb->metrics_off + sb->metrics_size + (sb->metrics_rows + 1) * sb->metrics_stride, page);
 	off = sizeof(struct ringbuf_stream);
 	sb->slots_off = off;
 	off += n * sizeof(struct ringbuf_slot);
@@ -73,7 +78,7 @@ ringbuf_compute_layout(struct ringbuf_superblock *sb)
 RINGBUF_FUNC int
 ringbuf_check_geometry(const struct ringbuf_superblock *sb)
 {
-	uint32_t page_order;
+	uint32_t page_order, metrics_order;
 
 	if (ringbuf_order_of(sb->page_size, &page_order) || page_order < 12 || page_order > 16)
 		return -RINGBUF_E_CORRUPT;
@@ -83,6 +88,9 @@ ringbuf_check_geometry(const struct ringbuf_superblock *sb)
 	if (!sb->n_streams || sb->n_streams > RINGBUF_STREAMS_MAX || !sb->n_producers ||
 	    sb->n_producers > 1u << 20 || sb->schema_size > UINT64_C(1) << 30 ||
 	    sb->schema_size < 4096)
+		return -RINGBUF_E_CORRUPT;
+	if (ringbuf_order_of(sb->metrics_size, &metrics_order) || metrics_order < 12 || metrics_order > 24 ||
+	    !sb->metrics_rows || sb->metrics_rows > RINGBUF_STREAMS_MAX)
 		return -RINGBUF_E_CORRUPT;
 	if (sb->mode > RINGBUF_OVERWRITE || sb->streams > RINGBUF_GLOBAL ||
 	    sb->header > RINGBUF_LARGE || sb->clock > RINGBUF_CLOCK_CUSTOM ||
@@ -173,6 +181,11 @@ ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
 	ch->producers_off = sb->producers_off;
 	ch->schema_off = sb->schema_off;
 	ch->schema_size = sb->schema_size;
+	ch->metrics_off = sb->metrics_off;
+	ch->metrics_size = sb->metrics_size;
+	ch->metrics_rows = (uint32_t)sb->metrics_rows;
+	ch->metrics_stride = sb->metrics_stride;
+	ch->metrics0 = base + sb->metrics_off + sb->metrics_size;
 	ch->region_size = sb->region_size;
 	ch->page_size = sb->page_size;
 	ch->start_pos = sb->start_pos;
@@ -392,6 +405,8 @@ ringbuf_fill_superblock(struct ringbuf_superblock *sb, const struct ringbuf_conf
 	sb->packet_header_size = cfg->packet_header_size ? cfg->packet_header_size
 							 : ringbuf_ctf_packet_header_size(cfg->streams);
 	sb->schema_size = cfg->schema_size ? cfg->schema_size : UINT64_C(1) << 20;
+	sb->metrics_size = cfg->metrics_size ? cfg->metrics_size : UINT64_C(64) << 10;
+	sb->metrics_rows = ringbuf_bounded(ringbuf_cpus_possible(), RINGBUF_STREAMS_MAX);
 	sb->start_pos = cfg->start_pos;
 	sb->switch_timer_ns = cfg->switch_timer_ns;
 	sb->read_timer_ns = cfg->read_timer_ns;

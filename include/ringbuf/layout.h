@@ -5,6 +5,7 @@
  *	control          1 page   channel state, schema lock, reader wake-up
  *	schema area               event declarations, append-only
  *	producer table            one slot for each recording thread, one for the repairer
+ *	metrics                   declarations, append-only; rows of words (metrics.h)
  *	stream 0, 1, ...          one for each CPU (or one, global)
  *		stream control    positions, losses, reader's hold
  *		slots             one for each place in the ring: commit counters
@@ -29,7 +30,7 @@
 #include "descriptor.h"
 #include "position.h"
 
-#define RINGBUF_LAYOUT_VERSION 2
+#define RINGBUF_LAYOUT_VERSION 3
 #define RINGBUF_MAGIC UINT64_C(0x676e6972627566f1) /* "\xf1fubring" */
 #define RINGBUF_BYTE_ORDER UINT32_C(0x01020304)
 #define RINGBUF_CACHE_LINE 64
@@ -97,6 +98,8 @@ struct ringbuf_superblock {
 	uint64_t streams_off, stream_stride;
 	/* inside a stream: */
 	uint64_t slots_off, subbufs_off, fillers_off, meta_off, data_off;
+	/* metrics.h: metrics_size bytes of declarations, then as many for each row and for the shared one */
+	uint64_t metrics_off, metrics_size, metrics_rows, metrics_stride;
 
 	uint64_t start_pos;
 	uint64_t clock_freq;        /* ticks per second */
@@ -123,6 +126,8 @@ struct ringbuf_control {
 
 	RINGBUF_ALIGNED pthread_mutex_t schema_lock; /* the place of one: certificate.h */
 	ringbuf_atomic_u64 schema_used;              /* bytes; grows under the lock */
+	ringbuf_atomic_u64 metrics_used;             /* the same of metrics.h, under the same lock */
+	ringbuf_atomic_u64 metrics_words;            /* of each row, given to series */
 
 	/* A reader asleep until a packet is delivered (wait.h). */
 	RINGBUF_ALIGNED ringbuf_atomic_u32 data_seq;
@@ -280,6 +285,9 @@ struct ringbuf_channel {
 	uint32_t packet_header_size;
 	uint8_t *base;                        /* of the mapping */
 	uint8_t *stream0;                     /* the first stream */
+	uint8_t *metrics0;                    /* the first row of metrics.h */
+	uint64_t metrics_stride;
+	uint32_t metrics_rows;                /* without the shared one */
 	struct ringbuf_control *control;
 	uint64_t streams_off, stream_stride, slots_off, subbufs_off, fillers_off, data_off;
 	const struct ringbuf_client *client;  /* NULL: the built-in CTF client */
@@ -288,7 +296,7 @@ struct ringbuf_channel {
 	uint64_t id;                          /* never used twice in a process */
 	uint64_t blocking_timeout_ns;         /* UINT64_MAX: for ever */
 	const struct ringbuf_superblock *super; /* a copy, behind this */
-	uint64_t region_size, start_pos, meta_off, producers_off, schema_off, schema_size;
+	uint64_t region_size, start_pos, meta_off, producers_off, schema_off, schema_size, metrics_off, metrics_size;
 	uint32_t n_producers, page_size;
 	int fd;                               /* of the region, as long as it is `file`: descriptor.h */
 	struct ringbuf_identity file;

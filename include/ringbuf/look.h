@@ -9,7 +9,7 @@
 #ifndef RINGBUF_LOOK_H
 #define RINGBUF_LOOK_H
 
-#include "channel.h"
+#include "metrics.h"
 
 /* The next part of the file at or after *at that is not a hole. Returns its end, or 0: there is none before `end`. */
 RINGBUF_FUNC uint64_t
@@ -70,6 +70,7 @@ ringbuf_look(int fd, struct ringbuf_channel **out)
 		ch = ringbuf_channel_view(&sb, (uint8_t *)base, -1);
 	if (ch) {
 		ch->is_sealed = 1; /* nobody else has it */
+		ringbuf_note_gone(ch, fd);
 		ret = ringbuf_channel_enlist(ch);
 	} else if (!ret) {
 		ret = -ENOMEM;

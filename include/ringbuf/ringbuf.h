@@ -44,6 +44,7 @@
 #include "producer.h"
 #include "channel.h"
 #include "schema.h"
+#include "metrics.h"
 #include "stats.h"
 
 #endif /* RINGBUF_RINGBUF_H */

@@ -23,7 +23,19 @@ from .errors import (
 )
 
 try:
-    from ._core import Channel, Event, Packet, Reader, Reservation, Span, SpanType, Stream
+    from ._core import (
+        Channel,
+        Counter,
+        Event,
+        Gauge,
+        Histogram,
+        Packet,
+        Reader,
+        Reservation,
+        Span,
+        SpanType,
+        Stream,
+    )
 except ImportError as error:
     if "interpreter" in str(error):
         raise ImportError(
@@ -54,9 +66,12 @@ __all__ = [
     "Channel",
     "ChannelDisabledError",
     "Client",
+    "Counter",
     "CtfClient",
     "EndOfStream",
     "Event",
+    "Gauge",
+    "Histogram",
     "Limits",
     "LoggingHandler",
     "NestingError",

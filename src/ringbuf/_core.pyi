@@ -1,5 +1,6 @@
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
 from types import CodeType, FrameType, ModuleType, TracebackType
 from typing import Any, Literal, NoReturn, final
@@ -36,6 +37,7 @@ class Channel:
         n_streams: int | None = None,
         preallocate: bool = False,
         schema_size: int = 1048576,
+        metrics_size: int = 65536,
         start_position: int = 0,
     ) -> None: ...
     @staticmethod
@@ -314,6 +316,61 @@ class Span:
     def _leave(self) -> None: ...
     def _back(self) -> None: ...
 
+class MetricSeries:
+    def __init__(self) -> NoReturn: ...  # from Tracer.counter(), gauge() and histogram()
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    def labels(self, *values: Any, **named: Any) -> Self: ...
+
+@final
+class Counter(MetricSeries):
+    @property
+    def value(self) -> int | float: ...
+    def __call__(self, n: float = 1) -> None: ...
+
+@final
+class Gauge(MetricSeries):
+    @property
+    def value(self) -> float: ...
+    def __call__(self, value: float) -> None: ...
+    def add(self, n: float = 1) -> None: ...
+
+@final
+class Histogram(MetricSeries):
+    @property
+    def bounds(self) -> tuple[float, ...]: ...
+    @property
+    def counts(self) -> list[int]: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def sum(self) -> float: ...
+    def __call__(self, value: float) -> None: ...
+    def time(self) -> AbstractContextManager[object, None]: ...
+
+def declare_metric(
+    channel: Channel,
+    kind: Literal["counter", "gauge", "histogram"],
+    name: str,
+    unit: str,
+    help: str,
+    labels: str,
+    names: tuple[str, ...],
+    bounds: Sequence[float],
+    real: bool,
+    per_process: bool,
+    encode: Callable[[tuple[Any, ...]], bytes],
+) -> Any: ...
+def read_metrics(
+    channel: Channel,
+) -> tuple[
+    list[tuple[int, str, bool, bool, str, str, str, str, tuple[float, ...]]],
+    list[tuple[int, bytes, bool, int, bool, list[Any]]],
+]: ...
+def gil_wait() -> float: ...
+
 @final
 class Calls:
     def __init__(
@@ -407,6 +464,7 @@ class Consumer:
     def stats(self) -> dict[str, int]: ...
     def schemas(self) -> list[tuple[int, str, str, str]]: ...
     def channel_stats(self) -> Stats: ...
+    def metrics(self) -> tuple[tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]], int]: ...
     @staticmethod
     def strerror(error: int) -> str: ...
 

@@ -462,7 +462,7 @@ cdef bint _overrides(object client, str name):
 cdef class Channel:
     """Channel(name, *, subbuf_size=262144, n_subbufs=4, mode="discard", client=None, streams="per-cpu", \
 clock="auto", path=None, switch_timer=None, read_timer=None, wakeup="timer", blocking_timeout=0.0, contexts="", \
-n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_position=0)
+n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metrics_size=65536, start_position=0)
 --
 
     A set of ring buffers in shared memory, one stream for each CPU (or one in all).
@@ -501,6 +501,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         Take anonymous memory at once, not page by page; a file's always is.
     schema_size : int
         Bytes for the declarations of events.
+    metrics_size : int
+        Bytes for the names and labels of counters, gauges and histograms, and as many for each CPU, for
+        their values: a power of two, 4096 to 16 MiB.
     start_position : int
         Where the positions of the rings begin; for tests.
 
@@ -541,7 +544,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
     def __init__(self, name, *, subbuf_size=256 * 1024, n_subbufs=4, mode="discard", client=None,
                  streams="per-cpu", clock="auto", path=None, switch_timer=None, read_timer=None, wakeup="timer",
                  blocking_timeout=0.0, contexts="", n_producers=1024, n_streams=None, preallocate=False,
-                 schema_size=1 << 20, start_position=0):
+                 schema_size=1 << 20, metrics_size=1 << 16, start_position=0):
         cdef ringbuf_config cfg
         cdef bytes name_bytes = _client.checked_name(name), path_bytes = None
         cdef bytes contexts_bytes = _client.checked_contexts(contexts)
@@ -567,6 +570,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, start_
         cfg.n_producers = _client.checked_count("n_producers", n_producers, 1 << 20)
         cfg.preallocate = bool(preallocate)
         cfg.schema_size = _client.checked_count("schema_size", schema_size, 1 << 30, low=4096)
+        cfg.metrics_size = _client.checked_size("metrics_size", metrics_size, 4096, 1 << 24)
         cfg.start_pos = start_position
         cfg.switch_timer_ns = 0 if switch_timer is None else _nanoseconds("switch_timer", switch_timer)
         cfg.read_timer_ns = 0 if read_timer is None else _nanoseconds("read_timer", read_timer)
@@ -1610,6 +1614,7 @@ include "core/mapping.pxi"
 include "core/event.pxi"
 include "core/watch.pxi"
 include "core/span.pxi"
+include "core/metric.pxi"
 include "core/calls.pxi"
 include "core/program.pxi"
 include "core/recorder.pxi"

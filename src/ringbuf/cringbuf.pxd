@@ -278,6 +278,7 @@ cdef extern from "ringbuf/channel.h" nogil:
         uint32_t packet_header_size
         uint32_t preallocate
         uint64_t schema_size
+        uint64_t metrics_size
         uint64_t start_pos
         uint64_t switch_timer_ns
         uint64_t read_timer_ns
@@ -326,6 +327,42 @@ cdef extern from "ringbuf/schema.h" nogil:
     int64_t ringbuf_declare_event(ringbuf_channel *ch, const char *name, const char *contexts, const char *fields)
     int64_t ringbuf_declare_event_after(ringbuf_channel *ch, uint64_t off, uint32_t id, const char *name,
                                         const char *contexts, const char *fields)
+
+cdef extern from "ringbuf/metrics.h" nogil:
+    cdef enum:
+        RINGBUF_COUNTER, RINGBUF_GAUGE, RINGBUF_HISTOGRAM, RINGBUF_SERIES
+        RINGBUF_METRIC_REAL, RINGBUF_METRIC_PROCESS, RINGBUF_METRIC_REST
+        RINGBUF_BOUNDS_MAX
+
+    cdef struct ringbuf_metric:
+        uint32_t kind
+        uint32_t flags
+        uint32_t number
+        uint32_t n_bounds
+        const double *bounds
+        const char *name
+        const char *unit
+        const char *help
+        const char *labels
+        uint32_t name_size
+        uint32_t unit_size
+        uint32_t help_size
+        uint32_t labels_size
+        uint32_t word
+        uint32_t rest
+        uint64_t owner
+
+    void ringbuf_metric_add(const ringbuf_channel *ch, uint32_t word, uint64_t n)
+    void ringbuf_metric_add_real(const ringbuf_channel *ch, uint32_t word, double value)
+    void ringbuf_gauge_set(const ringbuf_channel *ch, uint32_t word, double value)
+    void ringbuf_observe(const ringbuf_channel *ch, const ringbuf_metric *m, uint32_t word, double value)
+    uint64_t ringbuf_metric_sum(const ringbuf_channel *ch, uint32_t word)
+    double ringbuf_metric_real(const ringbuf_channel *ch, uint32_t word)
+    bint ringbuf_next_metric(const ringbuf_channel *ch, uint64_t *off, ringbuf_metric *out)
+    bint ringbuf_series_fits(const ringbuf_channel *ch, const ringbuf_metric *m, uint32_t word)
+    int ringbuf_declare_metric(const ringbuf_channel *ch, ringbuf_metric *m)
+    int64_t ringbuf_metric_series(const ringbuf_channel *ch, const ringbuf_metric *m, const char *labels, uint32_t size)
+    bint ringbuf_series_is_gone(const ringbuf_channel *ch, uint64_t owner)
 
 cdef extern from "ringbuf/stats.h" nogil:
     cdef struct ringbuf_stats:

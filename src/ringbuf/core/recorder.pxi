@@ -149,6 +149,11 @@ cdef class Consumer:
         ringbuf_channel_stats(self.channel.mapped_ch(), &st)
         return _stats(&st)
 
+    def metrics(self):
+        """As `read_metrics`, and the time; the channel may be closed."""
+        cdef ringbuf_channel *ch = self.channel.mapped_ch()
+        return _read_metrics(ch), self.channel.clock() if self.channel.clock is not None else ringbuf_clock_ordered(ch)
+
     @property
     def result(self):
         """None while the thread runs, then 0 or a negative errno."""

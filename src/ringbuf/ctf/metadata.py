@@ -34,6 +34,7 @@ __all__ = [
     "event_metadata",
     "in_format",
     "kernel_metadata",
+    "sampled_metadata",
 ]
 
 #: Of traces: CTF 1.8 and CTF 2. Packets are the same in both.
@@ -223,6 +224,32 @@ def kernel_metadata(clock: ClockInfo, events: Iterable[tuple[int, str, str]]) ->
         lines = f"\tname = {_quoted(name)};\n\tid = {number};\n\tstream_id = 1;\n"
         blocks.append(f"event {{\n{lines}\tfields := struct {{\n{fields}\t}};\n}};\n")
     return "\n".join(["", *blocks])
+
+
+def sampled_metadata(clock: ClockInfo, stream_id: int, events: Iterable[schema.EventSchema]) -> str:
+    """Blocks for a stream class whose records have an id and a full time, counting the same clock.
+
+    Parameters
+    ----------
+    clock : ClockInfo
+        Declared by the `metadata` that this is appended to.
+    stream_id : int
+    events : iterable of schema.EventSchema
+    """
+    layout = ChannelLayout(uuid=bytes(16), header="large", per_cpu=False, clock=clock)
+    context = _packet_context(layout).replace("struct packet_context", "struct packet_context_sampled")
+    header = f"""struct event_header_sampled {{
+	uint32_t id;
+	{_time(clock, 64)} timestamp;
+}};
+stream {{
+	id = {stream_id};
+	event.header := struct event_header_sampled;
+	packet.context := struct packet_context_sampled;
+}};
+"""
+    blocks = [event_metadata(event).replace("stream_id = 0;", f"stream_id = {stream_id};", 1) for event in events]
+    return "\n".join(["", context, header, *blocks])
 
 
 # ---- types ----

@@ -6,21 +6,24 @@ import contextlib
 import errno
 import os
 import threading
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from .._core import Channel, Consumer, snapshot_files
+from .._core import Channel, Consumer, read_metrics, snapshot_files
 from ..ctf.layout import channel_layout
 from ..ctf.metadata import channel_metadata, check_format, in_format
 from ..ctf.schema import EventSchema
 from ..errors import RegionError
+from ..metrics import samples
 from ..output import Directory, trace_directory
 from .ends import AtEnd
 
 __all__ = ["Recorder", "complete", "snapshot", "write_snapshot"]
 
 _METADATA_PERIOD = 0.5  # seconds between looks for newly declared events
+_METRICS_PERIOD = 1.0  # and between looks at what was counted
 _IN_FLIGHT = 1.0  # seconds that stopping waits for records that are being written
 _NO_PLACE = "the newest records are missing: other threads have all places of producers, make n_producers larger"
 
@@ -44,6 +47,9 @@ class Recorder:
         stream files in it must not. It may be renamed meanwhile, and the process's directory changed.
     read_timer, switch_timer : float, optional
         Seconds; the channel's own by default.
+    metrics_timer : float, optional
+        Seconds between looks at the channel's counters, gauges and histograms: those of another value than at the
+        look before are written, and all at begin and end. None: only then.
     format : {"ctf", "ctf2"}
         CTF 1.8, which every reader of traces takes, or CTF 2.
     more_metadata : str
@@ -70,8 +76,9 @@ class Recorder:
     """
 
     def __init__(
-        self, channel, directory, *, read_timer=None, switch_timer=None, format="ctf", more_metadata="", made_by=None
-    ) -> None:
+        self, channel, directory, *, read_timer=None, switch_timer=None, metrics_timer=_METRICS_PERIOD, format="ctf",
+        more_metadata="", made_by=None,
+    ) -> None:  # fmt: skip
         _check_format(channel)
         check_format(format)
         switch, read = channel.timers
@@ -80,6 +87,9 @@ class Recorder:
         self._made_by = {} if made_by is None else made_by
         self._format = format
         self._n_events = -1
+        self._samples = samples.Samples(self._layout.uuid, self._layout.clock)
+        self._samples_file = None
+        self._metrics_period = _checked_period(metrics_timer)
         self._pid = os.getpid()
         self._stopped = False
         self._stopping = threading.RLock()
@@ -95,6 +105,7 @@ class Recorder:
             )
             stack.pop_all()
         self._refresh_metadata()
+        self._sample()
         self._stop_metadata = threading.Event()
         self._metadata_thread = threading.Thread(target=self._keep_metadata, name="ringbuf-metadata", daemon=True)
         self._metadata_thread.start()
@@ -102,8 +113,28 @@ class Recorder:
 
     def _keep_metadata(self) -> None:
         """Events may be declared at any time, by any process; a killed recorder leaves their names."""
-        while not self._stop_metadata.wait(_METADATA_PERIOD):
+        due = time.monotonic() + self._metrics_period
+        while not self._stop_metadata.wait(min(_METADATA_PERIOD, self._metrics_period)):
             self._refresh_metadata()
+            if time.monotonic() >= due:
+                self._sample()
+                due += self._metrics_period
+
+    def _sample(self) -> None:
+        """Write what was counted. The metadata first: without them nobody can read it."""
+        try:
+            samples.ask_gauges()
+            found, now = self._consumer.metrics()
+            if self._samples.learn(found):
+                self._write_metadata(self._consumer.schemas(), holes=True)
+            data = self._samples.packet(found, now)
+            if data:
+                if self._samples_file is None:
+                    self._samples_file = self._output.create(samples.FILE)
+                self._samples_file.write(data)
+                self._samples_file.flush()
+        except (OSError, RegionError):
+            return  # the consumer meets the same trouble, and counts it
 
     def _refresh_metadata(self) -> None:
         # What is written now must be right even if this process is killed: records may be given up any time.
@@ -119,7 +150,7 @@ class Recorder:
         events = [EventSchema(*schema) for schema in schemas]
         env = {**self._layout.env, **self._made_by}
         text = channel_metadata(replace(self._layout, env=env, holes=holes, events=events))
-        self._output.write("metadata", in_format(text + self._more_metadata, self._format))
+        self._output.write("metadata", in_format(text + self._samples.metadata() + self._more_metadata, self._format))
 
     def stats(self) -> dict:
         """Counters of the files.
@@ -184,6 +215,9 @@ class Recorder:
                 self._stop_metadata.set()
                 self._metadata_thread.join()
                 result = self._consumer.stop(timeout)
+                self._sample()
+                if self._samples_file is not None:
+                    self._samples_file.close()
                 self._stopped = True
                 self._at_end.cancel()
                 try:
@@ -265,6 +299,8 @@ def write_snapshot(
         warnings.warn(f"{output.path}: {_NO_PLACE}", RuntimeWarning, stacklevel=3)
     layout = channel_layout(channel, holes=_has_holes(channel.stats()))
     metadata = channel_metadata(replace(layout, env={**layout.env, **(made_by or {})}))
+    samples.ask_gauges()
+    metadata += samples.sample_channel(output, layout, read_metrics(channel), channel.current_timestamp())
     complete(output, channel.name, channel, in_format(metadata, format))
     return written
 
@@ -274,7 +310,7 @@ def complete(output: Directory, name: str, channel, metadata: str) -> None:
     try:
         output.write("metadata", metadata)
     except BaseException:
-        output.remove([name, *(f"{name}_{stream.index}" for stream in channel.streams)])
+        output.remove([name, samples.FILE, *(f"{name}_{stream.index}" for stream in channel.streams)])
         raise
 
 
@@ -284,6 +320,14 @@ def _ticks_before(channel, seconds: float) -> int:
         raise ValueError(f"last must be a number of seconds >= 0 or None, not {seconds!r}")
     now = channel.current_timestamp()
     return now - round(min(seconds * channel.clock_parameters[1], now))
+
+
+def _checked_period(seconds: float | None) -> float:
+    if seconds is None:
+        return threading.TIMEOUT_MAX
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise ValueError(f"metrics_timer must be a number of seconds > 0 or None, not {seconds!r}")
+    return float(seconds)
 
 
 def _has_holes(stats) -> bool:

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import client as _client
-from .._core import Channel, copy_region, is_region_used, last_words, open_file, recover_files
+from .._core import Channel, copy_region, is_region_used, last_words, open_file, read_metrics, recover_files
 from .._decode import Decoder
 from ..ctf.layout import channel_layout
 from ..ctf.metadata import ChannelLayout, channel_metadata, check_format, in_format
 from ..ctf.schema import EventSchema
 from ..errors import RegionBusyError, RegionError, TraceError
+from ..metrics import samples
 from ..output import trace_directory
 from ..stats import Stats
 from . import processes
@@ -198,7 +199,8 @@ def recover(path, directory, *, all: bool = False, force: bool = False, format: 
             judge = _Judge(_layout(channel, path))
             name = _stream_name(channel)
             end, stats, streams = recover_files(channel, output, name, judge, all)
-            complete(output, name, channel, in_format(channel_metadata(judge.layout), format))
+            counted = samples.sample_channel(output, judge.layout, read_metrics(channel), end, gone=True)
+            complete(output, name, channel, in_format(channel_metadata(judge.layout) + counted, format))
             output.sync()  # the file may be removed now: `clean` does, once it is marked
             return _report(path, output.path, channel, missing, end, stats, streams, words, judge.damage)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .._core import Channel, ContextBlock, Event, Span, SpanType
+from .._core import Channel, ContextBlock, Counter, Event, Gauge, Histogram, Span, SpanType
 from ..ctf import schema as _schema
 from ..live import sharing as _sharing
 from . import contexts as _contexts
@@ -247,6 +247,83 @@ class Tracer:
         if function is None:
             return lambda function: traced(function, self, name)
         return traced(function, self, name)
+
+    # ---- counting, without records ----
+
+    def counter(self, name: str, unit: str = "", *, help: str = "", real: bool = False, **labels) -> Counter:
+        """Declare a counter, which is counted in place: no record, no lock, and nothing can be lost.
+
+        Parameters
+        ----------
+        name : str
+            An ASCII identifier; the same declaration gives the same counter, in every process.
+        unit, help : str
+            What it counts, such as ``"bytes"``; what it is, for people.
+        real : bool
+            It adds floats, not whole numbers.
+        **labels
+            Name and type of each, as fields of `event`: str, bool, integers, `enum.Enum` classes.
+
+        Returns
+        -------
+        Counter
+            Call it to count; if it has labels, call ``labels(...)`` of it first.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A name or type that is none; there is another metric of this name.
+        OSError
+            ENOSPC: the channel's metrics area is full. EBUSY: see `Channel.declare_event`.
+
+        Values are the channel's, over all its processes, and live as long as it does.
+
+        >>> requests = tracer.counter("requests", method="str", status="u16")
+        >>> requests.labels("GET", 200)()
+        """
+        from ..metrics import declare
+
+        return declare.counter(self.channel, name, unit, help, real, labels)
+
+    def gauge(self, name: str, unit: str = "", *, help: str = "", per: str = "channel", **labels) -> Gauge:
+        """Declare a gauge: a value that is set, or goes up and down. As `counter`.
+
+        Parameters
+        ----------
+        per : {"channel", "process"}
+            Whether there is one value, or one for each process, which goes when its process does, however it ends.
+
+        Returns
+        -------
+        Gauge
+            Call it to set it; ``add(n)`` changes it.
+
+        >>> tracer.gauge("queue", "items")(17)
+        """
+        from ..metrics import declare
+
+        return declare.gauge(self.channel, name, unit, help, per, labels)
+
+    def histogram(self, name: str, unit: str = "", *, help: str = "", buckets=None, **labels) -> Histogram:
+        """Declare a histogram, which counts values by size. As `counter`.
+
+        Parameters
+        ----------
+        buckets : iterable of float, optional
+            The largest value of each bucket, ascending; there is one more, without a bound. By default 1, 2 and 5 of
+            each power of ten that the unit makes likely: from a microsecond to 100 s where it is ``"s"``.
+
+        Returns
+        -------
+        Histogram
+            Call it with each value; ``with histogram.time():`` counts how long a block takes.
+
+        >>> latency = tracer.histogram("latency", "s", route="str")
+        >>> with latency.labels("/pay").time(): ...
+        """
+        from ..metrics import declare
+
+        return declare.histogram(self.channel, name, unit, help, buckets, labels)
 
     def stats(self) -> Stats:
         """Counters of the channel (`Stats`)."""

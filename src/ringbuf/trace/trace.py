@@ -28,6 +28,7 @@ from ..ctf import model
 from ..errors import TraceError
 from ..limits import DEFAULT, Limits
 from . import tables
+from .counters import Counted
 from .pairs import Pairs
 from .sources import Damage, Gap, Source, sources_in
 
@@ -490,6 +491,30 @@ class Trace:
     def pairs(self, names=None, **wanted) -> Pairs:
         """Spans and calls in one, as `spans`: a trace is read once for both."""
         return Pairs(self).where(names, **wanted)
+
+    def counters(self, names=None, *, begin: int | None = None, end: int | None = None) -> Iterator[Counted]:
+        """What counters, gauges and histograms had come to, by time.
+
+        Parameters
+        ----------
+        names : str or iterable of str, optional
+            Of metrics, or patterns such as ``"http_*"``; all by default.
+        begin, end : int, optional
+            As for `records`.
+
+        Yields
+        ------
+        Counted
+            One for each series whose value had changed since the look before.
+
+        Raises as `records`.
+
+        >>> for one in trace.counters("queue"):
+        ...     print(one.time, one.labels, one.value, one.unit)
+        """
+        from .counters import counters
+
+        return counters(self, names, begin=begin, end=end)
 
     def summary(self, by: str | None = None, *, sort: str = "total", top: int | None = None, names=None, **wanted):
         """Where time went, by name, task, thread or process.

@@ -98,3 +98,14 @@ def test_rows_of_greenlets_and_of_a_second_image_are_their_own(tmp_path):
     assert len({*rows}) == 3 and rows[1][0] == rows[2][0] != rows[0][0] == timelines.PID
     names = [one["args"]["name"] for one in events if one["ph"] == "M"]
     assert names == [f"process {timelines.PID}, image 2", f"task Task-1 in {timelines.TID}"]
+
+
+def test_what_was_counted_is_a_counter(tmp_path):
+    fields = "metric_kind:str,metric_unit:str,metric_rest:bool,metric_value:f64"
+    trace = written(
+        tmp_path, (1, "metric:queue", ["gauge", "items", False, 2.5]), contexts="", schemas={"metric:queue": fields}
+    )
+    trace.export(tmp_path / "x.json")
+    events = json.loads((tmp_path / "x.json").read_text())["traceEvents"]
+    (found,) = (one for one in events if one["ph"] == "C")
+    assert (found["name"], found["args"]) == ("queue", {"items": 2.5})

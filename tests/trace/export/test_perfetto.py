@@ -136,3 +136,16 @@ def test_structures_are_dictionaries():
     annotation = proto.DebugAnnotation()
     annotation.ParseFromString(perfetto._value({"a": 1, "b": [True, {"c": "x"}]}))
     assert value(annotation) == {"a": 1, "b": [True, {"c": "x"}]}
+
+
+def test_what_was_counted_is_a_counter_track(exported):
+    fields = "metric_kind:str,metric_unit:str,metric_rest:bool,metric_value:u64"
+    records = [
+        (1, "metric:hits", ["counter", "clicks", False, 3]),
+        (2, "metric:hits", ["counter", "clicks", False, 2**63]),
+    ]
+    found = exported(*records, contexts="", schemas={"metric:hits": fields})
+    (track,) = (one for one in found.tracks.values() if one.HasField("counter"))
+    assert (track.name, track.counter.unit_name) == ("hits", "clicks")
+    values = [packet.track_event for packet in found.packets if packet.track_event.type == found.kinds.TYPE_COUNTER]
+    assert [one.counter_value or one.double_counter_value for one in values] == [3, 2.0**63]

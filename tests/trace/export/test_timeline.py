@@ -298,3 +298,34 @@ def test_a_time_can_be_asked_for(tmp_path):
     trace = written(tmp_path, *[(ticks, "tick", TICK) for ticks in (1, 5, 9)])
     begin, end = timelines.ORIGIN + 2, timelines.ORIGIN + 9
     assert [one[1] for one in told(trace, begin=begin, end=end)] == [5, 9]
+
+
+# ---- graphs ----
+
+METRICS = {
+    "metric:queue": "metric_kind:str,metric_unit:str,metric_rest:bool,metric_pid:u32,metric_value:f64,who:str",
+    "metric:took": "metric_kind:str,metric_unit:str,metric_rest:bool,"
+    "metric_sum:f64,metric_bounds:f64[],metric_counts:u64[]",
+    "metric:odd": "metric_kind:str,n:u8",
+}
+
+
+def test_what_was_counted_is_a_graph(tmp_path):
+    records = [
+        (1, "metric:queue", ["gauge", "items", False, 7, 2.5, "a"]),
+        (2, "metric:took", ["histogram", "s", False, 3.0, [1.0], [1, 1]]),
+        (3, "metric:queue", ["gauge", "items", False, 7, 4.0, "a"]),
+        (4, "metric:took", ["histogram", "s", False, 8.0, [1.0], [1, 2]]),
+        (5, "metric:took", ["histogram", "s", False, 8.0, [1.0], [1, 2]]),
+        (6, "metric:odd", ["gauge", 1]),
+    ]
+    notes = timelines.notes(written(tmp_path, *records, contexts="", schemas=METRICS))
+    queue, count, mean = "queue{who=a, pid=7}", "took count", "took mean"
+    assert [(one[1], one[3], *one[4].values()) for one in notes.told if one[0] == "value"] == [
+        (1, queue, 2.5, "items"), (2, count, 2, ""), (2, mean, 1.5, "s"), (3, queue, 4.0, "items"), (4, count, 3, ""),
+        (4, mean, 5.0, "s"), (5, count, 3, ""),
+    ]  # fmt: skip
+    assert [one[0] for one in notes.told if one[3] == "metric:odd"] == ["instant"]
+    process, graph = notes.tracks[:2]
+    assert process[1:4] == ("process", "", 7)
+    assert graph[1:3] == ("counter", queue) and graph[5] == process[0]

@@ -43,7 +43,7 @@ class Writer:
             self._name("thread_name", where, f"{track.name} in {track.parent.name or track.tid}")
         elif track.kind == "process" and track.nth:
             self._name("process_name", where, f"{track.name or 'process'} {track.pid}, image {track.nth + 1}")
-        elif track.kind != "spans" and track.name:
+        elif track.kind not in ("spans", "counter") and track.name:
             self._name(f"{track.kind}_name", where, track.name)
 
     def begin(self, time, track, name, category, args, function) -> None:
@@ -56,6 +56,9 @@ class Writer:
 
     def instant(self, time, track, name, category, args) -> None:
         self._event('i","s":"t', time, track, name, category, args)
+
+    def value(self, time, track, value) -> None:
+        self._event("C", time, track, track.name, "counter", {track.unit or "value": value})
 
     def close(self) -> None:
         self._write(b"\n]}\n")

@@ -80,6 +80,8 @@ class Writer:
             what = message(3, number(1, track.pid) + text(6, track.name))
         elif track.kind == "thread" and track.pid is not None:
             what = message(4, number(1, track.pid) + number(2, track.tid) + text(5, track.name))
+        elif track.kind == "counter":
+            what = text(2, track.name) + message(8, text(6, track.unit) if track.unit else b"")
         else:
             what = text(2, track.name or track.kind)
         parent = number(5, track.parent.id) if track.parent is not None else b""
@@ -94,6 +96,10 @@ class Writer:
 
     def instant(self, time, track, name, category, args) -> None:
         self._event(_INSTANT, time, track, self._title(name, category), args)
+
+    def value(self, time, track, value) -> None:
+        what = number(30, value) if isinstance(value, int) and value < 2**63 else double(44, value)
+        self._packet(_RELIES + number(8, time) + message(11, _COUNTER + self._tracks[track] + what))
 
     def close(self) -> None:
         pass
@@ -148,7 +154,7 @@ def _explained_location(function: Function) -> bytes:
 
 _FROM_US = number(10, _SEQUENCE)
 _RELIES = number(13, _NEEDED)
-_SLICE_BEGIN, _SLICE_END, _INSTANT = (number(9, kind) for kind in (1, 2, 3))
+_SLICE_BEGIN, _SLICE_END, _INSTANT, _COUNTER = (number(9, kind) for kind in (1, 2, 3, 4))
 
 
 def _value(value) -> bytes:

@@ -5,7 +5,7 @@ calls are slices of their thread, or of the greenlet or task that it runs, which
 A span is a slice on a track of its own below the thread's, shared with those that lie within it:
 spans of asyncio tasks overlap, slices of one track nest. Every other record is an instant.
 Process images that have the same process id, one after the other or in two PID namespaces, have
-their own tracks. docs/formats.md has the conventions.
+their own tracks. What was counted is a graph. docs/formats.md has the conventions.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..counters import counted, is_counted
 from ..meanings import IDENTITY, Function, functions, is_identity, meaning
 
 __all__ = ["Timeline", "Track", "Writer"]
@@ -27,7 +28,7 @@ class Track:
     ----------
     id : int
         No other track has it.
-    kind : {"process", "thread", "strand", "cpu", "spans"}
+    kind : {"process", "thread", "strand", "cpu", "spans", "counter"}
     name : str
         Empty if nobody has said it.
     pid, tid : int or None
@@ -36,6 +37,8 @@ class Track:
         The process of a thread, the thread of strands (greenlets and tasks) and spans.
     nth : int
         Of how many process images of this process id it came last; 0: the first one.
+    unit : str
+        Of a counter's values.
     """
 
     id: int
@@ -45,6 +48,7 @@ class Track:
     tid: int | None
     parent: Track | None
     nth: int = 0
+    unit: str = ""
 
 
 class Writer(Protocol):
@@ -60,6 +64,9 @@ class Writer(Protocol):
         """The slice ends that was begun last."""
 
     def instant(self, time: int, track: Track, name: str, category: str, args: dict) -> None: ...
+
+    def value(self, time: int, track: Track, value: int | float) -> None:
+        """What a counter, or a gauge, is from now on."""
 
     def close(self) -> None: ...
 
@@ -78,6 +85,7 @@ class Timeline:
         self._again: dict[Track, tuple[int, str]] = {}  # by thread: how many of the next begins only go on, and why
         self._begins: dict[int | None, int] = {}  # of forked process images
         self._functions = functions(trace)
+        self._counts: dict[Track, tuple[int, float]] = {}  # of histograms: values and their sum so far
         self._start = 0
 
     def write(self, *, events=None, begin: int | None = None, end: int | None = None) -> None:
@@ -126,7 +134,7 @@ class Timeline:
                 return self._log
             case "audit":
                 return self._audit
-        return self._event
+        return self._counter if is_counted(event) else self._event
 
     def _write_losses(self, begin: int, end: int) -> None:
         """An instant where the trace says that records are missing."""
@@ -153,6 +161,21 @@ class Timeline:
     def _audit(self, record) -> None:
         args = _args(record)
         self._writer.instant(record.timestamp, self._places.here(record), args.pop("name"), "audit", args)
+
+    # ---- graphs ----
+
+    def _counter(self, record) -> None:
+        one = counted(record)
+        if one.kind != "histogram":
+            self._writer.value(one.time, self._places.counter(one.title, one.unit, one.pid), one.value)
+            return
+        track = self._places.counter(f"{one.title} count", "", one.pid)
+        count, total = self._counts.get(track, (0, 0.0))
+        self._counts[track] = one.value, one.sum
+        self._writer.value(one.time, track, one.value)
+        if one.value > count:  # of the values since the look before
+            mean = self._places.counter(f"{one.title} mean", one.unit, one.pid)
+            self._writer.value(one.time, mean, (one.sum - total) / (one.value - count))
 
     # ---- functions ----
 
@@ -377,6 +400,16 @@ class _Places:
         """Of records that are only known to be from this CPU, or not even that."""
         return self._track("cpu", "all CPUs" if number is None else f"CPU {number}", None, number, None)
 
+    def counter(self, title: str, unit: str, pid: int | None) -> Track:
+        """Of one series; of the process whose it is, if it is one's."""
+        key = "counter", pid, title, 0
+        track = self._tracks.get(key)
+        if track is None:
+            program = (self._creator[1] or "") if pid == self._creator[0] else ""
+            process = None if pid is None else self._track("process", program, pid, None, None, self._nth.get(pid, 0))
+            track = self._tracks[key] = self._new("counter", title, pid, None, process, 0, unit)
+        return track
+
     def free_lane(self, thread: Track) -> _Lane:
         lanes = self._lanes.setdefault(thread, [])
         for lane in lanes:
@@ -395,9 +428,9 @@ class _Places:
             self._writer.track(track)
         return track
 
-    def _new(self, kind, name, pid, tid, parent, nth) -> Track:
+    def _new(self, kind, name, pid, tid, parent, nth, unit="") -> Track:
         self._n_tracks += 1
-        track = Track(self._n_tracks, kind, name, pid, tid, parent, nth)
+        track = Track(self._n_tracks, kind, name, pid, tid, parent, nth, unit)
         self._writer.track(track)
         return track
 
