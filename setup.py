@@ -14,6 +14,7 @@ from setuptools.command.build_py import build_py as _build_py
 # An error by itself from gcc 14 on: what compiles here compiles there.
 INCOMPATIBLE = "-Werror=incompatible-pointer-types"
 HEADERS = sorted(glob("include/ringbuf/*.h"))
+STARTED = ("ringbuf_trace.pth", "ringbuf_trace.start")  # the second: from Python 3.15 on
 
 
 def refuse_what_cannot_work():
@@ -40,7 +41,7 @@ def refuse_a_missing_compiler(command):
 
 
 class build_py(_build_py):
-    """Installs the headers beside the modules.
+    """Installs the headers beside the modules, and what Python looks for at its start beside the packages.
 
     Mapping include/ to a package with package_dir would do it without code, but then an editable install
     works through an import hook, and neither another project's cimport nor a type checker sees through that.
@@ -52,6 +53,8 @@ class build_py(_build_py):
         self.mkpath(target)
         for header in HEADERS:
             self.copy_file(header, target)
+        for name in STARTED:
+            self.copy_file(f"src/{name}", self.build_lib)
 
 
 class build_ext(_build_ext):
@@ -108,6 +111,7 @@ def extension(name, *more_flags):
 
 setup(
     packages=find_packages("src"),
+    py_modules=["_ringbuf_start"],
     package_dir={"": "src"},
     package_data={"ringbuf": ["*.pxd", "*.pyi", "py.typed"], "ringbuf.inject": ["site/*.py"]},
     include_package_data=False,

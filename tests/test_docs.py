@@ -18,9 +18,9 @@ PATH = re.compile(
     r"((?:include|src|tests|docs|bench|examples|tools)/[\w./*{},-]*[\w*/]|[\w-]+\.(?:h|py|pyx|pxd|pxi|pyi|md))"
     r"(?![\w-])"
 )
-ELSEWHERE = {"lttng-ring-buffer-client.h", "string.h", "shop.py"}
+ELSEWHERE = {"lttng-ring-buffer-client.h", "string.h", "shop.py", "app.py"}
 FOLDERS = ("include/ringbuf", "docs", "tests", "tests/c", "tests/model", "examples", ".")
-SOURCES = {path.name for path in (ROOT / "src/ringbuf").rglob("*") if path.is_file()}
+SOURCES = {path.name for path in (ROOT / "src").rglob("*") if path.is_file()}
 
 
 def exists(name, document):

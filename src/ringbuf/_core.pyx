@@ -33,6 +33,8 @@ from _operator import index
 from _stat import S_ISDIR as _S_ISDIR, S_ISREG as _S_ISREG, S_ISSOCK as _S_ISSOCK
 from time import sleep as _sleep
 
+from _weakref import ref as _weak_ref
+
 from . import client as _client
 from .errors import (
     BufferFullError,
@@ -589,8 +591,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
             raise self._creation_error(ret, &cfg)
         self.begin(ch)
         self._call_buffer_create()
-        from .live import sharing
-        sharing.remember(self)
+        remember(self)
 
     @staticmethod
     def open(path, name=None, *, client=None, clock="auto", **options):
@@ -1392,6 +1393,26 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
         else:
             ringbuf_buffer_begin(NULL, ch, ringbuf_stream_at(ch, s), s, idx, timestamp)
         self.leave()
+
+
+known_channels = {}  # by uuid: weak references to those of this process
+
+
+def remember(Channel channel not None):
+    """Let an unpickled copy of it, in this process or a forked child, be `channel` itself."""
+    uuid = (<const char *>channel.open_ch().super.uuid)[:16]
+
+    def forget(gone):
+        if known_channels.get(uuid) is gone:
+            known_channels.pop(uuid, None)
+
+    known_channels[uuid] = _weak_ref(channel, forget)
+
+
+def known_channel(bytes uuid not None):
+    """Channel or None: the one of this process that has this uuid."""
+    known = known_channels.get(uuid)
+    return None if known is None else known()
 
 
 cdef list _schemas(const ringbuf_channel *ch):

@@ -129,7 +129,7 @@ def send(path):
 def receive(path):
     with small() as channel:
         data = pickle.dumps(channel)
-        ringbuf.live.sharing._channels.pop(channel.uuid.bytes)  # as if it came from another process
+        ringbuf._core.known_channels.pop(channel.uuid.bytes)  # as if it came from another process
         received = pickle.loads(data)
         received.write(b"x")
         received.close()

@@ -76,6 +76,19 @@ def test_the_sdist_carries_nothing_generated(sdist):
     assert not [name for name in sdist if generated.search(name)]
 
 
+def test_the_wheel_carries_what_python_looks_for_at_its_start(wheel, installed):
+    assert {"_ringbuf_start.py", "ringbuf_trace.pth", "ringbuf_trace.start"} <= set(wheel)
+    program = f"""
+import os, site
+os.environ["RINGBUF"] = "flight,logging,size=1M"
+os.environ["RINGBUF_DIR"] = {str(installed / "flights")!r}
+site.addsitedir({str(installed)!r})
+print(os.listdir(os.environ["RINGBUF_DIR"]))
+"""
+    printed = run(sys.executable, "-S", "-c", program, cwd=installed)
+    assert re.fullmatch(r"\['python-\d+-\w+.ringbuf'\]\n", printed)
+
+
 def test_the_wheel_carries_every_header(wheel):
     assert {name for name in wheel if name.endswith(".h")} == {f"ringbuf/include/ringbuf/{name}" for name in HEADERS}
 

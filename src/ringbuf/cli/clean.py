@@ -7,6 +7,7 @@ import os
 import re
 
 from ..errors import RegionError
+from ..record.automatic import default_directory
 from ..record.files import clean, size_of
 from ._numbers import count
 from ._output import say
@@ -17,7 +18,8 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def configure(parser) -> None:
-    parser.add_argument("directory", metavar="DIR", nargs="?", help="of the files (default: the variable RINGBUF_DIR)")
+    text = "of the files (default: the variable RINGBUF_DIR; else that of RINGBUF=flight)"
+    parser.add_argument("directory", metavar="DIR", nargs="?", help=text)
     parser.add_argument("--age", metavar="AGE", type=age, help="also what is older: 90s, 15m, 12h, 7d")
     parser.add_argument("--keep", metavar="N", type=count, help="also all but the newest N")
     parser.add_argument("--max-size", metavar="SIZE", type=size_of, help="also the oldest, down to this: 500M, 2G")
@@ -25,8 +27,8 @@ def configure(parser) -> None:
 
 
 def run(args) -> int:
-    directory = args.directory or os.environ.get("RINGBUF_DIR")
-    if not directory:
+    directory = args.directory or default_directory()
+    if not (args.directory or os.environ.get("RINGBUF_DIR") or os.path.isdir(directory)):
         raise RegionError("no directory: name one, or set RINGBUF_DIR")
     options = {"age": args.age, "keep": args.keep, "max_size": args.max_size}
     removed = clean(directory, **options, dry_run=args.dry_run)

@@ -6,6 +6,7 @@ import json
 import os
 import time
 
+from ..record.automatic import default_directory
 from ..record.files import Region, find, in_memory
 from ._output import say
 
@@ -13,12 +14,14 @@ __all__ = ["configure", "run"]
 
 
 def configure(parser) -> None:
-    parser.add_argument("directory", metavar="DIR", nargs="?", help="of the files (default: the variable RINGBUF_DIR)")
+    text = "of the files (default: the variable RINGBUF_DIR; else that of RINGBUF=flight)"
+    parser.add_argument("directory", metavar="DIR", nargs="?", help=text)
 
 
 def run(args) -> int:
-    directory = args.directory or os.environ.get("RINGBUF_DIR")
-    regions = (find(directory) if directory else []) + in_memory()
+    directory = args.directory or default_directory()
+    named = args.directory or os.environ.get("RINGBUF_DIR")
+    regions = (find(directory) if named or os.path.isdir(directory) else []) + in_memory()
     if args.json:
         print(json.dumps([region.as_dict() for region in regions]))
     else:

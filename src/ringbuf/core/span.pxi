@@ -128,6 +128,13 @@ cdef Span _new_span(SpanType kind, tuple values):
     return span
 
 
+cdef inline object _durations_of(Event begin):
+    """Durations or None: who wants to know how long these spans take; they may watch the copy's channel."""
+    if begin.channel.durations is not None or begin.copy is None:
+        return begin.channel.durations
+    return begin.copy.channel.durations
+
+
 @cython.final
 @cython.freelist(16)
 @cython.nonecheck(True)  # of Span.__new__, which has no kind
@@ -177,7 +184,7 @@ cdef class Span:
             self.outer = outer
             self.forks = _span_forks
             self.is_open = True
-            self.began = 0 if self.kind.begin.channel.durations is None else _now_ns()
+            self.began = 0 if _durations_of(self.kind.begin) is None else _now_ns()
             PyContextVar_Set(_current_span, number)
         return self
 
@@ -203,8 +210,10 @@ cdef class Span:
             _record_event(self.kind.end, args)
         except ValueError:
             pass  # the channel was closed meanwhile: no reason to fail here
-        if self.began and self.kind.begin.channel.durations is not None:
-            (<Durations>self.kind.begin.channel.durations).ended(self.kind.begin.name, self.began)
+        if self.began:
+            durations = _durations_of(self.kind.begin)
+            if durations is not None:
+                (<Durations>durations).ended(self.kind.begin.name, self.began)
 
     def _leave(self):
         """What comes is not inside this span, though it is open: its generator waits."""

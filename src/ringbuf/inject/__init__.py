@@ -15,10 +15,17 @@ import sys
 from .._core import Channel, Event, moved_up
 from ..record import later
 
-__all__ = ["CHANNEL", "WHAT", "start"]
+__all__ = ["CHANNEL", "WHAT", "WORDS", "begin", "start"]
 
 CHANNEL = "RINGBUF_CHANNEL"  # path of the channel to record into
 WHAT = "RINGBUF_INJECT"  # what to record: a line for each thing and its argument
+
+#: What can be recorded, and how; whether it takes a value (None: it may).
+WORDS = {
+    "functions": False, "include": True, "exclude": True, "logging": False, "audit": None,
+}  # fmt: skip
+
+here: "Channel | None" = None  # that of this process's own flight recorder
 
 
 _attached: dict[str, Channel] = {}
@@ -68,10 +75,28 @@ def parse(text: str) -> dict[str, list[str]]:
 
 
 def _start(sink: Sink, what: dict[str, list[str]]) -> None:
-    from . import audit, children
+    from . import children
+
+    begin(sink, what, children.ACTIONS | dict.fromkeys(_PROGRAM_BEGINS, _leave_site), children.tell_displaced)
+
+
+def begin(sink: Sink, what: dict[str, list[str]], actions: dict, displaced=None) -> None:
+    """Record it from now on, before the program begins.
+
+    Parameters
+    ----------
+    sink : Sink
+    what : dict
+        As from `parse`: of `WORDS`.
+    actions : dict
+        What else to do about audit events, by their names.
+    displaced : callable, optional
+        As of `Functions`.
+    """
+    from . import audit
 
     record = audit.recorder(sink, what["audit"]) if "audit" in what else None
-    audit.watch(record, children.ACTIONS | {"import": _on_import} | dict.fromkeys(_PROGRAM_BEGINS, _leave_site))
+    audit.watch(record, actions | {"import": _on_import})
     later.expect_arming()
     if "logging" in what:
         from .logs import record_logging
@@ -80,7 +105,7 @@ def _start(sink: Sink, what: dict[str, list[str]]) -> None:
     if "functions" in what:
         from ..record.functions import Functions
 
-        Functions(sink, what.get("include", ()), what.get("exclude", ()), children.tell_displaced).start()
+        Functions(sink, what.get("include", ()), what.get("exclude", ()), displaced).start()
 
 
 _PROGRAM_BEGINS = [f"cpython.run_{what}" for what in ("command", "file", "interactivehook", "module", "stdin")]

@@ -11,15 +11,13 @@ import os
 import sys
 import threading
 import time
-import weakref
 
-from .._core import Channel, open_file
+from .._core import Channel, known_channel, open_file, remember
 from ..errors import RegionError, RegionUnfinishedError
 from .descriptors import channels_of, is_channel
 
 __all__ = ["attach", "look", "open_channel", "reduce_channel"]
 
-_channels: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # uuid -> Channel
 _newest: Channel | None = None  # a worker that is sent a channel with each task keeps it in between
 _TRIES, _PAUSE = 100, 0.01  # of opening: somebody else may create, or remove, the file in between
 _lock = threading.RLock()  # again: by signal handlers and destructors
@@ -154,12 +152,13 @@ def _is_spawning() -> bool:
 def _restore(source, uuid: bytes, client, clock) -> Channel:
     global _newest
     with _lock:
-        known = _channels.get(uuid)
+        known = known_channel(uuid)
         if known is not None and not known.closed:
             if not isinstance(source, str):
                 os.close(source.detach())
             return known
-        channel = _newest = _channels[uuid] = _attach_sent(source, uuid, client, clock)
+        channel = _newest = _attach_sent(source, uuid, client, clock)
+        remember(channel)
         return channel
 
 
@@ -175,9 +174,3 @@ def _attach_sent(source, uuid: bytes, client, clock) -> Channel:
     if channel is not None:
         channel.close()
     raise RegionError("the process that pickled the channel has closed it, or has ended")
-
-
-def remember(channel: Channel) -> None:
-    """Let an unpickled copy of `channel`, in this process or a forked child, be `channel` itself."""
-    with _lock:
-        _channels[channel.uuid.bytes] = channel

@@ -121,7 +121,9 @@ def _expect_child() -> None:
     """A child that is spawned imports the program before it becomes one: look again when it has."""
     process, spawned = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "context"))
     kind = getattr(spawned, "SpawnProcess", None)
-    if not hasattr(kind, "_after_fork") or not getattr(process.current_process(), "_inheriting", False):
+    if not hasattr(kind, "_after_fork"):
+        return
+    if not ("--multiprocessing-fork" in sys.argv or getattr(process.current_process(), "_inheriting", False)):
         return
     begin = kind._after_fork
     if getattr(begin, "__module__", None) == __name__:

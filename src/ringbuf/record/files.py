@@ -1,7 +1,6 @@
 """Flight recorder files: where they are, who uses them, and which can go.
 
-With ``RINGBUF_DIR`` in the environment, each `ringbuf.Tracer` that is given no path keeps its
-buffers in a file there, which can be recovered if its processes die. A clean exit removes it.
+Those of `automatic.py`, and any other.
 """
 
 from __future__ import annotations
@@ -9,33 +8,28 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 import time
-import warnings
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
-from .._core import Channel, describe_region, is_last_user, is_region_used, open_file
+from .._core import describe_region, is_last_user, is_region_used, open_file
 from ..errors import RegionError, RegionUnfinishedError
 from ..live.descriptors import channels_of
 from ..output import own_directory
 from . import processes
-from .ends import AtEnd
+from .automatic import SUFFIX, unlink
 
 __all__ = [
     "Region",
     "Removed",
-    "automatic_channel",
     "clean",
     "find",
     "in_memory",
     "mark_recovered",
     "open_channels",
-    "remove_at_exit",
     "remove_unused",
+    "size_of",
 ]
 
-SUFFIX = ".ringbuf"
 MARK = ".recovered"  # after a file's name: it was recovered, to the directory that this says
 DRAFT = re.compile(r"\.[0-9a-f]{32}\.ringbuf-new")  # of a file that is being made: include/ringbuf/channel.h
 
@@ -287,7 +281,7 @@ def remove_unused(path: str) -> bool:
     except (OSError, RegionError):
         return False
     try:
-        if not is_last_user(fd) or not _unlink(path, os.fstat(fd)):
+        if not is_last_user(fd) or not unlink(path, os.fstat(fd)):
             return False
     finally:
         os.close(fd)
@@ -296,97 +290,9 @@ def remove_unused(path: str) -> bool:
     return True
 
 
-def _unlink(path: str, status: os.stat_result) -> bool:
-    """Remove the name, if it still is this file's and not that of something else."""
-    directory, name = os.path.split(path)
-    with contextlib.suppress(OSError):
-        folder = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino):
-                os.unlink(name, dir_fd=folder)
-                return True
-        finally:
-            os.close(folder)
-    return False
-
-
-# ---- made by themselves ----
-
-
-def automatic_channel(name: str, keep: bool | None, options: dict) -> Channel:
-    """A channel in a new file of ``RINGBUF_DIR``; in memory, if the variable is not set or the file cannot be made.
-
-    A program that was not written for this must not fail of it: what is wrong is warned of.
-    """
-    directory = os.environ.get("RINGBUF_DIR")
-    if directory:
-        try:
-            channel = _channel_in(directory, name, options)
-        except OSError as error:
-            warnings.warn(f"RINGBUF_DIR: {error}", RuntimeWarning, stacklevel=3)
-        else:
-            if not (os.environ.get("RINGBUF_KEEP") == "1" if keep is None else keep):
-                remove_at_exit(channel)
-            return channel
-    return Channel(name, **options)
-
-
-def _channel_in(directory: str, name: str, options: dict) -> Channel:
-    """The file is PROGRAM-PID-START.ringbuf, or PROGRAM-PID-START-2.ringbuf and so on."""
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    _retain(directory)
-    start = time.strftime("%Y%m%dT%H%M%S", time.gmtime(processes.started(os.getpid())))
-    base = os.path.abspath(os.path.join(directory, f"{_program()}-{os.getpid()}-{start}"))
-    number, path = 1, base + SUFFIX
-    while True:
-        try:
-            return Channel(name, path=path, **options)
-        except FileExistsError:
-            number += 1
-            path = f"{base}-{number}{SUFFIX}"
-
-
-def _retain(directory: str) -> None:
-    """What ``RINGBUF_MAX_FILES`` and ``RINGBUF_MAX_SIZE`` say about the files of the dead."""
-    files, size = os.environ.get("RINGBUF_MAX_FILES"), os.environ.get("RINGBUF_MAX_SIZE")
-    if not files and not size:
-        return
-    try:
-        clean(directory, keep=int(files) if files else None, max_size=size_of(size) if size else None)
-    except ValueError as error:
-        warnings.warn(f"RINGBUF_MAX_FILES, RINGBUF_MAX_SIZE: {error}", RuntimeWarning, stacklevel=5)
-
-
 def size_of(text: str) -> int:
     """Bytes: a number, with K, M or G for 1024 and its powers."""
     match = re.fullmatch(r"(\d+)([KMG]?)", text.strip().upper())
     if match is None:
         raise ValueError(f"{text!r} is no size; 500M is one")
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
-
-
-def _program() -> str:
-    """What runs, as part of a file name."""
-    path = Path(sys.argv[0] if sys.argv and sys.argv[0] not in ("", "-c", "-m", "-") else "python")
-    name = path.parent.name if path.stem == "__main__" else path.name.removesuffix(".py")
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".-")[:64] or "python"
-
-
-def remove_at_exit(channel: Channel) -> None:
-    """Remove the file when this process ends well and nobody else uses it; its crash leaves it."""
-    assert channel.path is not None
-    status = os.stat(channel.fileno())
-    path, identity = os.path.abspath(channel.path), (status.st_dev, status.st_ino)
-    AtEnd(lambda well: _remove_at_end(path, identity) if well else None)
-
-
-def _remove_at_end(path: str, identity: tuple[int, int]) -> None:
-    with contextlib.suppress(OSError, RegionError):
-        fd = open_file(path, os.O_RDONLY, follow=False)
-        try:
-            status = os.fstat(fd)
-            if (status.st_dev, status.st_ino) == identity and is_last_user(fd):
-                _unlink(path, status)
-        finally:
-            os.close(fd)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Functions"]
 
-_OURSELVES = "ringbuf"
+_OURSELVES = ("ringbuf", "_ringbuf_start")
 #: Left out by default beside the standard library: what it makes up, and the set-up of Python, which distributions
 #: and editable installs add to.
 _MADE_UP = ("namedtuple_*", "_distutils_hack", "sitecustomize", "usercustomize", "__editable__*")
@@ -148,7 +148,7 @@ class Functions:
 
     def _is_wanted(self, module: str) -> bool:
         package = module.partition(".")[0]
-        if package == _OURSELVES or _matches(module, self._exclude):
+        if package in _OURSELVES or _matches(module, self._exclude):
             return False
         if self._include:
             return _matches(module, self._include)

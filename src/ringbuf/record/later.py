@@ -32,12 +32,8 @@ def arm(name: str) -> None:
     if name in _waiting:
         sys.meta_path.insert(0, _Finder(name))
     for missed in [one for one in _waiting if one != name and one in sys.modules]:  # by import_module
-        _act(missed, sys.modules[missed])
-
-
-def _act(name: str, module) -> None:
-    for action in _waiting.pop(name, ()):
-        action(module)
+        for action in _waiting.pop(missed, ()):
+            action(sys.modules[missed])
 
 
 class _Finder:
@@ -53,17 +49,18 @@ class _Finder:
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None:
-                if name in _waiting and hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Loader(spec.loader)
+                actions = _waiting.pop(name, ())  # now: while it runs, it is among the modules already
+                if actions and hasattr(spec.loader, "exec_module"):
+                    spec.loader = _Loader(spec.loader, actions)
                 return spec
         return None
 
 
 class _Loader:
-    """A module's own loader, but that what waits for the module comes at the end."""
+    """A module's own loader, but that what waited for the module comes at the end."""
 
-    def __init__(self, loader) -> None:
-        self._loader = loader
+    def __init__(self, loader, actions) -> None:
+        self._loader, self._actions = loader, actions
 
     def __getattr__(self, name):
         return getattr(self._loader, name)
@@ -74,4 +71,5 @@ class _Loader:
     def exec_module(self, module) -> None:
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        _act(module.__name__, module)
+        for action in self._actions:
+            action(module)

@@ -1,4 +1,5 @@
-"""Events of a program's own tracers, copied to the `ringbuf record` that has started the program, if one has.
+"""Events of a program's own tracers, copied to the `ringbuf record` that has started the program, if one has, or to
+the flight recorder that RINGBUF has started in it.
 
 The program's own channels are what they are without it: it may read, snapshot and record them. Values and contexts are
 asked for once for both. A record counts as recorded if the program's own channel took it.
@@ -40,7 +41,7 @@ def copy_of(channel: Channel, name: str, declared, enum_classes, contexts) -> tu
 def _recording() -> Channel | None:
     path = os.environ.get(inject.CHANNEL)
     if not path:
-        return None
+        return None if inject.here is None or inject.here.closed else inject.here
     try:
         return inject.attach(path)
     except (OSError, RegionError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from .. import inject
 from .._core import Channel, ContextBlock, Counter, Event, Gauge, Histogram, Span, SpanType
 from ..ctf import schema as _schema
 from ..live import sharing as _sharing
@@ -62,19 +63,20 @@ class Tracer:
         self._span_types: dict[tuple, SpanType] = {}
         options |= {"mode": mode, "contexts": _contexts.text(self._contexts)}
         if path is None and os.environ.get("RINGBUF_DIR"):
-            from . import files
+            from .automatic import automatic_channel
 
-            self.channel = files.automatic_channel(name, keep, options)
+            self.channel = automatic_channel(name, keep, options)
         else:
             self.channel = Channel(name, path=path, **options)
             if path is not None and keep is False:
-                from . import files
+                from .automatic import remove_at_exit
 
-                files.remove_at_exit(self.channel)
+                remove_at_exit(self.channel)
         self._watch_as_environment_says()
 
     def _watch_as_environment_says(self) -> None:
-        if os.environ.get("RINGBUF_WATCH") and self.channel.mode == "overwrite":
+        # What a flight recorder of the process has too, that watches.
+        if os.environ.get("RINGBUF_WATCH") and self.channel.mode == "overwrite" and inject.here is None:
             from ..watch.watch import from_environment
 
             from_environment(self)

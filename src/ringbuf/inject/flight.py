@@ -1,0 +1,112 @@
+"""``RINGBUF=flight python app.py``: a flight recorder in a program as it is. `_ringbuf_start` calls `start`.
+
+It runs before the program, and imports nothing that a Python does not have anyway.
+"""
+
+import os
+import sys
+
+from .. import inject
+from .options import parse_words
+
+__all__ = ["DEFAULT", "options_of", "start"]
+
+DEFAULT = ("functions", "logging")  # what is recorded if nothing is said
+_NAME = "flight"
+_SIZE = 32 << 20  # bytes of the buffers of all CPUs
+_MOST = 32  # files of the dead in a directory that nobody has named; they are in memory
+_CONTEXTS = "vpid:i32,vtid:i32"
+
+
+def start() -> None:
+    """Begin, as RINGBUF says; one line where it says nothing that can be done."""
+    text = os.environ.get("RINGBUF", "")
+    if not text or os.environ.get(inject.WHAT):
+        return  # `ringbuf record` has this program already
+    try:
+        _begin(*options_of(text))
+    except (ValueError, OSError, RuntimeError) as error:
+        _say(f"RINGBUF: {error}")
+    except Exception as error:
+        _say(f"RINGBUF: {type(error).__name__}: {error}")
+
+
+def options_of(text: str) -> "tuple[dict[str, list[str]], int]":
+    """What to record, and the bytes of the buffers, of a text such as ``flight,functions,include=shop,size=64M``."""
+    kind, *words = [word.strip() for word in text.split(",")]
+    if kind != _NAME:
+        raise ValueError(f"{kind!r} is none of {_NAME} (as in flight,functions,logging,include=shop,size=64M)")
+    what = parse_words([word for word in words if word], ("size",))
+    sizes = what.pop("size", [])
+    if not any(inject.WORDS.get(name) is not True for name in what):
+        what |= {name: [] for name in DEFAULT}
+    if ("include" in what or "exclude" in what) and "functions" not in what:
+        raise ValueError("include and exclude choose among functions: add functions")
+    return what, _size(sizes[-1]) if sizes else _SIZE
+
+
+def _size(text: str) -> int:
+    from ..watch.rules import size_of
+
+    return size_of(text, "size")
+
+
+def _begin(what: "dict[str, list[str]]", size: int) -> None:
+    from ..record.automatic import channel_in, default_directory, remove_at_exit
+
+    directory = default_directory()
+    if not os.environ.get("RINGBUF_DIR"):
+        _check(directory)
+    channel = inject.here = channel_in(directory, _NAME, _geometry(size))
+    if os.environ.get("RINGBUF_KEEP") != "1":
+        _remove_at_exit(remove_at_exit, channel)
+    sink = inject.Sink(channel)
+    inject.begin(sink, what, {})
+    if os.environ.get("RINGBUF_WATCH"):
+        from ..watch.watch import from_environment
+
+        from_environment(sink)
+
+
+def _check(directory: str) -> None:
+    """A directory whose name anybody can know: it must be ours. The dead may not fill it."""
+    try:
+        os.mkdir(directory, 0o700)
+        return
+    except FileExistsError:
+        status = os.stat(directory, follow_symlinks=False)
+    if status.st_uid != os.getuid() or status.st_mode & 0o022 or not os.path.isdir(directory):
+        raise PermissionError(f"{directory} is somebody else's, or everybody may write in it: set RINGBUF_DIR")
+    if len(os.listdir(directory)) > _MOST:
+        from ..record.files import clean
+
+        clean(directory, keep=_MOST // 2)
+
+
+def _geometry(size: int) -> dict:
+    """Of a channel with so many bytes for all CPUs, as far as powers of two allow."""
+    of_each = max(size // (os.cpu_count() or 1), 16384)
+    subbuf_size = 1 << min(18, max(12, (of_each // 4).bit_length() - 1))
+    n_subbufs = 1 << min(14, max(1, (of_each // subbuf_size).bit_length() - 1))
+    return {"mode": "overwrite", "subbuf_size": subbuf_size, "n_subbufs": n_subbufs, "contexts": _CONTEXTS}
+
+
+def _remove_at_exit(remove_at_exit, channel) -> None:
+    """In a child of multiprocessing its exit code decides: who knows that is there with multiprocessing."""
+    from ..record.later import when_imported
+
+    at_exit = remove_at_exit(channel)
+
+    def again(_util) -> None:
+        at_exit.cancel()
+        remove_at_exit(channel)
+
+    if "multiprocessing.util" not in sys.modules:
+        when_imported("multiprocessing.util", again)
+
+
+def _say(text: str) -> None:
+    from ..texts import printable
+
+    if sys.stderr is not None:
+        sys.stderr.write(f"ringbuf: {printable(text)}\n")
