@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak chaos guard bench bench-report suites lint format types check quick clean distclean help
+.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak chaos guard bench bench-report suites docs lint format types check quick clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -112,6 +112,9 @@ bench-report: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, RUNS= times (3),
 suites: $(VENV)/.built  ## compare the traces below DIR=... with babeltrace2 (RINGBUF_BABELTRACE2: another one); fetches nothing
 	$(PY) tools/suites.py $(DIR)
 
+docs: $(VENV)/.built $(VENV)/.docs  ## the guide and the API reference, in build/site
+	$(PY) -m sphinx -W --keep-going -q docs build/site
+
 lint: $(VENV)/bin/ruff  ## check the Python code with ruff
 	$(VENV)/bin/ruff check
 
@@ -160,6 +163,10 @@ $(VENV)/.pytest: pyproject.toml | $(VENV)/.python
 # After .built but not because of it: an edited header does not change what the tests need installed.
 $(VENV)/.test: pyproject.toml | $(VENV)/.built
 	$(PY) -m pip install -q $$($(PY) tools/extra.py test) $$($(PY) tools/extra.py test-once)
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.built
+	$(PY) -m pip install -q $$($(PY) tools/extra.py docs)
 	@touch $@
 
 $(VENV)/.peers: pyproject.toml tools/bench-peers.sh | $(VENV)/.test
