@@ -152,7 +152,7 @@ $(VENV)/.python: pyproject.toml
 
 $(VENV)/.built: $(VENV)/.python $(COMPILED)
 	$(PY) -m pip install -q --no-build-isolation -e .
-	@cp src/ringbuf_trace.* $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')  # an editable install has none
+	@cp src/ringbuf_trace.pth src/ringbuf_trace.start $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')  # an editable install has none
 	@touch $@
 
 # Enough for the tests of the headers, which need not wait until the extensions compile.
