@@ -33,16 +33,19 @@ __all__ = [
     "FileMap",
     "Joiner",
     "KernelPackets",
+    "Levels",
     "Marks",
     "Packet",
     "Page",
     "Printer",
+    "RECORD",
     "Record",
     "Rows",
     "Table",
     "empty_rows",
     "merged",
     "merged_rows",
+    "packed_rows",
     "plain_rows",
     "record_at",
 ]
@@ -2066,3 +2069,4 @@ cdef uint64_t _until_nul(const char *start, uint64_t length):
 
 include "decode/kernel.pxi"
 include "decode/pairs.pxi"
+include "decode/levels.pxi"

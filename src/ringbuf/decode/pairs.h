@@ -39,7 +39,7 @@ enum pair_missing {
 	PAIR_BEFORE,    /* begin: older than the trace */
 	PAIR_INHERITED, /* begin: of the process that forked this one */
 	PAIR_OPEN,      /* end: it had not ended when the trace did */
-	PAIR_DIED,      /* end: its process died, or was replaced */
+	PAIR_DIED,      /* end: its process ended before, or was replaced */
 	PAIR_RESUMED,   /* begin: it goes on here, after its greenlet or task had waited */
 };
 
@@ -1070,23 +1070,54 @@ pair_join(struct pair_joiner *j, const struct pair_mark *marks, size_t n)
 	return 0;
 }
 
-/* Rows for what is open at the end of the trace, or of a process that died. */
+/* A process that has ended: it was still there at `seen`. */
+struct pair_end {
+	int64_t seen;
+	int32_t pid;
+};
+
+/* Is the process among those that have ended? If so, *end is when it was last heard of. */
 static int
-pair_finish(struct pair_joiner *j, int64_t end)
+pair_has_ended(const struct pair_joiner *j, int32_t pid, const struct pair_end *ended, size_t n, int64_t *end)
+{
+	size_t i = 0;
+
+	while (i < n && ended[i].pid != pid)
+		i++;
+	if (i == n)
+		return 0;
+	*end = ended[i].seen;
+	for (i = 0; i < j->n_threads; i++)
+		if (j->threads[i].pid == pid && j->threads[i].last > *end)
+			*end = j->threads[i].last;
+	return 1;
+}
+
+/* Rows for what is open at the end of the trace; of the processes in `ended` at theirs. */
+static int
+pair_finish(struct pair_joiner *j, int64_t end, const struct pair_end *ended, size_t n_ended)
 {
 	for (size_t i = 0; i < j->n_threads; i++) {
 		struct pair_thread *t = &j->threads[i];
+		int64_t last = end;
+		int died = t->n_calls && pair_has_ended(j, t->pid, ended, n_ended, &last);
 
 		while (t->n_calls)
-			if (pair_pop_call(j, t, end, PAIR_NOWHERE, pair_no_end(j, t->calls[t->n_calls - 1].begin)))
+			if (pair_pop_call(j, t, last, PAIR_NOWHERE,
+					  died ? PAIR_DIED : pair_no_end(j, t->calls[t->n_calls - 1].begin)))
 				return -1;
 	}
 	/* In any order: they all end now, so that who is in whom makes no difference. */
 	for (size_t i = 0; i < j->n_spans; i++) {
 		struct pair_place *place = pair_find(&j->spans_by_id, j->spans[i].id);
+		int64_t last = end;
+		int died;
 
-		if (place && place->value == i + 1 &&
-		    pair_close_span(j, place, end, PAIR_NOWHERE, pair_no_end(j, j->spans[i].begin), NULL, 0))
+		if (!place || place->value != i + 1)
+			continue;
+		died = pair_has_ended(j, j->threads[j->spans[i].thread].pid, ended, n_ended, &last);
+		if (pair_close_span(j, place, last, PAIR_NOWHERE, died ? PAIR_DIED : pair_no_end(j, j->spans[i].begin),
+				    NULL, 0))
 			return -1;
 	}
 	return 0;

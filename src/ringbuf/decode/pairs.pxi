@@ -51,6 +51,10 @@ cdef extern from "decode/pairs.h" nogil:
         int64_t first, last
         uint64_t n_marks
 
+    struct pair_end:
+        int64_t seen
+        int32_t pid
+
     struct pair_path:
         uint32_t above, name, is_within
 
@@ -70,7 +74,7 @@ cdef extern from "decode/pairs.h" nogil:
                   pair_marks *out, int32_t cpu, uint64_t packet)
     int pair_add_code(pair_joiner *j, uint64_t key, uint32_t name, uint32_t image)
     int pair_join(pair_joiner *j, const pair_mark *marks, size_t n)
-    int pair_finish(pair_joiner *j, int64_t end)
+    int pair_finish(pair_joiner *j, int64_t end, const pair_end *ended, size_t n_ended)
     void pair_free(pair_joiner *j)
 
 
@@ -89,6 +93,7 @@ _PAIR_KINDS = {
     "span": PAIR_SPAN, "span_end": PAIR_SPAN_END, "call": PAIR_CALL, "call_end": PAIR_CALL_END, "record": PAIR_RECORD,
     "strand": PAIR_STRAND, "switch": PAIR_SWITCH, "image": PAIR_IMAGE,
 }  # fmt: skip
+RECORD = PAIR_RECORD  #: `kind` of a mark that neither begins nor ends anything
 # Where a number goes in a mark, and of how many bits it must be to be copied there.
 _PAIR_NUMBERS = {
     PAIR_CODE: (16, 32), PAIR_AGAIN: (16, 32), PAIR_PID: (20, 32), PAIR_TID: (24, 32), PAIR_ID: (40, 64),
@@ -348,12 +353,26 @@ cdef class Joiner:
         if failed:
             raise MemoryError
 
-    def finish(self, end):
-        """The trace ends here, in nanoseconds: nothing follows."""
+    def finish(self, end, ended=()):
+        """The trace ends here, in nanoseconds: nothing follows.
+
+        Parameters
+        ----------
+        end : int
+        ended : sequence of (int, int)
+            Processes that ended before, and when they were last seen; what they told last is later, perhaps.
+        """
         cdef int64_t time = end
         cdef int failed
-        with nogil:
-            failed = pair_finish(&self._joiner, time)
+        cdef size_t i, n = len(ended)
+        cdef pair_end *ends = <pair_end *>_calloc(n, sizeof(pair_end))
+        try:
+            for i, (pid, seen) in enumerate(ended):
+                ends[i].pid, ends[i].seen = pid, seen
+            with nogil:
+                failed = pair_finish(&self._joiner, time, ends, n)
+        finally:
+            PyMem_Free(ends)
         if failed:
             raise MemoryError
 

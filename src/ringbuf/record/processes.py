@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["command", "open_files", "others_of", "pids", "started", "users_of"]
+__all__ = ["command", "lives", "open_files", "others_of", "pids", "started", "users_of"]
 
 
 def pids() -> list[int]:
@@ -23,6 +23,16 @@ def started(pid: int) -> float:
     with open("/proc/stat", "rb") as file:
         boot = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
     return boot + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def lives(pid: int, start: int) -> bool:
+    """Whether there is such a process that started then, in clock ticks since boot, and is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return int(fields[19]) == start and fields[0] not in (b"Z", b"X")
 
 
 def command(pid: int) -> str:

@@ -19,11 +19,13 @@ from ..errors import RegionError
 from ..metrics import samples
 from ..output import Directory, trace_directory
 from .ends import AtEnd
+from .last import Watch, ended_env
 
 __all__ = ["Recorder", "complete", "snapshot", "write_snapshot"]
 
 _METADATA_PERIOD = 0.5  # seconds between looks for newly declared events
 _METRICS_PERIOD = 1.0  # and between looks at what was counted
+_LOOK_PERIOD = 0.1  # and between looks for processes that have ended
 _IN_FLIGHT = 1.0  # seconds that stopping waits for records that are being written
 _NO_PLACE = "the newest records are missing: other threads have all places of producers, make n_producers larger"
 
@@ -104,6 +106,8 @@ class Recorder:
                 switch if switch_timer is None else switch_timer,
             )
             stack.pop_all()
+        self._watch = Watch(channel)
+        self._watch.look()
         self._refresh_metadata()
         self._sample()
         self._stop_metadata = threading.Event()
@@ -113,12 +117,15 @@ class Recorder:
 
     def _keep_metadata(self) -> None:
         """Events may be declared at any time, by any process; a killed recorder leaves their names."""
-        due = time.monotonic() + self._metrics_period
-        while not self._stop_metadata.wait(min(_METADATA_PERIOD, self._metrics_period)):
-            self._refresh_metadata()
-            if time.monotonic() >= due:
+        metadata_due, metrics_due = (time.monotonic() + one for one in (_METADATA_PERIOD, self._metrics_period))
+        while not self._stop_metadata.wait(min(_LOOK_PERIOD, self._metrics_period)):
+            has_ended, now = self._watch.look(), time.monotonic()
+            if has_ended or now >= metadata_due:
+                self._refresh_metadata(has_ended)
+                metadata_due = now + _METADATA_PERIOD
+            if now >= metrics_due:
                 self._sample()
-                due += self._metrics_period
+                metrics_due += self._metrics_period
 
     def _sample(self) -> None:
         """Write what was counted. The metadata first: without them nobody can read it."""
@@ -136,11 +143,11 @@ class Recorder:
         except (OSError, RegionError):
             return  # the consumer meets the same trouble, and counts it
 
-    def _refresh_metadata(self) -> None:
+    def _refresh_metadata(self, has_ended: bool = False) -> None:
         # What is written now must be right even if this process is killed: records may be given up any time.
         try:
             schemas = self._consumer.schemas()
-            if len(schemas) != self._n_events:
+            if has_ended or len(schemas) != self._n_events:
                 self._write_metadata(schemas, holes=True)
         except (OSError, RegionError):
             return  # the consumer meets the same trouble, and counts it
@@ -148,7 +155,7 @@ class Recorder:
 
     def _write_metadata(self, schemas, *, holes: bool) -> None:
         events = [EventSchema(*schema) for schema in schemas]
-        env = {**self._layout.env, **self._made_by}
+        env = {**self._layout.env, **self._made_by, **ended_env(self._watch.ended)}
         text = channel_metadata(replace(self._layout, env=env, holes=holes, events=events))
         self._output.write("metadata", in_format(text + self._samples.metadata() + self._more_metadata, self._format))
 
@@ -214,6 +221,7 @@ class Recorder:
             if not self._stopped:
                 self._stop_metadata.set()
                 self._metadata_thread.join()
+                self._watch.look()
                 result = self._consumer.stop(timeout)
                 self._sample()
                 if self._samples_file is not None:

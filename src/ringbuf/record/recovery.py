@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .. import client as _client
@@ -16,7 +16,9 @@ from ..errors import RegionBusyError, RegionError, TraceError
 from ..metrics import samples
 from ..output import trace_directory
 from ..stats import Stats
+from ..trace.meanings import Ended
 from . import processes
+from .last import ended_env
 from .recorder import complete
 
 __all__ = ["Damage", "LastWords", "RecoveredStream", "Recovery", "recover"]
@@ -200,9 +202,11 @@ def recover(path, directory, *, all: bool = False, force: bool = False, format: 
             name = _stream_name(channel)
             end, stats, streams = recover_files(channel, output, name, judge, all)
             counted = samples.sample_channel(output, judge.layout, read_metrics(channel), end, gone=True)
-            complete(output, name, channel, in_format(channel_metadata(judge.layout) + counted, format))
+            found = _report(path, output.path, channel, missing, end, stats, streams, words, judge.damage)
+            layout = replace(judge.layout, env={**judge.layout.env, **_ended(found.producers)})
+            complete(output, name, channel, in_format(channel_metadata(layout) + counted, format))
             output.sync()  # the file may be removed now: `clean` does, once it is marked
-            return _report(path, output.path, channel, missing, end, stats, streams, words, judge.damage)
+            return found
 
 
 def _check_unused(path: str, fd: int) -> None:
@@ -236,6 +240,11 @@ def _layout(channel: Channel, path: str) -> ChannelLayout:
         return channel_layout(channel, holes=True, events=events.values())
     except ValueError as error:
         raise RegionError(f"{path}: the region's superblock is corrupt: {error}") from None
+
+
+def _ended(words: list[LastWords]) -> dict[str, str]:
+    """What the trace says of them: who was recording at the end."""
+    return ended_env(Ended(one.pid, one.tid, one.last_record, None, one.open_records, one.thread) for one in words)
 
 
 def _stream_name(channel: Channel) -> str:

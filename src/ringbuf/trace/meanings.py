@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["IDENTITY", "Function", "Loss", "field_of", "functions", "is_identity", "losses", "meaning"]
+__all__ = [
+    "IDENTITY", "Ended", "Function", "Loss", "ended", "field_of", "functions", "is_identity", "losses", "meaning",
+]  # fmt: skip
 
 #: Contexts that say whose a record is, and the type of their values.
 IDENTITY = {"vpid": int, "vtid": int, "procname": str, "thread_name": str}
@@ -46,6 +48,34 @@ class Loss(NamedTuple):
     cpu: int | None
     events: int
     packets: int
+
+
+class Ended(NamedTuple):
+    """A thread that had its place among the producers when its process ended: killed, perhaps, or by ``os._exit``.
+
+    Attributes
+    ----------
+    pid, tid : int
+    last : int or None
+        Time of its newest record, as far as it was seen; nanoseconds since the Unix epoch.
+    seen : int or None
+        When the recorder last saw that it lived.
+    open : int
+        Records it was in the middle of.
+    thread : str
+        Its name.
+    """
+
+    pid: int
+    tid: int
+    last: int | None
+    seen: int | None
+    open: int
+    thread: str
+
+    def as_env(self) -> str:
+        """As a trace's environment has it: ``ended_1`` and so on."""
+        return f"{self.pid} {self.tid} {self.last or 0} {self.seen or 0} {self.open} {self.thread}"
 
 
 def meaning(event) -> str | None:
@@ -104,6 +134,19 @@ def losses(trace) -> list[Loss]:
         for before, after, events, missing in stream.gaps:
             found.append(_loss(before, after, stream.cpu, events, missing))
     return sorted(found)
+
+
+def ended(trace) -> list[Ended]:
+    """The threads whose process ended while they had a place, as far as the trace says it (docs/formats.md)."""
+    found = []
+    for source in trace.sources:
+        for name, value in source.env.items():
+            if name.startswith("ended_"):
+                *numbers, thread = str(value).split(" ", 5)
+                if len(numbers) == 5 and all(one.isascii() and one.isdecimal() and len(one) < 20 for one in numbers):
+                    pid, tid, last, seen, n_open = map(int, numbers)
+                    found.append(Ended(pid, tid, last or None, seen or None, n_open, thread))
+    return [one for one in found if max(one.pid, one.tid) <= _LARGEST_ID and max(one.last or 0, one.seen or 0) < 2**63]
 
 
 def _loss(before, after, cpu, events: int, packets: int) -> Loss:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from .._decode import Joiner, Marks, Packet, Record, record_at
+from .._decode import RECORD, Joiner, Marks, Packet, Record, record_at
 from ..errors import TraceError
-from .meanings import Function, functions, losses, meaning
+from .meanings import Function, ended, functions, losses, meaning
 from .plain import to_text
 from .sources import Source
 from .tables import library
@@ -69,7 +69,7 @@ class Pair:
         went before is a call of its own.
     end_missing : {None, "lost", "open", "died"}
         Why the end is not: "open": it had not ended when the trace did; "lost": records were lost after
-        the begin, and it may be among them; "died": the process did, or was replaced by another program. The
+        the begin, and it may be among them; "died": the process ended before, or was replaced by another program. The
         duration goes to the end of the call around it, if that has ended, or else to that of the trace or process.
     function : Function or None
         Of a call: where it is.
@@ -223,13 +223,17 @@ class Pairs:
 
     # ---- as they are ----
 
-    def iter_numpy(self, rows: int = _ROWS) -> Iterator:
+    def iter_numpy(self, rows: int = _ROWS, *, heard: Callable | None = None) -> Iterator:
         """As structured arrays, a part at a time, in bounded memory.
 
         Parameters
         ----------
         rows : int
             About how many to return at a time.
+        heard : callable, optional
+            Is given all other records too, in order of time, before the rows that come with them, as
+            structured arrays of ``timestamp``, ``cpu``, ``name`` (index into `Trace.event_classes`), ``pid``, ``tid``,
+            ``task``, ``at`` and more (`_decode.Marks`): so a trace is read once for everything.
 
         Yields
         ------
@@ -245,7 +249,7 @@ class Pairs:
         TraceError
             A packet is damaged.
         """
-        reading = self._reading = _Reading(self._trace, self._kinds)
+        reading = self._reading = _Reading(self._trace, self._kinds, heard)
         for part in reading.rows(max(1, rows)):
             found = self._selected(part, reading)
             if len(found):
@@ -417,10 +421,14 @@ class Pairs:
 class _Reading:
     """One pass over a trace."""
 
-    def __init__(self, trace, kinds: tuple[str, ...]) -> None:
+    def __init__(self, trace, kinds: tuple[str, ...], heard: Callable | None = None) -> None:
         self._trace = trace
         self._kinds = kinds
+        self._heard = heard
         self.names, told, events = _names_of(trace, kinds)
+        if heard is not None:
+            others = (index for index in range(len(trace.event_classes)) if index not in events)
+            events.update((index, ("record", index)) for index in others)
         self._n_names = len(self.names)
         self.functions: list[Function | None] = [None] * len(self.names)
         self._told: dict[tuple[int, int], tuple[int, int]] = {}
@@ -447,11 +455,14 @@ class _Reading:
         for ((_, marks),) in self._trace.batches(lanes, limit, fill):
             joiner = self._started(int(marks["timestamp"][0]))
             joiner.join(marks)
+            if self._heard is not None:
+                self._heard(marks[marks["kind"] == RECORD])
             last = int(marks["timestamp"][-1])
             if len(joiner) >= limit:
                 yield self._taken()
         if last is not None:
-            self._joiner.finish(max(last, (self._trace.time_range or (0, last))[1]))
+            end = max(last, (self._trace.time_range or (0, last))[1])
+            self._joiner.finish(end, [(one.pid, min(one.seen or 0, end)) for one in ended(self._trace)])
             yield self._taken()
 
     def _started(self, first: int) -> Joiner:

@@ -21,7 +21,7 @@ from .pairs import KINDS, MISSING
 from .threads import event_counts
 from .units import duration_text, short
 
-__all__ = ["GROUPS", "SORTS", "Comparison", "Row", "Summary", "compared", "summarized"]
+__all__ = ["GROUPS", "SORTS", "Comparison", "Groups", "Row", "Summary", "compared", "summarized"]
 
 _EXACT = 1 << 22  # durations
 _BITS = 7  # of a duration, after the highest: what classes tell apart
@@ -175,7 +175,9 @@ def summarized(trace, by=None, *, sort: str = "total", top: int | None = None, n
     if by == "event":
         return _cut("event", _event_rows(trace, names, **wanted), sort, top, 0.0)
     made = {"span": trace.spans, "function": trace.calls}.get(by, trace.pairs)(names, **wanted)
-    groups = _Groups(made, by or "name")
+    groups = Groups(made, by or "name")
+    for part in made.iter_numpy():
+        groups.add(part)
     rows = list(groups.rows())
     if by is None and not rows and not any((names, *wanted.values())):
         return summarized(trace, "event", sort=sort, top=top)
@@ -211,8 +213,16 @@ def _event_rows(trace, names=None, **wanted) -> Iterator[Row]:
     return (Row("event", name, "", counts[name]) for name in known if counts[name])
 
 
-class _Groups:
-    """Counts, sums and durations of pairs, by group."""
+class Groups:
+    """Counts, sums and durations of pairs, by group.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Whose rows will be added, as they are read.
+    by : str
+        One of `GROUPS`, or "name".
+    """
 
     def __init__(self, pairs, by: str) -> None:
         self._pairs, self._by = pairs, by
@@ -221,14 +231,14 @@ class _Groups:
         self._low = self._high = numpy.zeros(0, "i8")
         self._durations = _Durations()
         self._processes: dict[int | None, int] = {}
-        for rows in pairs.iter_numpy():
-            self._add(rows)
 
     @property
     def error(self) -> float:
+        """By how much a percentile may be wrong, as a part of itself."""
         return self._durations.error
 
-    def _add(self, rows) -> None:
+    def add(self, rows) -> None:
+        """Count rows of `Pairs.iter_numpy`."""
         groups = self._groups_of(rows)
         size = max(int(groups.max()) + 1, len(self._low))
         known = (rows["begin_missing"] != _LOST) & (rows["end_missing"] != _LOST)

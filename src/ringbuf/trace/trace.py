@@ -694,6 +694,35 @@ class Trace:
 
         export(self, path, events=events, begin=begin, end=end)
 
+    def report(self, path, **wanted) -> None:
+        """Write one page that shows the trace: a file that opens offline in any browser, of some megabytes at most.
+
+        Parameters
+        ----------
+        path : path-like
+            ``report.html``. It appears when it is complete, and then takes the place of one that is there.
+        **wanted
+            Which part of it, as for `Pairs.where`; names and times choose among events, too.
+
+        The widest spans and calls, of each name the slowest, and those with errors or without an end are in it one by
+        one; where there are more, the others are counted. Damaged places are drawn, if the trace was opened with
+        ``errors="skip"``. Memory is bounded, whatever the trace's size.
+
+        Raises
+        ------
+        ValueError
+            The file would be in the trace's own directory, and spoil it.
+        TraceError
+            A packet is damaged, or nothing has such a name.
+        OSError
+            The file cannot be written.
+
+        >>> trace.report("report.html")
+        """
+        from ..report import write
+
+        write(self, path, **wanted)
+
     def _converted(self, convert, name: str | None):
         names = list(self._names) if name is None else [name]
         for one in names:

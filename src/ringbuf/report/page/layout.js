@@ -1,0 +1,168 @@
+// Bands: what lies one below the other, of all tracks.
+
+let bands = [];
+const ROW = 18;
+const closed = new Set(); // processes whose threads are not shown
+
+let tracks = []; // by number: rows of slices and cells, as [from, to) of the columns
+
+function readTracks() {
+  tracks = head.tracks.map(([thread, task, kind]) => ({ thread, task, kind, rows: [], cells: [], points: null, pointCells: null, n: 0 }));
+  parts(col.track, col.row, (track, row, from, to) => {
+    tracks[track].rows[row] = [from, to];
+    tracks[track].n += to - from;
+  });
+  parts(col.cellTrack, col.cellRow, (track, row, from, to) => (tracks[track].cells[Math.max(0, row)] = [from, to]));
+  parts(col.pointTrack, null, (track, _, from, to) => (tracks[track].points = [from, to]));
+  parts(col.pointCellTrack, null, (track, _, from, to) => (tracks[track].pointCells = [from, to]));
+  for (const track of tracks) {
+    const first = track.rows[0] ? col.begin[track.rows[0][0]] : Infinity;
+    track.first = track.cells[0] ? Math.min(first, col.cellBin[track.cells[0][0]] * head.width) : first;
+    track.specials = [];
+    for (const part of track.rows) for (let i = part ? part[0] : 0; part && i < part[1]; i++) if (isSpecial(i)) track.specials.push(i);
+  }
+}
+
+// Neighbours that have the same track and row.
+function parts(trackOf, rowOf, found) {
+  const n = trackOf.length;
+  for (let from = 0, i = 1; i <= n; i++) {
+    if (i < n && trackOf[i] === trackOf[from] && (!rowOf || rowOf[i] === rowOf[from])) continue;
+    found(trackOf[from], rowOf ? rowOf[from] : 0, from, i);
+    from = i;
+  }
+}
+
+// ---- who is there ----
+
+function processes() {
+  const byPid = new Map();
+  head.threads.forEach((thread, number) => {
+    const own = tracks.filter((track) => track.thread === number);
+    const key = thread.tid === null ? "cpus" : thread.pid;
+    if (!own.length) return;
+    if (!byPid.has(key)) byPid.set(key, { key, name: "", pid: thread.pid, first: Infinity, last: -Infinity, threads: [] });
+    const process = byPid.get(key);
+    process.name = process.name || thread.process;
+    process.first = Math.min(process.first, thread.first);
+    process.last = Math.max(process.last, thread.last);
+    process.threads.push({ thread, number, tracks: own });
+  });
+  const found = [...byPid.values()].sort((a, b) => (a.key === "cpus") - (b.key === "cpus") || a.first - b.first);
+  for (const one of found) {
+    one.title = one.key === "cpus" ? "CPUs" : `${one.name || "process"} ${one.pid === null ? "?" : one.pid}`;
+    one.deaths = head.deaths.filter((death) => death.pid === one.pid && one.key !== "cpus");
+    const isMain = (entry) => entry.thread.tid === entry.thread.pid;
+    one.threads.sort((a, b) => isMain(b) - isMain(a) || (a.thread.cpu || 0) - (b.thread.cpu || 0) || a.thread.first - b.thread.first);
+  }
+  return found;
+}
+
+function layOut() {
+  bands = [];
+  let y = 26; // below the ruler
+  const add = (band) => {
+    band.y = y;
+    bands.push(band);
+    y += band.h;
+  };
+  if (head.lost.places.length || head.damage.some((one) => one.begin !== null)) {
+    add({ kind: "lost", h: 20, label: "lost", style: "lost", title: "Where records are missing" });
+  }
+  for (const process of processes()) {
+    add({ kind: "process", h: 20, process, label: process.title, style: "process", title: process.title });
+    if (closed.has(process.key)) continue;
+    head.graphs.forEach((graph, number) => {
+      if (graph.pid === process.pid || (graph.pid === null && process.key === "cpus")) add(graphBand(graph, number, process));
+    });
+    for (const entry of process.threads) addThread(add, process, entry);
+  }
+  const known = new Set(bands.filter((band) => band.kind === "graph").map((band) => band.number));
+  head.graphs.forEach((graph, number) => known.has(number) || add(graphBand(graph, number, null)));
+}
+
+function graphBand(graph, number, process) {
+  const unit = graph.unit ? ` (${graph.unit})` : "";
+  return { kind: "graph", h: 44, number, process, label: graph.name + unit, style: "inner", title: graph.name + unit };
+}
+
+function addThread(add, process, { thread, tracks: own }) {
+  const name = thread.tid === null ? thread.text : thread.name || (thread.tid === thread.pid ? "main thread" : "thread");
+  const title = thread.tid === null ? name : `${name} ${thread.tid}`;
+  const order = own.slice().sort((a, b) => (a.task !== 0) - (b.task !== 0) || (a.kind ? a.first : -1) - (b.kind ? b.first : -1) || a.kind - b.kind);
+  let isFirst = true;
+  for (const track of order) {
+    const task = track.task > 0 ? head.texts[track.task] : track.task < 0 ? "more tasks" : "";
+    const rows = Math.max(track.rows.length, track.cells.length, 1);
+    const rowHeight = track.kind === 0 ? 16 : rows <= 24 ? ROW : rows <= 80 ? 9 : 4;
+    const label = task || (isFirst ? title : "");
+    add({
+      kind: track.kind === 0 ? "points" : "slices", h: rows * rowHeight + 6, rowHeight, rows, track, process, thread, label,
+      style: task ? "inner task" : "inner", title: task ? `${title}, ${task}` : title,
+    });
+    isFirst = isFirst && Boolean(task);
+  }
+}
+
+const bandsHeight = () => (bands.length ? bands[bands.length - 1].y + bands[bands.length - 1].h : 0);
+
+function bandAt(y) {
+  return bands.find((band) => y >= band.y && y < band.y + band.h);
+}
+
+const bandOfTrack = (track) => bands.find((band) => band.track === tracks[track]);
+
+// Scroll such that a slice's row is seen.
+function revealRow(track, row) {
+  let band = bandOfTrack(track);
+  if (!band) {
+    const pid = head.threads[tracks[track].thread];
+    closed.delete(pid.tid === null ? "cpus" : pid.pid);
+    layOut();
+    band = bandOfTrack(track);
+  }
+  if (!band) return;
+  const y = band.y + 3 + row * band.rowHeight;
+  if (y < view.top + 40 || y > view.top + view.height - 40) scroll(y - view.height / 2 - view.top);
+}
+
+// ---- the labels beside the canvas: as elements, so that they can be read and focused ----
+
+function showLabels() {
+  const gutter = document.getElementById("gutter");
+  const found = [];
+  for (const band of bands) {
+    if (!band.label || band.y + band.h < view.top || band.y > view.top + view.height) continue;
+    const isProcess = band.kind === "process";
+    const element = document.createElement(isProcess ? "button" : "div");
+    const dead = isProcess && band.process.deaths.length ? " dead" : "";
+    element.className = `label ${band.style}${dead}`;
+    element.style.top = `${band.y - view.top}px`;
+    element.style.height = `${band.h}px`;
+    element.textContent = band.label;
+    element.title = band.title;
+    if (isProcess) {
+      element.setAttribute("aria-expanded", String(!closed.has(band.process.key)));
+      element.addEventListener("click", () => toggle(band.process.key));
+    }
+    const item = document.createElement("div");
+    item.setAttribute("role", "listitem");
+    item.append(element);
+    found.push(item);
+  }
+  const cover = document.createElement("div");
+  cover.setAttribute("role", "presentation");
+  cover.style.cssText = "position:absolute;left:0;right:0;top:0;height:26px;background:var(--panel)";
+  gutter.replaceChildren(...found, cover);
+}
+
+function toggle(key) {
+  if (closed.has(key)) closed.delete(key);
+  else closed.add(key);
+  layOut();
+  scroll(0);
+  for (const label of document.querySelectorAll("#gutter .process")) {
+    const band = bands.find((one) => one.kind === "process" && one.process.key === key);
+    if (band && label.textContent === band.label) label.focus();
+  }
+}
