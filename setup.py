@@ -113,7 +113,11 @@ setup(
     packages=find_packages("src"),
     py_modules=["_ringbuf_start"],
     package_dir={"": "src"},
-    package_data={"ringbuf": ["*.pxd", "*.pyi", "py.typed"], "ringbuf.inject": ["site/*.py"], "ringbuf.report": ["page/*"]},
+    package_data={
+        "ringbuf": ["*.pxd", "*.pyi", "py.typed"],
+        "ringbuf.inject": ["site/*.py"],
+        "ringbuf.report": ["page/*"],
+    },
     include_package_data=False,
     ext_modules=[extension("_core", *tls_model()), extension("_decode")],
     cmdclass={"build_ext": build_ext, "build_py": build_py},

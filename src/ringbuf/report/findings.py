@@ -16,6 +16,7 @@ _FEW, _FAR = 5, 4  # a name is of interest from so many on, if its slowest takes
 _MAJOR = 0.4  # of a slice, that one of its children takes to be the reason
 _NOTABLE = 0.2  # of the longest excess: what is less is not told
 _SHOWN = 4  # of each sort
+_WITHIN = " \u203a "
 
 
 def findings(head: dict, rows, points, first: int) -> list[dict]:
@@ -46,7 +47,7 @@ class _Look:
                 age = (last if last is not None else self._head["length"]) - int(
                     self._rows["begin"][inner] - self._first
                 )
-                where = " \u203a ".join(self._described(index) for index in open_ones[-6:])
+                where = _WITHIN.join(self._described(index) for index in open_ones[-6:])
                 found["text"] += f" in the middle of {where}, {duration_text(max(0, age))} after that began"
                 found["slice"] = inner
             if torn:
@@ -130,7 +131,7 @@ class _Look:
             )
             if chain:
                 part = int(self._rows["duration"][chain[-1]]) / max(1, duration)
-                text += f"; {part:.0%} of it in {' \u203a '.join(self._described(index) for index in chain)}"
+                text += f"; {part:.0%} of it in {_WITHIN.join(self._described(index) for index in chain)}"
             thread = self._head["threads"][int(self._rows["thread"][slowest])]["text"]
             yield {"kind": "slow", "text": f"{text} ({thread})", "slice": slowest}
 
