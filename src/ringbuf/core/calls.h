@@ -10,6 +10,9 @@
 #include <Python.h>
 #include <frameobject.h>
 #include <stdint.h>
+#include <string.h>
+
+#include <ringbuf/files.h>
 
 #if PY_VERSION_HEX < 0x030c0000
 #define RINGBUF_CODE_INDEX _PyEval_RequestCodeExtraIndex
@@ -44,17 +47,35 @@ ringbuf_code_init(void)
 	return ringbuf_code_index < 0 ? -1 : 0;
 }
 
+/* Where all interpreters of a kind keep what PyUnstable_Code_SetExtra sets, since 3.6. */
+#if PY_VERSION_HEX < 0x030e0000 && !defined(Py_GIL_DISABLED)
+#define RINGBUF_CODE_EXTRAS_ARE_KNOWN 1
+struct ringbuf_code_extras {
+	Py_ssize_t size;
+	void *words[];
+};
+#endif
+
 /* 0 if none was set. */
 static inline uint64_t
 ringbuf_code_word(PyObject *code)
 {
 	void *word = NULL;
+#ifdef RINGBUF_CODE_EXTRAS_ARE_KNOWN
+	const struct ringbuf_code_extras *extras =
+		(const struct ringbuf_code_extras *)((PyCodeObject *)code)->co_extra;
+
+	if (RINGBUF_LIKELY(extras && extras->size > ringbuf_code_index))
+		word = extras->words[ringbuf_code_index];
+	return (uint64_t)(uintptr_t)word;
+#else
 
 	if (RINGBUF_CODE_GET(code, ringbuf_code_index, &word)) {
 		PyErr_Clear();
 		return 0;
 	}
 	return (uint64_t)(uintptr_t)word;
+#endif
 }
 
 static inline int
@@ -69,5 +90,69 @@ ringbuf_code_set_word(PyObject *code, uint64_t word)
 	if (RINGBUF_CODE_SET(code, ringbuf_code_index, (void *)(uintptr_t)word))
 		PyErr_Clear(); /* no memory: asked again next time */
 }
+
+/* Those who record calls: what the path of most calls looks at. */
+struct ringbuf_calls {
+	struct ringbuf_channel *ch;
+	const int *is_closed; /* the channel is, to its users */
+	int is_on;
+	int is_direct; /* a record runs no Python code, and does not wait */
+	int is_retold; /* what was told once may be gone: see `left` */
+	uint32_t begin_id, end_id;
+	int64_t left; /* calls until everything is told again; of all threads */
+};
+
+#define RINGBUF_CALLS_TAKEN 256 /* by a thread at a time, of `left` */
+static _Thread_local int32_t ringbuf_calls_left_here;
+
+/* The era of now (calls.pxi). Any thread may begin another; who reads the old one makes a record that is one of before. */
+static uint32_t ringbuf_code_era;
+
+static inline uint32_t
+ringbuf_era(void)
+{
+	/* relaxed: nothing is published by it. Pairs with ringbuf_set_era. */
+	return __atomic_load_n(&ringbuf_code_era, __ATOMIC_RELAXED);
+}
+
+static void
+ringbuf_set_era(uint32_t era)
+{
+	__atomic_store_n(&ringbuf_code_era, era, __ATOMIC_RELAXED); /* pairs with ringbuf_era */
+}
+
+/* Is it time to tell everything again? Counted for each thread, so that threads share no line for a call. */
+static int
+ringbuf_calls_take(struct ringbuf_calls *calls, int64_t of_an_era)
+{
+	ringbuf_calls_left_here = RINGBUF_CALLS_TAKEN;
+	/* relaxed: a count. Pairs with itself and the store. */
+	if (__atomic_sub_fetch(&calls->left, RINGBUF_CALLS_TAKEN, __ATOMIC_RELAXED) > 0)
+		return 0;
+	__atomic_store_n(&calls->left, of_an_era, __ATOMIC_RELAXED);
+	return 1;
+}
+
+static inline int
+ringbuf_calls_is_plain(const struct ringbuf_calls *calls)
+{
+	return calls->is_direct && calls->is_on && !*calls->is_closed;
+}
+
+/* A begin or an end. Lost, it is counted. */
+static inline void
+ringbuf_calls_put(const struct ringbuf_calls *calls, uint32_t event_id, uint32_t number)
+{
+	struct ringbuf_reservation r = {.event_id = event_id, .payload_size = sizeof(number)};
+
+	if (RINGBUF_LIKELY(ringbuf_reserve(calls->ch, &r) == 0)) {
+		memcpy(r.payload, &number, sizeof(number));
+		ringbuf_commit(calls->ch, &r);
+	}
+}
+
+/* A callback of sys.monitoring: no arguments are parsed. */
+#define RINGBUF_CALLBACK(name, function)                                                               \
+	((PyMethodDef){name, (PyCFunction)(function), METH_FASTCALL, NULL})
 
 #endif /* RINGBUF_CALLS_H */

@@ -21,6 +21,24 @@ cdef extern from "core/calls.h":
         uint64_t strand
     ringbuf_step ringbuf_step_here
     uint32_t ringbuf_followed_here
+    struct ringbuf_calls:
+        ringbuf_channel *ch
+        const int *is_closed
+        int is_on, is_direct, is_retold
+        uint32_t begin_id, end_id
+        int64_t left
+    int ringbuf_calls_left_here
+    uint32_t ringbuf_era()
+    void ringbuf_set_era(uint32_t)
+    bint ringbuf_calls_take(ringbuf_calls *, int64_t)
+    bint ringbuf_calls_is_plain(const ringbuf_calls *)
+    void ringbuf_calls_put(const ringbuf_calls *, uint32_t, uint32_t)
+    PyObject *Py_None
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+    PyMethodDef RINGBUF_CALLBACK(const char *, void *)
+    object PyCFunction_New(PyMethodDef *, object)
+    bint PyCode_Check(PyObject *)
 
 cdef enum:
     CALLS_OF_AN_ERA = 65536
@@ -29,20 +47,14 @@ cdef enum:
 # The word of a code: the era in which it was last told what the code is, and its number, 0 if it is not wanted.
 # Another era begins where what was told may be gone, by and by in a flight recorder. With the first era of a series
 # all numbers are given anew: in another process image, and for another channel, a code has another number.
-cdef uint32_t _code_era = 0
 cdef uint32_t _first_era = 0  # of the series; stands for "not told"
 cdef list _recording = []  # each Calls that is on
 
 
-cdef _begin_code_era():
-    global _code_era
-    _code_era += 1
-
-
 cdef _begin_code_series():
-    global _first_era, _code_era
-    _first_era = _code_era + 1
-    _code_era = _first_era + 1
+    global _first_era
+    _first_era = ringbuf_era() + 1
+    ringbuf_set_era(_first_era + 1)
 
 
 def _go_on_in_child():
@@ -79,130 +91,106 @@ cdef class Calls:
     No callback raises. Thread safety: any thread.
     """
 
+    cdef ringbuf_calls c
     cdef Event begins, ends
     cdef object strands, declare, disable
-    cdef bint retell
-    cdef readonly bint is_on
-    cdef uint32_t left, follows
+    cdef uint32_t follows
     cdef uint32_t parent  # the image that this one was forked from
 
     def __cinit__(self, Event begin not None, Event end not None, strands, declare, retell=False, disable=None):
+        cdef Channel channel = begin.channel
         if ringbuf_code_init():
             raise RuntimeError("code objects have no room for a word of ours")
+        channel.open_ch()
         self.begins = begin
         self.ends = end
         self.strands = strands
         self.declare = declare
-        self.retell = retell
         self.disable = disable
-        self.left = CALLS_OF_AN_ERA
-        self.is_on = True
-        self.parent = begin.channel.ch.image
+        self.c.ch = channel.ch
+        self.c.is_closed = <const int *>&channel.is_closed
+        self.c.is_on = True
+        self.c.is_direct = begin.is_direct and end.is_direct and end.channel is channel and not channel.is_guarded
+        self.c.is_retold = retell
+        self.c.begin_id = begin.event_id
+        self.c.end_id = end.event_id
+        self.c.left = CALLS_OF_AN_ERA
+        self.parent = channel.ch.image
         _begin_code_series()
         _recording.append(self)
 
-    # callbacks of sys.monitoring; those of exceptions may not be disabled
+    @property
+    def is_on(self):
+        """bool: `stop` was not called."""
+        return bool(self.c.is_on)
 
-    def begin(self, code, offset):
-        """A function begins, or goes on."""
-        return None if self.record(self.begins, <PyObject *>code) else self.disable
+    def callbacks(self):
+        """For `sys.monitoring`: {name of an event: what to register for it}.
 
-    def end(self, code, offset, value):
-        """It returns, or yields."""
-        return None if self.record(self.ends, <PyObject *>code) else self.disable
-
-    def begin_by_throw(self, code, offset, error):
-        """A generator goes on with an exception."""
-        self.record(self.begins, <PyObject *>code)
-
-    def end_by_throw(self, code, offset, error):
-        """An exception leaves a function."""
-        self.record(self.ends, <PyObject *>code)
+        Those of exceptions may not be disabled; the others return `disable` for a code that is not recorded.
+        """
+        cdef int i, shift = N_CALLBACKS if self.follows else 0
+        return {_monitored[i]: PyCFunction_New(&_callbacks[shift + i], self) for i in range(N_CALLBACKS)}
 
     def report(self, error):
         """An exception of our own making: nobody could catch it."""
         _report(error, self.strands)
 
     def follow_greenlets(self):
-        """Call ``strands.follow_here()`` in each thread that calls something from now on, once."""
+        """Call ``strands.follow_here()`` in each thread that calls something from now on, once.
+
+        By callbacks that are to be registered anew.
+        """
         global _last_follower
         _last_follower += 1
         self.follows = _last_follower
 
-    def begin_following(self, code, offset):
-        """As `begin`, where greenlets are followed; so are the next three."""
-        self.follow()
-        return self.begin(code, offset)
-
-    def end_following(self, code, offset, value):
-        self.follow()
-        return self.end(code, offset, value)
-
-    def begin_by_throw_following(self, code, offset, error):
-        self.follow()
-        self.begin_by_throw(code, offset, error)
-
-    def end_by_throw_following(self, code, offset, error):
-        self.follow()
-        self.end_by_throw(code, offset, error)
-
     def stop(self):
         """Record no more."""
-        self.is_on = False
+        self.c.is_on = False
         if self in _recording:
             _recording.remove(self)
 
-    cdef bint record(self, Event event, PyObject *code) noexcept:
+    cdef bint record(self, bint is_end, PyObject *code) noexcept:
         """False: this code's calls are not recorded."""
         cdef uint64_t word = ringbuf_code_word(code)
         cdef uint32_t number = <uint32_t>word
-        cdef Channel channel = event.channel
-        if RINGBUF_UNLIKELY(word >> 32 != _code_era):
-            return self.record_rare(event, code, word)
-        if RINGBUF_UNLIKELY(not self.is_on or channel.is_closed):
+        if RINGBUF_UNLIKELY(word >> 32 != ringbuf_era()):
+            return self.record_rare(is_end, code, word)
+        if RINGBUF_UNLIKELY(not self.c.is_on or self.c.is_closed[0]):
             return True
         if not number:
             return False
-        self.put(event, number)
+        self.put(is_end, number)
         return True
 
-    cdef bint record_rare(self, Event event, PyObject *code, uint64_t word) noexcept:
+    cdef bint record_rare(self, bint is_end, PyObject *code, uint64_t word) noexcept:
         """A code that was not told yet, or not in this era, or a coroutine's."""
         cdef uint32_t number = <uint32_t>word
         cdef bint is_step
-        if not self.is_on or event.channel.is_closed:
+        if not self.c.is_on or self.c.is_closed[0]:
             return True
-        if word >> 32 != (_code_era | ERA_OF_COROUTINES):
+        if word >> 32 != (ringbuf_era() | ERA_OF_COROUTINES):
             number = self.tell(code, <uint32_t>(word >> 32), number, NULL)
         if not number:
             return False
         is_step = ringbuf_code_is_coroutine(code)
-        if is_step and event is self.begins:
+        if is_step and not is_end:
             self.begin_step()
-        self.put(event, number)
-        if is_step and event is self.ends:
+        self.put(is_end, number)
+        if is_step and is_end:
             self.end_step()
         return True
 
-    cdef inline void put(self, Event event, uint32_t number) noexcept:
-        cdef Channel channel = event.channel
-        cdef ringbuf_reservation r
-        cdef ringbuf_run run
-        if RINGBUF_UNLIKELY(not event.is_direct or channel.is_guarded or ringbuf_refusals is not NULL):
-            self.record_guarded(event, number)
+    cdef void put(self, bint is_end, uint32_t number) noexcept:
+        if RINGBUF_UNLIKELY(not ringbuf_calls_is_plain(&self.c) or ringbuf_refusals is not NULL):
+            self.put_guarded(self.ends if is_end else self.begins, number)
             return
-        memset(&r, 0, sizeof(r))
-        r.event_id = event.event_id
-        r.payload_size = sizeof(number)
-        run = ringbuf_run(0, sizeof(number))
-        ringbuf_record_rows(channel.ch, &r, &run, 1, <const char *>&number, 0, 1)
-        if self.retell:
-            self.left -= 1
-            if not self.left:
-                self.left = CALLS_OF_AN_ERA
-                _begin_code_era()
+        ringbuf_calls_put(&self.c, self.c.end_id if is_end else self.c.begin_id, number)
+        if self.c.is_retold:
+            _count_a_call(&self.c)
 
-    cdef void record_guarded(self, Event event, uint32_t number) noexcept:
+    cdef void put_guarded(self, Event event, uint32_t number) noexcept:
         try:
             event(number)
         except BaseException as error:  # closed meanwhile, or a signal handler ran while it waited for room
@@ -212,7 +200,7 @@ cdef class Calls:
 
     cdef uint32_t tell(self, PyObject *code, uint32_t era, uint32_t number, PyObject *names) noexcept:
         """Tell what this code is, which was told in that era. Its number; 0: it is not wanted."""
-        cdef uint64_t now = _code_era
+        cdef uint64_t now = ringbuf_era()
         if not number or (era & ~ERA_OF_COROUTINES) < _first_era:
             number = ringbuf_new_code(self.begins.channel.ch)
         if names is NULL:
@@ -225,7 +213,7 @@ cdef class Calls:
             _report(error, self.declare)
             told = None
         if told is None:
-            number, now = 0, _code_era
+            number, now = 0, ringbuf_era()
         ringbuf_code_set_word(code, (now if told is not False else _first_era) << 32 | number)
         return number
 
@@ -250,7 +238,7 @@ cdef class Calls:
             era = <uint32_t>(word >> 32) & ~<uint32_t>ERA_OF_COROUTINES
             if era < first_era:
                 number = 0
-            elif era != _code_era:
+            elif era != ringbuf_era():
                 names = at.f_globals
                 number = self.tell(<PyObject *>code, <uint32_t>(word >> 32), number, <PyObject *>names)
             if number:
@@ -278,14 +266,14 @@ cdef class Calls:
             In which task the other one was.
         """
         cdef ringbuf_step was = ringbuf_step_here
-        if self.is_on and not self.begins.channel.is_closed:
+        if self.c.is_on and not self.c.is_closed[0]:
             for address, number in self.open_calls(NULL if frame is None else <PyObject *>frame, _first_era):
-                self.put(self.ends, number)
+                self.put(True, number)
                 if <void *><uintptr_t>address is was.frame:
                     self.strands.switched(before, 0)  # those around the task's step are not the task's
         ringbuf_step_here.frame = <void *><uintptr_t>step[0]
         ringbuf_step_here.strand = step[1]
-        if self.is_on and not self.begins.channel.is_closed:
+        if self.c.is_on and not self.c.is_closed[0]:
             self.begin_again(self.open_calls(<PyObject *>PyEval_GetFrame(), _first_era), strand)
         return <uintptr_t>was.frame, was.strand
 
@@ -296,7 +284,7 @@ cdef class Calls:
         for frame, number in reversed(calls):
             if <void *><uintptr_t>frame is ringbuf_step_here.frame:
                 self.strands.switched(ringbuf_step_here.strand, left)
-            self.put(self.begins, number)
+            self.put(False, number)
             left -= 1
 
     cdef begin_in_child(self, uint32_t first_era):
@@ -312,7 +300,7 @@ cdef class Calls:
                 self.begin_again(calls, strand)
             else:
                 for _, number in reversed(calls):
-                    self.put(self.begins, number)
+                    self.put(False, number)
         except Exception as error:
             _report(error, self.strands)
         self.parent = image
@@ -355,13 +343,117 @@ cdef class Calls:
 cdef uint32_t _last_follower = 0
 
 
+cdef inline void _count_a_call(ringbuf_calls *calls) noexcept:
+    """After so many, everything is told again."""
+    global ringbuf_calls_left_here
+    ringbuf_calls_left_here -= 1
+    if RINGBUF_UNLIKELY(ringbuf_calls_left_here < 0 and ringbuf_calls_take(calls, CALLS_OF_AN_ERA)):
+        ringbuf_set_era(ringbuf_era() + 1)
+
+
+# ---- callbacks of sys.monitoring: bare functions of C, (code, offset, ...) ----
+#
+# Most calls are of codes that were told, into a channel that takes them as they come: these are recorded here, and
+# all the rest is below.
+
+cdef inline PyObject *_no_news() noexcept:
+    Py_INCREF_ptr(Py_None)
+    return Py_None
+
+
+cdef inline bint _put_told(PyObject *calls, uint32_t event_id, PyObject *code) noexcept:
+    """Record a call, if that needs nothing else."""
+    cdef ringbuf_calls *c = &(<Calls>calls).c
+    cdef uint64_t word
+    if RINGBUF_UNLIKELY(not PyCode_Check(code)):
+        return False
+    word = ringbuf_code_word(code)
+    if RINGBUF_UNLIKELY(word >> 32 != ringbuf_era() or not <uint32_t>word or not ringbuf_calls_is_plain(c) or
+                        ringbuf_refusals is not NULL):
+        return False
+    ringbuf_calls_put(c, event_id, <uint32_t>word)
+    if c.is_retold:
+        _count_a_call(c)
+    return True
+
+
+cdef PyObject *_begin_call(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    """A function begins, or goes on."""
+    if RINGBUF_LIKELY(n > 0 and _put_told(calls, (<Calls>calls).c.begin_id, args[0])):
+        return _no_news()
+    return _record_other(<Calls>calls, False, True, args, n)
+
+
+cdef PyObject *_end_call(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    """It returns, or yields."""
+    if RINGBUF_LIKELY(n > 0 and _put_told(calls, (<Calls>calls).c.end_id, args[0])):
+        return _no_news()
+    return _record_other(<Calls>calls, True, True, args, n)
+
+
+cdef PyObject *_begin_call_by_throw(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    """A generator goes on with an exception."""
+    return _record_other(<Calls>calls, False, False, args, n)
+
+
+cdef PyObject *_end_call_by_throw(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    """An exception leaves a function."""
+    return _record_other(<Calls>calls, True, False, args, n)
+
+
+cdef PyObject *_begin_call_following(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    """As without following, where greenlets are followed; so are the next three."""
+    (<Calls>calls).follow()
+    return _begin_call(calls, args, n)
+
+
+cdef PyObject *_end_call_following(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    (<Calls>calls).follow()
+    return _end_call(calls, args, n)
+
+
+cdef PyObject *_begin_call_by_throw_following(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    (<Calls>calls).follow()
+    return _begin_call_by_throw(calls, args, n)
+
+
+cdef PyObject *_end_call_by_throw_following(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    (<Calls>calls).follow()
+    return _end_call_by_throw(calls, args, n)
+
+
+cdef PyObject *_record_other(Calls calls, bint is_end, bint may_disable, PyObject *const *args, Py_ssize_t n) noexcept:
+    cdef PyObject *answer = Py_None
+    if n > 0 and PyCode_Check(args[0]) and not calls.record(is_end, args[0]) and may_disable:
+        answer = <PyObject *>calls.disable
+    Py_INCREF_ptr(answer)
+    return answer
+
+
+cdef enum:
+    N_CALLBACKS = 6
+
+cdef tuple _monitored = ("PY_START", "PY_RESUME", "PY_THROW", "PY_RETURN", "PY_YIELD", "PY_UNWIND")
+cdef PyMethodDef _callbacks[2 * N_CALLBACKS]  # the latter half follows greenlets
+_callbacks[0] = _callbacks[1] = RINGBUF_CALLBACK("begin", <void *>_begin_call)
+_callbacks[2] = RINGBUF_CALLBACK("begin_by_throw", <void *>_begin_call_by_throw)
+_callbacks[3] = _callbacks[4] = RINGBUF_CALLBACK("end", <void *>_end_call)
+_callbacks[5] = RINGBUF_CALLBACK("end_by_throw", <void *>_end_call_by_throw)
+_callbacks[6] = _callbacks[7] = RINGBUF_CALLBACK("begin_following", <void *>_begin_call_following)
+_callbacks[8] = RINGBUF_CALLBACK("begin_by_throw_following", <void *>_begin_call_by_throw_following)
+_callbacks[9] = _callbacks[10] = RINGBUF_CALLBACK("end_following", <void *>_end_call_following)
+_callbacks[11] = RINGBUF_CALLBACK("end_by_throw_following", <void *>_end_call_by_throw_following)
+
+
+# ---- before Python 3.12 ----
+
 cdef int _profile(PyObject *calls, PyFrameObject *frame, int what, PyObject *argument) noexcept:
     cdef PyObject *code
     if what == PyTrace_CALL or what == PyTrace_RETURN:
         if (<Calls>calls).follows:
             (<Calls>calls).follow()
         code = RINGBUF_FRAME_CODE(frame)
-        (<Calls>calls).record((<Calls>calls).begins if what == PyTrace_CALL else (<Calls>calls).ends, code)
+        (<Calls>calls).record(what == PyTrace_RETURN, code)
         Py_DECREF_ptr(code)
     return 0
 
@@ -396,7 +488,7 @@ cdef class Profiling:
 
     def start_in_threads(self, threading):
         """In those that this module starts from now on. Nothing is set where the program would look."""
-        if not self.calls.is_on or not hasattr(threading, "Thread"):
+        if not self.calls.c.is_on or not hasattr(threading, "Thread"):
             return
         self.threading = threading
         threading.Thread._bootstrap_inner = Tap(threading.Thread._bootstrap_inner, self._begin_thread, None)
@@ -429,7 +521,7 @@ cdef class Profiling:
             if is_told:  # the program's own function sees this call, as it would without us
                 self.place(None)
                 before(_getframe(), "c_call", self.set_profile)
-            if function is None and self.calls.is_on:
+            if function is None and self.calls.c.is_on:
                 self.profile_here()
                 return
             if function is not None and self.displaced is not None:

@@ -45,6 +45,7 @@ cdef extern from "core/encode.h":
     void ringbuf_values_release(ringbuf_value *values, Py_ssize_t n)
     int ringbuf_record_args(ringbuf_channel *ch, const int *closed, uint32_t event_id, const ringbuf_field *fields,
                             Py_ssize_t n, PyObject *const *args)
+    bint RINGBUF_LIKELY(bint)
     bint RINGBUF_UNLIKELY(bint)
 
     cdef struct ringbuf_run:

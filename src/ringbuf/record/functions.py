@@ -22,16 +22,6 @@ _OURSELVES = ("ringbuf", "_ringbuf_start")
 #: and editable installs add to.
 _MADE_UP = ("namedtuple_*", "_distutils_hack", "sitecustomize", "usercustomize", "__editable__*")
 
-#: What `sys.monitoring` tells, and the method of `Calls` that takes it.
-_CALLBACKS = {
-    "PY_START": "begin",
-    "PY_RESUME": "begin",
-    "PY_THROW": "begin_by_throw",
-    "PY_RETURN": "end",
-    "PY_YIELD": "end",
-    "PY_UNWIND": "end_by_throw",
-}
-
 
 class Functions:
     """Records calls, from `start` to `stop`; a context manager.
@@ -96,6 +86,8 @@ class Functions:
         calls.stop()
         if hasattr(sys, "monitoring"):
             sys.monitoring.set_events(self._tool, 0)
+            for happens in calls.callbacks():  # what is registered keeps the channel
+                sys.monitoring.register_callback(self._tool, getattr(sys.monitoring.events, happens), None)
             sys.monitoring.free_tool_id(self._tool)
         else:
             self._profiling.stop()
@@ -108,15 +100,18 @@ class Functions:
         self.stop()
 
     def _monitor(self, monitoring) -> None:
-        self._register(monitoring, "")
+        events = self._register(monitoring)
         monitoring.restart_events()  # what was disabled, for other modules
-        monitoring.set_events(self._tool, sum(getattr(monitoring.events, happens) for happens in _CALLBACKS))
+        monitoring.set_events(self._tool, events)
 
-    def _register(self, monitoring, suffix: str) -> None:
-        """Those callbacks of `Calls` that have this suffix."""
-        for happens, callback in _CALLBACKS.items():
+    def _register(self, monitoring) -> int:
+        """The callbacks of `Calls`; all events that they are for."""
+        events = 0
+        for happens, callback in self._calls.callbacks().items():
             event = getattr(monitoring.events, happens)
-            monitoring.register_callback(self._tool, event, getattr(self._calls, callback + suffix))
+            monitoring.register_callback(self._tool, event, callback)
+            events |= event
+        return events
 
     def _follow_greenlets(self, greenlet) -> None:
         """The program uses greenlets: until now nothing asked at each call whether it does."""
@@ -125,7 +120,7 @@ class Functions:
         self._strands.greenlets(greenlet)
         self._calls.follow_greenlets()
         if hasattr(sys, "monitoring"):
-            self._register(sys.monitoring, "_following")
+            self._register(sys.monitoring)
 
     def _profile(self) -> None:
         self._profiling = Profiling(self._calls, self._displaced)
