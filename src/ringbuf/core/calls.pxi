@@ -33,9 +33,6 @@ cdef extern from "core/calls.h":
     bint ringbuf_calls_take(ringbuf_calls *, int64_t)
     bint ringbuf_calls_is_plain(const ringbuf_calls *)
     void ringbuf_calls_put(const ringbuf_calls *, uint32_t, uint32_t)
-    PyObject *Py_None
-    ctypedef struct PyMethodDef:
-        const char *ml_name
     PyMethodDef RINGBUF_CALLBACK(const char *, void *)
     object PyCFunction_New(PyMethodDef *, object)
     bint PyCode_Check(PyObject *)

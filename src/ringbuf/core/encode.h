@@ -678,12 +678,12 @@ ringbuf_write_values(const struct ringbuf_field *fields, Py_ssize_t n, const str
 /*
  * The path of most records: nothing between arguments and ring but measuring
  * can call back. `closed` becomes true when the channel is closed, which
- * measuring may do.
+ * measuring may do. The record begins with `n_start` bytes that are as they will stand in it.
  * Returns: 1 recorded, 0 lost, -1 with an exception, -2: the channel is closed.
  */
 static inline int
-ringbuf_record_args(struct ringbuf_channel *ch, const int *closed, uint32_t event_id,
-		    const struct ringbuf_field *fields, Py_ssize_t n, PyObject *const *args)
+ringbuf_record_after(struct ringbuf_channel *ch, const int *closed, uint32_t event_id, const void *start,
+		     Py_ssize_t n_start, const struct ringbuf_field *fields, Py_ssize_t n, PyObject *const *args)
 {
 	struct ringbuf_value values[RINGBUF_FEW_FIELDS];
 	struct ringbuf_reservation r = {.event_id = event_id};
@@ -694,16 +694,25 @@ ringbuf_record_args(struct ringbuf_channel *ch, const int *closed, uint32_t even
 		return -1;
 	ret = -2;
 	if (RINGBUF_LIKELY(!*closed)) {
-		r.payload_size = (uint64_t)total;
+		r.payload_size = (uint64_t)(n_start + total);
 		ret = ringbuf_reserve(ch, &r) == 0;
 		if (RINGBUF_LIKELY(ret)) {
-			ringbuf_write_values(fields, n, values, r.payload);
+			if (n_start)
+				memcpy(r.payload, start, (size_t)n_start);
+			ringbuf_write_values(fields, n, values, r.payload + n_start);
 			ringbuf_commit(ch, &r);
 		}
 	}
 	if (RINGBUF_UNLIKELY(holds))
 		ringbuf_values_release(values, n);
 	return ret;
+}
+
+static inline int
+ringbuf_record_args(struct ringbuf_channel *ch, const int *closed, uint32_t event_id,
+		    const struct ringbuf_field *fields, Py_ssize_t n, PyObject *const *args)
+{
+	return ringbuf_record_after(ch, closed, event_id, NULL, 0, fields, n, args);
 }
 
 /* A run of bytes that stand in a row of an array as they will in the record. */
@@ -785,6 +794,26 @@ ringbuf_record_rows(struct ringbuf_channel *ch, const struct ringbuf_reservation
 		row += some * stride;
 	}
 	return recorded;
+}
+
+/* Methods of a type of Cython's that are called as they are, with nothing of Cython's around them. The first of
+ * `methods` without a name ends them. */
+static int
+ringbuf_add_methods(PyObject *object, PyMethodDef *methods)
+{
+	PyTypeObject *type = (PyTypeObject *)object;
+
+	for (; methods->ml_name; methods++) {
+		PyObject *method = PyDescr_NewMethod(type, methods);
+
+		if (!method || PyDict_SetItemString(type->tp_dict, methods->ml_name, method)) {
+			Py_XDECREF(method);
+			return -1;
+		}
+		Py_DECREF(method);
+	}
+	PyType_Modified(type);
+	return 0;
 }
 
 /* Make instances of the type `object` callable through the vectorcallfunc at `offset`. */

@@ -11,6 +11,14 @@ cdef extern from "Python.h":
     ctypedef PyObject *(*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *) except NULL
     PyObject *Py_True
     PyObject *Py_False
+    PyObject *Py_None
+    int METH_NOARGS, METH_FASTCALL
+    ctypedef PyObject *(*PyCFunction)(PyObject *, PyObject *)
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        PyCFunction ml_meth
+        int ml_flags
+        const char *ml_doc
     void Py_INCREF_ptr "Py_INCREF" (PyObject *)
     PyObject **PySequence_Fast_ITEMS(PyObject *)
     PyObject *PyTuple_GET_ITEM_ptr "PyTuple_GET_ITEM" (PyObject *, Py_ssize_t)
@@ -45,6 +53,8 @@ cdef extern from "core/encode.h":
     void ringbuf_values_release(ringbuf_value *values, Py_ssize_t n)
     int ringbuf_record_args(ringbuf_channel *ch, const int *closed, uint32_t event_id, const ringbuf_field *fields,
                             Py_ssize_t n, PyObject *const *args)
+    int ringbuf_record_after(ringbuf_channel *ch, const int *closed, uint32_t event_id, const void *start,
+                             Py_ssize_t n_start, const ringbuf_field *fields, Py_ssize_t n, PyObject *const *args)
     bint RINGBUF_LIKELY(bint)
     bint RINGBUF_UNLIKELY(bint)
 
@@ -57,6 +67,7 @@ cdef extern from "core/encode.h":
                                    Py_ssize_t n, const char *row, Py_ssize_t stride, Py_ssize_t n_rows) nogil
     void ringbuf_default_value(const ringbuf_field *f, ringbuf_value *v)
     void ringbuf_enable_vectorcall(PyObject *type, Py_ssize_t offset)
+    int ringbuf_add_methods(PyObject *type, PyMethodDef *methods) except -1
 
 cdef enum:
     ROWS_AT_A_TIME = 65536  # recorded without the GIL, between looks for signals
@@ -468,10 +479,15 @@ cdef int _record_by_name(Event event, PyObject *const *args, Py_ssize_t n, PyObj
     return _record_event(event, PySequence_Fast_ITEMS(<PyObject *>values))
 
 
+cdef inline bint _is_plain(Event event) noexcept:
+    """A record of it runs no Python code, and does not wait."""
+    return event.is_direct and not event.channel.is_guarded and ringbuf_refusals is NULL
+
+
 cdef inline int _record_event(Event event, PyObject *const *args) except -1:
     cdef Py_ssize_t n = event.fields.n
     cdef int ret
-    if RINGBUF_UNLIKELY(not event.is_direct or event.channel.is_guarded or ringbuf_refusals is not NULL):
+    if RINGBUF_UNLIKELY(not _is_plain(event)):
         return _record_guarded(event, args)
     if RINGBUF_UNLIKELY(event.channel.is_closed):
         event.channel.open_ch()

@@ -2,20 +2,66 @@
 
 from _contextvars import ContextVar
 
-from cpython.contextvars cimport PyContextVar_Set, get_value
+from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Set
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 
 from . import texts as _texts
 
-cdef object _current_span = ContextVar("ringbuf_span", default=0)  # id of the innermost span that is open
-cdef uint64_t _last_span_id = 0
+cdef extern from "core/span.h":
+    uint64_t ringbuf_next_span_id()
+    void ringbuf_begin_span_ids(uint64_t)
+    int ringbuf_record_span_end(ringbuf_channel *ch, const int *closed, uint32_t event_id, uint64_t id)
+    bint ringbuf_is_alone_here(PyObject *value, Py_ssize_t references)
+    int ringbuf_test_contexts(PyObject *variable) except -1
+    void ringbuf_be_methods(PyObject *type)
+    void PyErr_NormalizeException(PyObject **type, PyObject **error, PyObject **traceback)
+
+cdef enum:
+    N_IDS = 2  # fields of a begin that are not the span's own
+
+cdef object _current_span = ContextVar("ringbuf_span", default=None)  # a _Place
 cdef unsigned int _span_forks = 0
+
+ringbuf_test_contexts(<PyObject *>_current_span)
+
+
+@cython.final
+@cython.internal
+@cython.freelist(64)
+cdef class _Place:
+    """Where a context is: in which span, 0 for none. Changed only while no other context can find it."""
+
+    cdef uint64_t number
+
+
+cdef inline object _current_place():
+    cdef PyObject *found = NULL
+    PyContextVar_Get(_current_span, NULL, &found)
+    place = <object>found
+    Py_DECREF_ptr(found)
+    return place
+
+
+cdef inline uint64_t _number_of(object place):
+    return (<_Place>place).number if isinstance(place, _Place) else 0
+
+
+cdef inline int _move(object place, uint64_t number) except -1:
+    """From the current place to a span. The caller's reference to the place is the only one of ours."""
+    cdef _Place other
+    if isinstance(place, _Place) and ringbuf_is_alone_here(<PyObject *>place, 1):
+        (<_Place>place).number = number
+        return 0
+    other = _Place.__new__(_Place)
+    other.number = number
+    PyContextVar_Set(_current_span, other)
+    return 0
 
 
 def _begin_span_ids():
     """Ids count from where no other process counts: chosen among so many that two ranges never meet."""
-    global _last_span_id, _span_forks
-    _last_span_id = int.from_bytes(os.urandom(8), "little") >> 5
+    global _span_forks
+    ringbuf_begin_span_ids(int.from_bytes(os.urandom(8), "little") >> 5)
     _span_forks += 1
 
 
@@ -39,12 +85,12 @@ cdef class SpanType:
 
     def __cinit__(self, Event begin not None, Event end not None):
         """`begin`: of span_id, parent_id and the span's own fields; `end`: of span_id and error."""
-        if begin.fields.names[:2] != ("span_id", "parent_id") or end.fields.names != ("span_id", "error"):
+        if begin.fields_text.split(",")[:N_IDS] != ["span_id:u64", "parent_id:u64"] or end.fields_text != "span_id:u64,error:str":
             raise TypeError(f"no span: {begin!r} to {end!r}")
         self.vectorcall = <vectorcallfunc>_call_span_type
         self.begin = begin
         self.end = end
-        self.names = begin.fields.names[2:]
+        self.names = begin.fields.names[N_IDS:]
 
     @property
     def name(self):
@@ -78,6 +124,44 @@ cdef class SpanType:
                 pass
         wrong = sorted({*named} ^ {*names})
         raise TypeError(f"span {self.name!r} takes {', '.join(self.names) or 'no values'}: see {', '.join(wrong)}")
+
+    cdef int record_begin(self, const uint64_t *ids, PyObject *const *values) except -1:
+        """As an event like any other. Returns 1, or 0: lost."""
+        cdef tuple args = (ids[0], ids[1]) + _tuple_of(values, len(self.names))
+        try:
+            return _record_event(self.begin, PySequence_Fast_ITEMS(<PyObject *>args))
+        except (TypeError, OverflowError) as error:
+            self.refuse(error)
+
+    cdef int record_begin_failed(self, int ret) except -1:
+        """Raise what ringbuf_record_after returned."""
+        if ret == -2:
+            self.begin.channel.open_ch()
+        try:
+            _raise_what_is_set()
+        except (TypeError, OverflowError) as error:
+            self.refuse(error)
+
+    cdef int refuse(self, object error) except -1:
+        fields = self.begin.fields_text.removeprefix("span_id:u64,parent_id:u64,")
+        raise type(error)(f"span {self.name!r} was declared, or first used, with {fields}: {error}") from None
+
+    cdef int record_end(self, uint64_t number, object error) except -1:
+        """What cannot be recorded is no reason to fail here."""
+        cdef PyObject *args[2]
+        cdef object id, text
+        if RINGBUF_LIKELY(error is None and _is_plain(self.end)):
+            ringbuf_record_span_end(self.end.channel.ch, <const int *>&self.end.channel.is_closed, self.end.event_id, number)
+            return 0
+        id = number
+        text = "" if error is None else _texts.of_error(error)
+        args[0] = <PyObject *>id
+        args[1] = <PyObject *>text
+        try:
+            _record_event(self.end, args)
+        except ValueError:
+            pass  # the channel was closed meanwhile
+        return 0
 
     def __repr__(self):
         return f"<ringbuf.SpanType {self.name!r}({', '.join(map(str, self.names))})>"
@@ -128,11 +212,39 @@ cdef Span _new_span(SpanType kind, tuple values):
     return span
 
 
-cdef inline object _durations_of(Event begin):
-    """Durations or None: who wants to know how long these spans take; they may watch the copy's channel."""
-    if begin.channel.durations is not None or begin.copy is None:
-        return begin.channel.durations
-    return begin.copy.channel.durations
+# ---- to be in a span ----
+
+cdef int _raise_what_is_set() except -1:
+    return -1
+
+
+cdef inline int _begin_span(SpanType kind, PyObject *const *values, uint64_t *ids) except -1:
+    """Record the begin of a span, and be inside of it. Returns 1, or 0: it is lost.
+
+    `values` are those of its fields, as many as there are; `ids` become its own and its parent's.
+    """
+    cdef int recorded
+    place = _current_place()
+    ids[0] = ringbuf_next_span_id()
+    ids[1] = _number_of(place)
+    if RINGBUF_LIKELY(_is_plain(kind.begin) and not kind.begin.channel.is_closed):
+        recorded = ringbuf_record_after(
+            kind.begin.channel.ch, <const int *>&kind.begin.channel.is_closed, kind.begin.event_id, ids,
+            N_IDS * sizeof(uint64_t),            kind.begin.fields.fields + N_IDS, kind.begin.fields.n - N_IDS, values)
+        if RINGBUF_UNLIKELY(recorded < 0):
+            kind.record_begin_failed(recorded)
+    else:
+        recorded = kind.record_begin(ids, values)
+    if recorded:
+        _move(place, ids[0])
+    return recorded
+
+
+cdef inline int _end_span(SpanType kind, const uint64_t *ids, unsigned int forks, object error) except -1:
+    _move(_current_place(), ids[1])
+    if forks == _span_forks:  # else this is a forked child, and the span the parent's
+        kind.record_end(ids[0], error)
+    return 0
 
 
 @cython.final
@@ -149,9 +261,8 @@ cdef class Span:
 
     cdef SpanType kind
     cdef tuple values
-    cdef object number, outer
+    cdef uint64_t ids[N_IDS]  # its own, and of the span around it
     cdef unsigned int forks
-    cdef uint64_t began  # when, in nanoseconds, if somebody wants to know how long it takes; else 0
     cdef bint is_open
 
     def __init__(self):
@@ -165,69 +276,145 @@ cdef class Span:
     @property
     def id(self):
         """int: of the latest use; 0 if there was none, or its begin was not recorded."""
-        return self.number or 0
-
-    def __enter__(self):
-        global _last_span_id
-        cdef tuple args
-        if self.is_open:
-            raise RuntimeError(f"span {self.kind.name!r} is open already: each `with` takes one of its own")
-        self.number = None
-        if not self.kind.begin.enabled:
-            return self
-        outer = get_value(_current_span)
-        _last_span_id += 1
-        number = _last_span_id
-        args = (number, outer) + self.values
-        if self.record_begin(args):
-            self.number = number
-            self.outer = outer
-            self.forks = _span_forks
-            self.is_open = True
-            self.began = 0 if _durations_of(self.kind.begin) is None else _now_ns()
-            PyContextVar_Set(_current_span, number)
-        return self
-
-    cdef int record_begin(self, tuple args) except -1:
-        try:
-            return _record_event(self.kind.begin, PySequence_Fast_ITEMS(<PyObject *>args))
-        except (TypeError, OverflowError) as error:
-            fields = self.kind.begin.fields_text.removeprefix("span_id:u64,parent_id:u64,")
-            raise type(error)(f"span {self.name!r} was declared, or first used, with {fields}: {error}") from None
-
-    def __exit__(self, exc_type, exc, traceback):
-        cdef PyObject *args[2]
-        if not self.is_open:
-            return
-        PyContextVar_Set(_current_span, self.outer)
-        self.is_open = False
-        if self.forks != _span_forks:
-            return  # this is a forked child, and the span the parent's
-        text = "" if exc is None else _texts.of_error(exc)
-        args[0] = <PyObject *>self.number
-        args[1] = <PyObject *>text
-        try:
-            _record_event(self.kind.end, args)
-        except ValueError:
-            pass  # the channel was closed meanwhile: no reason to fail here
-        if self.began:
-            durations = _durations_of(self.kind.begin)
-            if durations is not None:
-                (<Durations>durations).ended(self.kind.begin.name, self.began)
+        return self.ids[0]
 
     def _leave(self):
         """What comes is not inside this span, though it is open: its generator waits."""
         if self.is_open:
-            PyContextVar_Set(_current_span, self.outer)
+            _move(_current_place(), self.ids[1])
 
     def _back(self):
         """The generator goes on."""
         if self.is_open:
-            self.outer = get_value(_current_span)
-            PyContextVar_Set(_current_span, self.number)
+            place = _current_place()
+            self.ids[1] = _number_of(place)
+            _move(place, self.ids[0])
 
     def __repr__(self):
         return f"<ringbuf.Span {self.kind.name!r}{', open' if self.is_open else ''}>"
 
     def __reduce__(self):
         raise TypeError("a Span is one: a copy would end it twice")
+
+    cdef int refuse_entry(self) except -1:
+        if self.kind is None:
+            raise AttributeError("a Span comes from Tracer.span() or a SpanType")
+        raise RuntimeError(f"span {self.kind.name!r} is open already: each `with` takes one of its own")
+
+
+cdef PyObject *_enter_span(PyObject *self, PyObject *_nothing) except NULL:
+    if RINGBUF_UNLIKELY((<Span>self).is_open or (<Span>self).kind is None):
+        (<Span>self).refuse_entry()
+    if not (<Span>self).kind.begin.enabled:
+        (<Span>self).ids[0] = 0
+    elif _begin_span((<Span>self).kind, PySequence_Fast_ITEMS(<PyObject *>(<Span>self).values), (<Span>self).ids):
+        (<Span>self).forks = _span_forks
+        (<Span>self).is_open = True
+    else:
+        (<Span>self).ids[0] = 0
+    Py_INCREF_ptr(self)
+    return self
+
+
+cdef PyObject *_exit_span(PyObject *self, PyObject *const *args, Py_ssize_t n) except NULL:
+    if RINGBUF_UNLIKELY(n != 3):
+        raise TypeError(f"__exit__() takes 3 arguments (type, exception, traceback), not {n}")
+    if (<Span>self).is_open:
+        (<Span>self).is_open = False
+        _end_span((<Span>self).kind, (<Span>self).ids, (<Span>self).forks, <object>args[1])
+    Py_INCREF_ptr(Py_None)
+    return Py_None
+
+
+cdef PyMethodDef _span_methods[3]
+_span_methods[0] = PyMethodDef(b"__enter__", <PyCFunction>_enter_span, METH_NOARGS, b"__enter__($self, /)\n--\n\n")
+_span_methods[1] = PyMethodDef(b"__exit__", <PyCFunction><void *>_exit_span, METH_FASTCALL,
+                               b"__exit__($self, exc_type, exc, traceback, /)\n--\n\n")
+_span_methods[2] = PyMethodDef(NULL, NULL, 0, NULL)
+ringbuf_add_methods(<PyObject *>Span, _span_methods)
+
+
+# ---- traced functions ----
+
+
+@cython.final
+cdef class Traced:
+    """What `Tracer.trace` makes of a plain function: each call is a span.
+
+    Like the object that `functools.lru_cache` gives, it stands for the function and has no frame of its own.
+    """
+
+    cdef vectorcallfunc vectorcall
+    cdef object function
+    cdef SpanType kind
+    cdef dict __dict__
+    cdef object __weakref__
+
+    def __cinit__(self, function, SpanType kind not None):
+        """`kind`: of spans without fields."""
+        if kind.names:
+            raise TypeError(f"spans of {kind.name!r} have fields")
+        self.vectorcall = <vectorcallfunc>_call_traced
+        self.function = function
+        self.kind = kind
+
+    def __get__(self, instance, owner):
+        return self if instance is None else PyMethod_New(self, instance)
+
+    def __call__(self, *args, **named):
+        # For those who look whether there is a __call__; a call itself goes through the slot.
+        return PyVectorcall_Call(self, args, named)
+
+    def __getattr__(self, name):
+        return getattr(self.function, name)
+
+    def __repr__(self):
+        return f"<ringbuf.Traced {self.function!r}>"
+
+    def __reduce__(self):
+        return self.__qualname__
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+cdef PyObject *_call_traced(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
+    cdef SpanType kind = (<Traced>self).kind
+    cdef uint64_t ids[N_IDS]
+    cdef unsigned int forks = _span_forks
+    cdef PyObject *result
+    cdef bint is_open = kind.begin.enabled and _begin_span(kind, NULL, ids)
+    result = PyObject_Vectorcall(<PyObject *>(<Traced>self).function, args, nargsf, kwnames)
+    if is_open:
+        if RINGBUF_LIKELY(result is not NULL):
+            _end_span(kind, ids, forks, None)
+        else:
+            _end_span_by_error(kind, ids, forks)
+    return result
+
+
+cdef void _end_span_by_error(SpanType kind, const uint64_t *ids, unsigned int forks) noexcept:
+    """The exception that is on its way goes on."""
+    cdef PyObject *type = NULL
+    cdef PyObject *error = NULL
+    cdef PyObject *traceback = NULL
+    PyErr_Fetch(&type, &error, &traceback)
+    PyErr_NormalizeException(&type, &error, &traceback)
+    try:
+        _end_span(kind, ids, forks, <object>error)
+    except BaseException as failed:
+        _report(failed, kind)
+    PyErr_Restore(type, error, traceback)
+
+
+cdef _make_traced_callable():
+    cdef PyObject *any_object = <PyObject *>Traced  # only its address matters
+    cdef char *field = <char *>&(<Traced>any_object).vectorcall
+    ringbuf_enable_vectorcall(<PyObject *>Traced, field - <char *>any_object)
+    ringbuf_be_methods(<PyObject *>Traced)
+
+
+_make_traced_callable()

@@ -6,7 +6,7 @@ import enum
 import functools
 import operator
 
-from .._core import SpanType
+from .._core import SpanType, Traced
 
 __all__ = ["traced", "type_of"]
 
@@ -62,7 +62,14 @@ def _wrapper(function):
     return _generator if inspect.isgeneratorfunction(function) else _plain
 
 
+#: Functions in a class that it takes for static or class methods, if they are plain functions of Python's.
+_IMPLICIT = ("__new__", "__init_subclass__", "__class_getitem__")
+
+
 def _plain(function, span: SpanType):
+    if getattr(function, "__name__", None) not in _IMPLICIT:
+        return Traced(function, span)
+
     def run(*args, **kwargs):
         with span():
             return function(*args, **kwargs)
