@@ -82,6 +82,7 @@ cdef class SpanType:
     cdef vectorcallfunc vectorcall
     cdef Event begin, end
     cdef tuple names
+    cdef Py_ssize_t n  # of values
 
     def __cinit__(self, Event begin not None, Event end not None):
         """`begin`: of span_id, parent_id and the span's own fields; `end`: of span_id and error."""
@@ -91,6 +92,7 @@ cdef class SpanType:
         self.begin = begin
         self.end = end
         self.names = begin.fields.names[N_IDS:]
+        self.n = len(self.names)
 
     @property
     def name(self):
@@ -127,7 +129,7 @@ cdef class SpanType:
 
     cdef int record_begin(self, const uint64_t *ids, PyObject *const *values) except -1:
         """As an event like any other. Returns 1, or 0: lost."""
-        cdef tuple args = (ids[0], ids[1]) + _tuple_of(values, len(self.names))
+        cdef tuple args = (ids[0], ids[1]) + _tuple_of(values, self.n)
         try:
             return _record_event(self.begin, PySequence_Fast_ITEMS(<PyObject *>args))
         except (TypeError, OverflowError) as error:
@@ -171,17 +173,29 @@ cdef class SpanType:
 
 
 cdef PyObject *_call_span_type(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
-    cdef SpanType kind = <SpanType>self
-    cdef Py_ssize_t i, n = PyVectorcall_NARGS(nargsf)
+    cdef Span span
+    cdef Py_ssize_t n = PyVectorcall_NARGS(nargsf)
+    if RINGBUF_LIKELY(kwnames is NULL and n == (<SpanType>self).n):
+        span = Span.__new__(Span)
+        span.kind = <SpanType>self
+        if n:
+            span.values = _tuple_of(args, n)
+    else:
+        span = _new_span(<SpanType>self, _ordered(<SpanType>self, args, n, kwnames))
+    Py_INCREF_ptr(<PyObject *>span)
+    return <PyObject *>span
+
+
+cdef tuple _ordered(SpanType kind, PyObject *const *args, Py_ssize_t n, PyObject *kwnames):
+    """Values by position and by name."""
     cdef tuple values = _tuple_of(args, n)
+    cdef Py_ssize_t i
     if kwnames is not NULL:
         named = {name: <object>args[n + i] for i, name in enumerate(<tuple>kwnames)}
         values += kind.by_name(named, n)
-    if len(values) != len(kind.names):
-        raise TypeError(f"span {kind.name!r} takes {len(kind.names)} values ({', '.join(kind.names)}), not {len(values)}")
-    span = _new_span(kind, values)
-    Py_INCREF(span)
-    return <PyObject *>span
+    if len(values) != kind.n:
+        raise TypeError(f"span {kind.name!r} takes {kind.n} values ({', '.join(kind.names)}), not {len(values)}")
+    return values
 
 
 cdef tuple _tuple_of(PyObject *const *args, Py_ssize_t n):
@@ -249,6 +263,7 @@ cdef inline int _end_span(SpanType kind, const uint64_t *ids, unsigned int forks
 
 @cython.final
 @cython.freelist(16)
+@cython.no_gc  # values are numbers and texts, and what is neither is refused when it is entered
 @cython.nonecheck(True)  # of Span.__new__, which has no kind
 cdef class Span:
     """What `Tracer.span` gives: a context manager that records a begin, and an end.
@@ -260,7 +275,7 @@ cdef class Span:
     """
 
     cdef SpanType kind
-    cdef tuple values
+    cdef tuple values  # None: it has no fields
     cdef uint64_t ids[N_IDS]  # its own, and of the span around it
     cdef unsigned int forks
     cdef bint is_open
@@ -302,16 +317,20 @@ cdef class Span:
         raise RuntimeError(f"span {self.kind.name!r} is open already: each `with` takes one of its own")
 
 
+cdef inline PyObject *const *_values_of(Span span) noexcept:
+    return NULL if span.values is None else PySequence_Fast_ITEMS(<PyObject *>span.values)
+
+
 cdef PyObject *_enter_span(PyObject *self, PyObject *_nothing) except NULL:
+    cdef uint64_t ids[N_IDS]
     if RINGBUF_UNLIKELY((<Span>self).is_open or (<Span>self).kind is None):
         (<Span>self).refuse_entry()
-    if not (<Span>self).kind.begin.enabled:
-        (<Span>self).ids[0] = 0
-    elif _begin_span((<Span>self).kind, PySequence_Fast_ITEMS(<PyObject *>(<Span>self).values), (<Span>self).ids):
+    (<Span>self).ids[0] = 0
+    if (<Span>self).kind.begin.enabled and _begin_span((<Span>self).kind, _values_of(<Span>self), ids):
+        (<Span>self).ids[0] = ids[0]
+        (<Span>self).ids[1] = ids[1]
         (<Span>self).forks = _span_forks
         (<Span>self).is_open = True
-    else:
-        (<Span>self).ids[0] = 0
     Py_INCREF_ptr(self)
     return self
 
