@@ -1,5 +1,6 @@
 """Spans: span.pxi, Tracer.span, span_type and trace (spans.py). What is recorded, and who is whose parent."""
 
+import abc
 import asyncio
 import contextvars
 import copy
@@ -9,8 +10,11 @@ import inspect
 import math
 import os
 import pickle
+import random
 import sys
 import threading
+import typing
+import weakref
 
 import judge
 import numpy
@@ -566,3 +570,129 @@ def test_a_span_type_is_made_of_a_begin_and_an_end(tracer):
     with ringbuf.SpanType(begin, end)():
         pass
     assert tracer.stats().records_written == 2
+
+
+# ---- contexts: a place is changed where it is, as long as no other context can find it ----
+
+
+def test_a_task_has_the_parent_that_was_there_when_it_was_made(tracer):
+    other = contextvars.ContextVar("other")
+
+    async def work(name):
+        other.set(name)  # its context has another map now
+        with tracer.span(name):
+            await asyncio.sleep(0)
+
+    async def main():
+        with tracer.span("a"):
+            first = asyncio.create_task(work("first"))
+        second = asyncio.create_task(work("second"))
+        with tracer.span("b"):
+            third = asyncio.create_task(work("third"))
+            with tracer.span("c"):
+                asyncio.get_running_loop().call_soon(tracer.trace(lambda: None, name="call"))
+                await first
+            await asyncio.gather(second, third)
+
+    asyncio.run(main())
+    assert parents_of(tracer) == {
+        "a": [None], "b": [None], "c": ["b"], "first": ["a"], "second": [None], "third": ["b"], "call": ["c"],
+    }  # fmt: skip
+
+
+def test_a_context_that_has_gone_on_keeps_its_place(tracer):
+    """Each copy finds where it was made, whatever it and the others set, copy and drop meanwhile."""
+    others = [contextvars.ContextVar(f"other {n}") for n in range(60)]  # maps of several levels
+    expected = contextvars.ContextVar("expected", default=0)
+    choose, open_spans, contexts, asked = random.Random(5), {}, [contextvars.Context()], []
+
+    def begin():
+        span = tracer.span("s")
+        span.__enter__()
+        open_spans.setdefault(id(context), []).append((span, expected.set(span.id)))
+
+    def end():
+        if open_spans.get(id(context)):
+            span, token = open_spans[id(context)].pop()
+            span.__exit__(None, None, None)
+            expected.reset(token)
+
+    def look():
+        with tracer.span("look") as span:
+            asked.append((span.id, expected.get()))
+
+    for _ in range(4000):
+        context = choose.choice(contexts)
+        action = choose.random()
+        if action < 0.1:
+            contexts.append(context.copy() if choose.random() < 0.5 else context.run(contextvars.copy_context))
+        elif action < 0.2 and len(contexts) > 8:
+            contexts[:] = [one for one in contexts if one is not context]
+            open_spans.pop(id(context), None)
+        elif action < 0.3:
+            context.run(choose.choice(others).set, 1)
+        else:
+            context.run(choose.choice((begin, end, look)))
+    parents = {
+        record.fields["span_id"]: record.fields["parent_id"]
+        for record in rings.records(tracer.channel)
+        if record.name == "look"
+    }
+    assert len(asked) > 500 and len({parent for _, parent in asked}) > 50
+    assert [parents[number] for number, _ in asked] == [parent for _, parent in asked]
+
+
+def test_a_span_sets_no_variable_where_no_other_context_can_find_its_place(tracer):
+    """What a watcher of the context sees: the value is one object, and is another one once there is a copy."""
+
+    def place():
+        (found,) = (value for variable, value in contextvars.copy_context().items() if variable.name == "ringbuf_span")
+        return id(found)
+
+    def run():
+        with tracer.span("a"):
+            kept = contextvars.copy_context()
+            inside = [id(value) for value in kept.values()]
+            del kept
+            before = place()
+            with tracer.span("b"):
+                assert place() == before
+            assert [before] == inside
+            kept = contextvars.copy_context()
+            with tracer.span("c"):
+                assert place() != before
+            assert [id(value) for value in kept.values()] == inside
+
+    contextvars.Context().run(run)
+    assert parents_of(tracer) == {"a": [None], "b": ["a"], "c": ["a"]}
+
+
+def test_a_traced_function_leaves_no_frame_and_is_like_the_function(tracer):
+    @tracer.trace(name="frames")
+    def frames(*, extra: "int" = 1) -> "str":
+        return sys._getframe(1).f_code.co_name
+
+    here = frames()
+    assert here == "test_a_traced_function_leaves_no_frame_and_is_like_the_function"
+    assert typing.get_type_hints(frames) == {"extra": int, "return": str} and frames.__kwdefaults__ == {"extra": 1}
+    assert copy.deepcopy(frames) is frames and weakref.ref(frames)() is frames
+    assert pickle.loads(pickle.dumps(traced_at_top)) is traced_at_top
+
+    class Base(abc.ABC):
+        def __init_subclass__(cls, **named):
+            seen.append(cls)
+
+        __init_subclass__ = tracer.trace(__init_subclass__)
+
+        @tracer.trace
+        @abc.abstractmethod
+        def needed(self): ...
+
+    seen = []
+    with pytest.raises(TypeError, match="abstract"):
+        Base()
+    assert type("Derived", (Base,), {}) is seen[0]
+
+
+traced_at_top = ringbuf.Tracer("top").trace(lambda: 1)
+traced_at_top.__qualname__ = "traced_at_top"

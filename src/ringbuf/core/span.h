@@ -51,7 +51,7 @@ ringbuf_visit_map(PyObject *object, void *wanted)
 {
 	if (object == (PyObject *)wanted)
 		return 1;
-	if (Py_REFCNT(object) != 1 || strncmp(Py_TYPE(object)->tp_name, "hamt", 4))
+	if (Py_REFCNT(object) != 1 || strncmp(Py_TYPE(object)->tp_name, "hamt", 4) != 0)
 		return 0;
 	return Py_TYPE(object)->tp_traverse(object, ringbuf_visit_map, wanted);
 }

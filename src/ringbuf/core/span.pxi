@@ -17,7 +17,12 @@ cdef extern from "core/span.h":
     void PyErr_NormalizeException(PyObject **type, PyObject **error, PyObject **traceback)
 
 cdef enum:
-    N_IDS = 2  # fields of a begin that are not the span's own
+    N_IDS = 2  # fields of a begin that are not the span's own: its id, and that of the span around it
+
+cdef struct open_span:
+    uint64_t ids[N_IDS]
+    uint64_t began  # when, in nanoseconds, if somebody wants to know how long it takes; else 0
+    unsigned int forks
 
 cdef object _current_span = ContextVar("ringbuf_span", default=None)  # a _Place
 cdef unsigned int _span_forks = 0
@@ -232,11 +237,19 @@ cdef int _raise_what_is_set() except -1:
     return -1
 
 
-cdef inline int _begin_span(SpanType kind, PyObject *const *values, uint64_t *ids) except -1:
+cdef inline object _durations_of(Event begin):
+    """Durations or None: who wants to know how long these spans take; they may watch the copy's channel."""
+    if begin.channel.durations is not None or begin.copy is None:
+        return begin.channel.durations
+    return begin.copy.channel.durations
+
+
+cdef inline int _begin_span(SpanType kind, PyObject *const *values, open_span *span) except -1:
     """Record the begin of a span, and be inside of it. Returns 1, or 0: it is lost.
 
-    `values` are those of its fields, as many as there are; `ids` become its own and its parent's.
+    `values` are those of its fields, as many as there are.
     """
+    cdef uint64_t *ids = span.ids
     cdef int recorded
     place = _current_place()
     ids[0] = ringbuf_next_span_id()
@@ -244,20 +257,27 @@ cdef inline int _begin_span(SpanType kind, PyObject *const *values, uint64_t *id
     if RINGBUF_LIKELY(_is_plain(kind.begin) and not kind.begin.channel.is_closed):
         recorded = ringbuf_record_after(
             kind.begin.channel.ch, <const int *>&kind.begin.channel.is_closed, kind.begin.event_id, ids,
-            N_IDS * sizeof(uint64_t),            kind.begin.fields.fields + N_IDS, kind.begin.fields.n - N_IDS, values)
+            N_IDS * sizeof(uint64_t), kind.begin.fields.fields + N_IDS, kind.begin.fields.n - N_IDS, values)
         if RINGBUF_UNLIKELY(recorded < 0):
             kind.record_begin_failed(recorded)
     else:
         recorded = kind.record_begin(ids, values)
     if recorded:
+        span.forks = _span_forks
+        span.began = 0 if _durations_of(kind.begin) is None else _now_ns()
         _move(place, ids[0])
     return recorded
 
 
-cdef inline int _end_span(SpanType kind, const uint64_t *ids, unsigned int forks, object error) except -1:
-    _move(_current_place(), ids[1])
-    if forks == _span_forks:  # else this is a forked child, and the span the parent's
-        kind.record_end(ids[0], error)
+cdef inline int _end_span(SpanType kind, const open_span *span, object error) except -1:
+    _move(_current_place(), span.ids[1])
+    if span.forks != _span_forks:
+        return 0  # this is a forked child, and the span the parent's
+    kind.record_end(span.ids[0], error)
+    if RINGBUF_UNLIKELY(span.began != 0):
+        durations = _durations_of(kind.begin)
+        if durations is not None:
+            (<Durations>durations).ended(kind.begin.name, span.began)
     return 0
 
 
@@ -276,8 +296,7 @@ cdef class Span:
 
     cdef SpanType kind
     cdef tuple values  # None: it has no fields
-    cdef uint64_t ids[N_IDS]  # its own, and of the span around it
-    cdef unsigned int forks
+    cdef open_span state
     cdef bint is_open
 
     def __init__(self):
@@ -291,19 +310,19 @@ cdef class Span:
     @property
     def id(self):
         """int: of the latest use; 0 if there was none, or its begin was not recorded."""
-        return self.ids[0]
+        return self.state.ids[0]
 
     def _leave(self):
         """What comes is not inside this span, though it is open: its generator waits."""
         if self.is_open:
-            _move(_current_place(), self.ids[1])
+            _move(_current_place(), self.state.ids[1])
 
     def _back(self):
         """The generator goes on."""
         if self.is_open:
             place = _current_place()
-            self.ids[1] = _number_of(place)
-            _move(place, self.ids[0])
+            self.state.ids[1] = _number_of(place)
+            _move(place, self.state.ids[0])
 
     def __repr__(self):
         return f"<ringbuf.Span {self.kind.name!r}{', open' if self.is_open else ''}>"
@@ -322,14 +341,12 @@ cdef inline PyObject *const *_values_of(Span span) noexcept:
 
 
 cdef PyObject *_enter_span(PyObject *self, PyObject *_nothing) except NULL:
-    cdef uint64_t ids[N_IDS]
+    cdef open_span state
     if RINGBUF_UNLIKELY((<Span>self).is_open or (<Span>self).kind is None):
         (<Span>self).refuse_entry()
-    (<Span>self).ids[0] = 0
-    if (<Span>self).kind.begin.enabled and _begin_span((<Span>self).kind, _values_of(<Span>self), ids):
-        (<Span>self).ids[0] = ids[0]
-        (<Span>self).ids[1] = ids[1]
-        (<Span>self).forks = _span_forks
+    (<Span>self).state.ids[0] = 0
+    if (<Span>self).kind.begin.enabled and _begin_span((<Span>self).kind, _values_of(<Span>self), &state):
+        (<Span>self).state = state
         (<Span>self).is_open = True
     Py_INCREF_ptr(self)
     return self
@@ -340,7 +357,7 @@ cdef PyObject *_exit_span(PyObject *self, PyObject *const *args, Py_ssize_t n) e
         raise TypeError(f"__exit__() takes 3 arguments (type, exception, traceback), not {n}")
     if (<Span>self).is_open:
         (<Span>self).is_open = False
-        _end_span((<Span>self).kind, (<Span>self).ids, (<Span>self).forks, <object>args[1])
+        _end_span((<Span>self).kind, &(<Span>self).state, <object>args[1])
     Py_INCREF_ptr(Py_None)
     return Py_None
 
@@ -402,20 +419,19 @@ cdef class Traced:
 
 cdef PyObject *_call_traced(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
     cdef SpanType kind = (<Traced>self).kind
-    cdef uint64_t ids[N_IDS]
-    cdef unsigned int forks = _span_forks
+    cdef open_span span
     cdef PyObject *result
-    cdef bint is_open = kind.begin.enabled and _begin_span(kind, NULL, ids)
+    cdef bint is_open = kind.begin.enabled and _begin_span(kind, NULL, &span)
     result = PyObject_Vectorcall(<PyObject *>(<Traced>self).function, args, nargsf, kwnames)
     if is_open:
         if RINGBUF_LIKELY(result is not NULL):
-            _end_span(kind, ids, forks, None)
+            _end_span(kind, &span, None)
         else:
-            _end_span_by_error(kind, ids, forks)
+            _end_span_by_error(kind, &span)
     return result
 
 
-cdef void _end_span_by_error(SpanType kind, const uint64_t *ids, unsigned int forks) noexcept:
+cdef void _end_span_by_error(SpanType kind, const open_span *span) noexcept:
     """The exception that is on its way goes on."""
     cdef PyObject *type = NULL
     cdef PyObject *error = NULL
@@ -423,7 +439,7 @@ cdef void _end_span_by_error(SpanType kind, const uint64_t *ids, unsigned int fo
     PyErr_Fetch(&type, &error, &traceback)
     PyErr_NormalizeException(&type, &error, &traceback)
     try:
-        _end_span(kind, ids, forks, <object>error)
+        _end_span(kind, span, <object>error)
     except BaseException as failed:
         _report(failed, kind)
     PyErr_Restore(type, error, traceback)
