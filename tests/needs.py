@@ -25,6 +25,7 @@ PACKAGES = {
     "clang": ["clang"],
     "env": ["coreutils"],
     "g++": ["g++"],
+    "ip": ["iproute2"],
     "libclang_rt": ["libclang-rt-dev"],
     "mount": ["mount"],
     "musl-gcc": ["musl-tools"],
@@ -32,6 +33,7 @@ PACKAGES = {
     "relacy": ["relacy-dev"],
     "sh": ["dash"],
     "umount": ["mount"],
+    "unshare": ["util-linux"],
     "valgrind": ["valgrind"],
 }
 

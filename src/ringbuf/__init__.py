@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .record.recovery import Recovery, recover
     from .record.tracer import Tracer
     from .stats import Stats
+    from .trace.scan import scan
     from .trace.trace import Trace, open_trace
 
 __version__ = "0.1.0"
@@ -99,6 +100,7 @@ __all__ = [
     "get_include",
     "open_trace",
     "recover",
+    "scan",
     "snapshot",
 ]
 
@@ -117,6 +119,7 @@ _MODULES = {
     "finish": "record.ends",
     "open_trace": "trace.trace",
     "recover": "record.recovery",
+    "scan": "trace.scan",
     "snapshot": "record.recorder",
 }
 

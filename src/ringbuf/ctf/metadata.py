@@ -35,6 +35,7 @@ __all__ = [
     "in_format",
     "kernel_metadata",
     "sampled_metadata",
+    "with_clock",
 ]
 
 #: Of traces: CTF 1.8 and CTF 2. Packets are the same in both.
@@ -62,6 +63,8 @@ class ClockInfo:
         The same for all clocks that count together, such as the boot id.
         babeltrace2 merges traces by it. Without, the clock is declared
         absolute, and babeltrace2 merges it with other absolute clocks.
+    precision : int, optional
+        Ticks by which it may be wrong, where that is known.
     """
 
     freq: int
@@ -70,6 +73,7 @@ class ClockInfo:
     name: str = "ringbuf"
     description: str = ""
     uuid: bytes | None = None
+    precision: int | None = None
 
     def __post_init__(self) -> None:
         if self.freq <= 0 or self.offset_cycles < 0:
@@ -183,6 +187,21 @@ def in_format(text: str, name: str) -> str:
     from . import tsdl, write2
 
     return write2.metadata_of(tsdl.parse(text))
+
+
+def with_clock(text: str, clock: ClockInfo, env: Mapping[str, str | int]) -> str:
+    """A text of `channel_metadata` with another clock of the same name, and more in its ``env``.
+
+    Raises
+    ------
+    ValueError
+        It is not such a text.
+    """
+    text, clocks = _CLOCK_BLOCK.subn(lambda _: _clock_text(clock), text)
+    text, envs = _ENV_BEGIN.subn(lambda found: found.group() + _env_lines(env), text)
+    if (clocks, envs) != (1, 1):
+        raise ValueError(f"these metadata have {clocks} clocks and {envs} env blocks, not one of each")
+    return text
 
 
 def event_metadata(event: schema.EventSchema) -> str:
@@ -340,7 +359,15 @@ def _trace_block(layout: ChannelLayout) -> str:
 """
 
 
+_ENV_BEGIN = re.compile(r"^env \{\n", re.MULTILINE)
+_CLOCK_BLOCK = re.compile(r"^clock \{\n(?:\t.*\n)*\};\n", re.MULTILINE)
+
+
 def _env_block(env: Mapping[str, str | int]) -> str:
+    return "env {\n" + _env_lines(env) + "};\n"
+
+
+def _env_lines(env: Mapping[str, str | int]) -> str:
     lines = []
     for key, value in env.items():
         if not _IDENTIFIER.match(key):
@@ -348,24 +375,27 @@ def _env_block(env: Mapping[str, str | int]) -> str:
         if not isinstance(value, (str, int)):
             raise TypeError(f"env {key!r} is neither text nor a number: {value!r}")
         lines.append(f"\t{key} = {_quoted(value) if isinstance(value, str) else int(value)};\n")
-    return "env {\n" + "".join(lines) + "};\n"
+    return "".join(lines)
 
 
-def _clock_block(clock: ClockInfo) -> str:
+def _clock_text(clock: ClockInfo) -> str:
     origin = "absolute = true;" if clock.uuid is None else f'uuid = "{uuids.UUID(bytes=clock.uuid)}";'
-    block = f"""clock {{
+    precision = "" if clock.precision is None else f"\tprecision = {clock.precision};\n"
+    return f"""clock {{
 	name = "{clock.name}";
 	{origin}
 	description = {_quoted(clock.description)};
 	freq = {clock.freq};
 	offset_s = {clock.offset_s};
 	offset = {clock.offset_cycles};
-}};
-
+{precision}}};
 """
+
+
+def _clock_block(clock: ClockInfo) -> str:
     mapped = f" map = clock.{clock.name}.value;"
     types = [_integer(_time(clock, bits), bits, align=1 if bits == 27 else 8, more=mapped) for bits in (27, 32, 64)]
-    return block + "".join(types)
+    return _clock_text(clock) + "\n" + "".join(types)
 
 
 def _time(clock: ClockInfo, bits: int) -> str:

@@ -415,6 +415,8 @@ class _Parser:
                 setattr(clock, key, self._integer(entries, key, line))
         if clock.freq <= 0 or clock.offset < 0:
             raise self._error("a clock's freq must be positive and its offset not negative", line)
+        if "precision" in entries:
+            clock.precision = self._integer(entries, "precision", line)
         clock.absolute = str(entries.get("absolute", "0")).lower() in ("1", "true")
         clock.description = str(entries.get("description", ""))
         if "uuid" in entries:

@@ -42,6 +42,9 @@ class About:
         Processes that `ringbuf record` missed: pid (0: not known), program, and why.
     damage : tuple of Damage
         What could not be read; only where the trace was opened with ``errors="skip"``.
+    set : tuple of str
+        Of a set gathered from many machines: who is missing, died or ends before the others, and how far apart the
+        clocks may be.
     """
 
     path: str
@@ -60,6 +63,7 @@ class About:
     packets_lost: int
     not_recorded: tuple[tuple[int, str, str], ...]
     damage: tuple
+    set: tuple[str, ...] = ()
 
     @property
     def records(self) -> int:
@@ -95,7 +99,7 @@ class About:
         """What it is, as title and text."""
         env = self.env
         made = ", ".join(f"{name} {env[name]}" for name in ("procname", "vpid", "hostname") if env.get(name))
-        lines = [("trace", self.path), *([("made by", made)] if made else [])]
+        lines = [("trace", self.path), *(("set", one) for one in self.set), *([("made by", made)] if made else [])]
         if self.begin is None:
             empty = "there is no packet: nothing was written, or the files are missing"
             return [*lines, ("empty", empty), *self._damage()]
@@ -151,6 +155,8 @@ def _not_recorded(trace) -> Iterator[tuple[int, str, str]]:
 
 def about(trace) -> About:
     """Read all of a trace, and say what it is."""
+    from ..fleet.health import set_lines
+
     begin, end = trace.time_range or (None, None)
     counts = trace.count()
     kinds = {event.name: meaning(event) for event in trace.event_classes}
@@ -172,4 +178,5 @@ def about(trace) -> About:
         packets_lost=sum(one.packets for one in missing),
         not_recorded=tuple(_not_recorded(trace)),
         damage=trace.damage,
+        set=set_lines(trace),
     )

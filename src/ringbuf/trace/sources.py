@@ -7,7 +7,6 @@ a later chunk continue those of an earlier one.
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from .._decode import Decoder, Packet
 from ..ctf import json2, model, tsdl
 from ..errors import TraceError
 from ..limits import Limits
+from ..places import Local, LocalFile, Remote, RemoteFile, place_of
 
 __all__ = ["Damage", "Gap", "Source", "sources_in"]
 
@@ -102,32 +102,31 @@ class Source:
     namespace: str | None
     uid: str | None
     attributes: Mapping
-    _root: str = field(repr=False)
+    place: Local | Remote = field(repr=False)
     decoder: Decoder = field(repr=False)
 
     def files(self) -> Iterator[tuple[str, list[Packet], list[Gap]]]:
         """Of each file with packets or gaps: the name it has in whatever directory, and these."""
         for directory in self.directories:
-            folder = os.path.join(self._root, directory)
-            for name in sorted(os.listdir(folder)):
-                path = os.path.join(folder, name)
-                if name not in _NOT_STREAMS and not name.startswith(".") and os.path.isfile(path):
-                    packets, gaps = self._packets_of(os.path.join(directory, name), path)
+            for name in self.place.names(directory):
+                path = os.path.join(directory, name)
+                if name not in _NOT_STREAMS and not name.startswith(".") and self.place.is_file(path):
+                    packets, gaps = self._packets_of(path)
                     yield name, packets, gaps
 
-    def _packets_of(self, name: str, path: str) -> tuple[list[Packet], list[Gap]]:
+    def _packets_of(self, name: str) -> tuple[list[Packet], list[Gap]]:
         packets: list[Packet] = []
         gaps: list[Gap] = []
         offset = 0
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
+        with self.place.open(name) as file:
+            size = file.size()
             while offset < size:
-                header = os.pread(file.fileno(), _HEADER, offset)
+                header = file.read_at(offset, _HEADER)
                 try:
                     packet = self.decoder.read_packet(header, available=size - offset, file=name, position=offset)
                 except TraceError as error:
-                    after = self._next_packet(path, file, offset + 1, size)
-                    if after == size and os.fstat(file.fileno()).st_size > size:
+                    after = self._next_packet(name, file, offset + 1, size)
+                    if after == size and file.size() > size:
                         break  # it is being written just now
                     _add_gap(gaps, Gap(name, offset, after - offset, error))
                     offset = after
@@ -136,29 +135,21 @@ class Source:
                     offset += packet.size
         return packets, gaps
 
-    def _next_packet(self, path: str, file, offset: int, size: int) -> int:
+    def _next_packet(self, name: str, file: LocalFile | RemoteFile, offset: int, size: int) -> int:
         """Where the next packet begins: as the index says; else judging by the magic number and the trace's UUID."""
-        begins = [begin for begin in _indexed(path) if offset <= begin < size]
+        begins = [begin for begin in _indexed(self.place, name) if offset <= begin < size]
         if begins:
             return min(begins)
         pattern = _pattern(self.decoder.model)
         while pattern and offset < size:
-            offset = _next_data(file.fileno(), offset, size)
-            piece = os.pread(file.fileno(), _CHUNK, offset)
+            offset = file.next_data(offset, size)
+            piece = file.read_at(offset, _CHUNK)
             found = piece.find(pattern)
             if found >= 0:
                 return offset + found
             # A pattern that the piece cuts in two begins in the next one.
             offset += max(1, len(piece) - len(pattern) + 1)
         return size
-
-
-def _next_data(fd: int, offset: int, size: int) -> int:
-    """The first place from `offset` on that is not in a hole of the file, where the file system knows."""
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA)
-    except OSError as error:
-        return size if error.errno == errno.ENXIO else offset
 
 
 def _add_gap(gaps: list[Gap], gap: Gap) -> None:
@@ -180,12 +171,12 @@ def _pattern(types: model.Trace) -> bytes:
     return struct.pack(order + "I", model.PACKET_MAGIC) + identity
 
 
-def _indexed(path: str) -> list[int]:
+def _indexed(place: Local | Remote, path: str) -> list[int]:
     """Where the index of LTTng says that packets begin; nothing if there is no index, or another one."""
     folder, name = os.path.split(path)
     try:
-        with open(os.path.join(folder, "index", name + ".idx"), "rb") as file:
-            data = file.read()
+        with place.open(os.path.join(folder, "index", name + ".idx")) as file:
+            data = file.read_at(0, file.size())
     except OSError:
         return []
     if len(data) < _INDEX_HEADER.size:
@@ -208,10 +199,11 @@ def sources_in(path: str, limits: Limits) -> list[Source]:
     TraceError
         There is none; or the metadata of one cannot be read.
     """
-    if not os.path.isdir(path):
+    place = place_of(path)
+    if not place.is_directory():
         raise TraceError(f"{path}: not a directory")
-    directories = [""] if os.path.lexists(os.path.join(path, "metadata")) else _directories_below(path)
-    texts = {directory: _metadata(os.path.join(path, directory), limits.metadata_size) for directory in directories}
+    directories = [""] if place.has("metadata") else _directories_below(place)
+    texts = {directory: _metadata(place, directory, limits.metadata_size) for directory in directories}
     groups: list[tuple[str, list[str]]] = []
     # The longest first: those of other chunks are its beginning.
     for directory in sorted(directories, key=lambda one: (-len(texts[one]), one)):
@@ -221,35 +213,35 @@ def sources_in(path: str, limits: Limits) -> list[Source]:
                 break
         else:
             groups.append((texts[directory], [directory]))
-    found = [_source(path, text, sorted(members), limits, len(groups) > 1) for text, members in groups]
+    found = [_source(place, text, sorted(members), limits, len(groups) > 1) for text, members in groups]
     return sorted(found, key=lambda source: source.directories)
 
 
-def _directories_below(path: str) -> list[str]:
+def _directories_below(place: Local | Remote) -> list[str]:
     found = []
-    for count, (directory, inner, files) in enumerate(os.walk(path)):
+    for count, (directory, files) in enumerate(place.walk()):
         if count == _DIRECTORIES:
-            raise TraceError(f"{path}: more than {_DIRECTORIES} directories: open the one that has the trace")
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+            raise TraceError(f"{place.path}: more than {_DIRECTORIES} directories: open the one that has the trace")
         if "metadata" in files:
-            found.append(os.path.relpath(directory, path))
+            found.append(directory)
     if not found:
-        raise TraceError(f"{path}: there is no file called metadata, neither here nor below")
+        raise TraceError(f"{place.path}: there is no file called metadata, neither here nor below")
     return sorted(found)
 
 
-def _metadata(path: str, limit: int) -> str:
-    name = os.path.join(path, "metadata")
-    if not os.path.isfile(name):
-        raise TraceError(f"{name}: not a file")  # to open a fifo is to wait for who writes
-    with open(name, "rb") as file:
-        data = file.read(limit + 1)
+def _metadata(place: Local | Remote, directory: str, limit: int) -> str:
+    name = os.path.join(directory, "metadata")
+    path = place.join(name)
+    if not place.is_file(name):
+        raise TraceError(f"{path}: not a file")  # to open a fifo is to wait for who writes
+    with place.open(name) as file:
+        data = file.read_at(0, min(limit, file.size()) + 1)
     if len(data) > limit:
-        raise TraceError(f"{name}: it has more than {limit} bytes, which limits.metadata_size allows")
+        raise TraceError(f"{path}: it has more than {limit} bytes, which limits.metadata_size allows")
     try:
         return tsdl.text_of(data)
     except TraceError as error:
-        raise TraceError(f"{name}: {str(error).removeprefix('metadata: ')}") from None
+        raise TraceError(f"{path}: {str(error).removeprefix('metadata: ')}") from None
 
 
 def _continues(whole: str, text: str) -> bool:
@@ -257,16 +249,16 @@ def _continues(whole: str, text: str) -> bool:
     return whole.startswith(text) and _parse(text).uuid is not None
 
 
-def _source(root: str, text: str, directories: list[str], limits: Limits, is_one_of_many: bool) -> Source:
+def _source(place: Local | Remote, text: str, directories: list[str], limits: Limits, is_one_of_many: bool) -> Source:
     try:
         types = _parse(text)
         decoder = Decoder(types, limits)
     except TraceError as error:
         if not is_one_of_many:
             raise
-        raise TraceError(f"{os.path.join(root, directories[0])}: {error}") from None
+        raise TraceError(f"{place.join(directories[0])}: {error}") from None
     return Source(
-        tuple("" if directory == "." else directory for directory in directories),
+        tuple(directories),
         MappingProxyType(types.env),
         MappingProxyType(types.clocks),
         types.version,
@@ -274,7 +266,7 @@ def _source(root: str, text: str, directories: list[str], limits: Limits, is_one
         types.namespace,
         types.uid,
         MappingProxyType(types.attributes),
-        root,
+        place,
         decoder,
     )
 

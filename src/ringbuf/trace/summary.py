@@ -12,7 +12,7 @@ from __future__ import annotations
 import collections
 import html
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy
 
@@ -96,12 +96,15 @@ class Summary:
         Rows there were beyond the first so many that were asked for.
     error : float
         By how much a percentile may be wrong, as a part of itself; 0: they are exact.
+    set : tuple of str
+        Of a set gathered from many machines: who is missing, died or ends before the others. Printed first.
     """
 
     by: str
     rows: tuple[Row, ...]
     left_out: int = 0
     error: float = 0.0
+    set: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -114,19 +117,22 @@ class Summary:
         return [asdict(row) for row in self.rows]
 
     def as_dict(self) -> dict:
-        return {"by": self.by, "error": self.error, "left_out": self.left_out, "rows": self.to_records()}
+        found = {"by": self.by, "error": self.error, "left_out": self.left_out, "rows": self.to_records()}
+        return {**found, "set": list(self.set)} if self.set else found
 
     def __str__(self) -> str:
+        first = [*map(printable, self.set), ""] if self.set else []
         if not self.rows:
-            return "nothing was recorded that this counts"
-        return "\n".join([_table(self._cells()), *self._notes()])
+            return "\n".join([*first, "nothing was recorded that this counts"])
+        return "\n".join([*first, _table(self._cells()), *self._notes()])
 
     def _repr_html_(self) -> str:
         head, *lines = self._cells()
         cells = "".join(f"<th>{html.escape(one)}</th>" for one in head)
         rows = "".join(_html_row(line) for line in lines)
         notes = "".join(f"<p>{html.escape(one)}</p>" for one in self._notes())
-        return f"<table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table>{notes}"
+        first = "".join(f"<p>{html.escape(one)}</p>" for one in self.set)
+        return f"{first}<table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table>{notes}"
 
     def _cells(self) -> list[list[str]]:
         shown = [name for name in _COLUMNS if any(getattr(row, _COLUMNS[name]) for row in self.rows) or name == "count"]
@@ -166,8 +172,14 @@ def _cell(name: str, value) -> str:
 # ---- making one ----
 
 
-def summarized(trace, by=None, *, sort: str = "total", top: int | None = None, names=None, **wanted) -> Summary:
+def summarized(trace, by=None, **wanted) -> Summary:
     """See `Trace.summary`."""
+    from ..fleet.health import set_lines
+
+    return replace(_summarized(trace, by, **wanted), set=set_lines(trace))
+
+
+def _summarized(trace, by=None, *, sort: str = "total", top: int | None = None, names=None, **wanted) -> Summary:
     if by is not None and by not in GROUPS:
         raise ValueError(f"a summary is by one of {', '.join(GROUPS)}, not {by!r}")
     if sort not in SORTS:
@@ -180,7 +192,7 @@ def summarized(trace, by=None, *, sort: str = "total", top: int | None = None, n
         groups.add(part)
     rows = list(groups.rows())
     if by is None and not rows and not any((names, *wanted.values())):
-        return summarized(trace, "event", sort=sort, top=top)
+        return _summarized(trace, "event", sort=sort, top=top)
     return _cut(by or "name", rows, sort, top, groups.error)
 
 

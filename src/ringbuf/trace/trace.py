@@ -47,7 +47,8 @@ def open_trace(path, *, errors: str = "raise", limits: Limits = DEFAULT) -> Trac
     ----------
     path : path-like
         The directory that has the file ``metadata``; or one above several of these, such
-        as the output of an LTTng session. Then all traces in it are read as one, by time.
+        as the output of an LTTng session, or a set gathered from many machines. Then all traces
+        in it are read as one, by time. Or the same as a URL of fsspec's, with ``://``.
     errors : {"raise", "skip"}
         What to do where a packet is damaged. All records before that place are given in
         either case. Then: raise; or go on with the next packet, and tell of the place in
@@ -207,6 +208,19 @@ class Trace:
         """Refuse further reading. No file is kept open, so this is optional."""
         self._is_closed = True
 
+    @functools.cached_property
+    def manifest(self):
+        """Of a set gathered from many machines, what its manifest says (`ringbuf.fleet.manifest.Manifest`); else None.
+
+        Raises
+        ------
+        TraceError
+            There is one that cannot be read.
+        """
+        from ..fleet.manifest import read_manifest
+
+        return read_manifest(self.sources[0].place)
+
     def __repr__(self) -> str:
         sizes = f"{len(self.events)} events, {len(self.streams)} streams, {len(self.packets)} packets"
         return f"<Trace {self.path!r}: {sizes}>"
@@ -336,14 +350,9 @@ class Trace:
     def _read(self, name: str, offset: int, data: memoryview) -> None:
         if self._is_closed:
             raise ValueError("the trace is closed")
-        with open(os.path.join(self.path, name), "rb", buffering=0) as file:
-            file.seek(offset)
-            done = 0
-            while done < len(data):
-                count = file.readinto(data[done:])
-                if not count:
-                    raise TraceError(f"{name}: the file was cut short while it was read")
-                done += count
+        with self.sources[0].place.open(name) as file:
+            if file.read_into(offset, data) < len(data):
+                raise TraceError(f"{name}: the file was cut short while it was read")
         if self.when_read is not None:
             self.when_read(len(data))
 

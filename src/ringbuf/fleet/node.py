@@ -1,0 +1,358 @@
+"""What is done on each machine: the flight files of a directory made traces, those of the dead as well.
+
+The agent is another process than those who record, where there is one: Dask's nanny, an actor of Ray. So it needs
+nothing of them: who hangs, holds the GIL, is stopped or dead has a trace like the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+
+from .. import __version__
+from ..ctf.metadata import ClockInfo, with_clock
+from ..errors import RingbufError, TraceError
+from ..record import files
+from ..record.recorder import snapshot
+from ..record.recovery import recover
+from ..texts import of_error
+from .clock import Correction, Counter, Sample, clock_identity, corrected, relation
+from .manifest import Gathered
+
+__all__ = ["PROTOCOL", "Agent", "Request", "default_base", "file_of", "open_flight", "safe_name"]
+
+#: Of what agents are asked and answer. Another one is another version of this package.
+PROTOCOL = 1
+
+_UNFETCHED = 600.0  # seconds that traces wait to be fetched
+_LONGEST_WAIT = 5.0  # seconds that an agent waits for the moment
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass
+class Request:
+    """What an agent is asked for.
+
+    Parameters
+    ----------
+    at : int
+        The moment, by the reference's clock, in nanoseconds since the Unix epoch.
+    last : float or None
+        Seconds before it; None: all that there is.
+    samples : list of (int, int, int)
+        How the agent's clock was asked: `Sample`s. Empty: `offset` is exact, it is the reference's machine.
+    offset : int
+        What the reference is ahead of this machine's CLOCK_MONOTONIC, if there are no samples.
+    url : str
+        Where the traces go; empty: they are kept, and fetched in pieces.
+    prefix : str
+        Directory of the set that is this agent's: two machines may have files of one name.
+    reference : str
+        Whose clock it is.
+    """
+
+    at: int
+    last: float | None
+    samples: list
+    offset: int = 0
+    url: str = ""
+    prefix: str = ""
+    reference: str = ""
+
+    def correction(self, begin: int, end: int) -> Correction:
+        """For times of this machine's CLOCK_MONOTONIC."""
+        if not self.samples:
+            return Correction(begin, self.offset)
+        return relation([Sample(*one) for one in self.samples], begin, end)
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+class Agent:
+    """Makes traces of the flight files below a directory. One on each machine, or for each worker.
+
+    Parameters
+    ----------
+    directories : list of str
+        Where the files are; what is not there is empty.
+
+    Thread safety: any thread; collecting is done by one at a time.
+    """
+
+    def __init__(self, directories: list[str]) -> None:
+        self.directories = list(directories)
+        self._counter = Counter()
+        self._collecting = threading.Lock()
+        self._kept: dict[str, tuple[float, str]] = {}
+
+    def hello(self) -> dict:
+        """Who this is, and the time: what a question of the clock is answered with."""
+        return {
+            "protocol": PROTOCOL, "version": __version__, "clock": clock_identity(), "host": os.uname().nodename,
+            "pid": os.getpid(), "directories": self.directories, "now": time.monotonic_ns(),
+        }  # fmt: skip
+
+    def collect(self, request: dict, directories: list[str] | None = None) -> dict:
+        """Write a trace for each flight file.
+
+        Parameters
+        ----------
+        request : dict
+            Of a `Request`.
+        directories : list of str, optional
+            Instead of the agent's own: those of one that is gone.
+
+        Returns
+        -------
+        dict
+            ``token``: what the traces can be fetched by. ``files``: for each flight file a dict of its ``path``,
+            ``pid``, whether it is ``used``, ``problem`` and the ``trace`` (`Gathered`) or None.
+        """
+        asked = Request(**request)
+        with self._collecting:
+            self._forget_old()
+            wait = asked.correction(time.monotonic_ns(), time.monotonic_ns()).inverse(asked.at) - time.monotonic_ns()
+            time.sleep(min(max(0.0, wait / 1e9), _LONGEST_WAIT))
+            found, problems = self._regions(self.directories if directories is None else directories)
+            scratch = _scratch(self.directories if found else [])
+            token = os.urandom(8).hex()
+            results = problems + [self._trace_of(region, asked, scratch) for region in found]
+            if asked.url:
+                results = [self._deliver(one, asked.url, scratch) for one in results]
+                shutil.rmtree(scratch, ignore_errors=True)
+            else:
+                self._kept[token] = time.monotonic(), scratch
+        return {"token": token, "files": results}
+
+    def _regions(self, directories: list[str]) -> tuple[list, list[dict]]:
+        found, problems = [], []
+        for directory in directories:
+            try:
+                found += [region for region in files.find(directory) if not region.unfinished]
+            except FileNotFoundError:
+                continue  # nobody has recorded here yet
+            except OSError as error:
+                problems.append(_result(directory, 0, False, problem=of_error(error)))
+        return found, problems
+
+    def _trace_of(self, region, asked: Request, scratch: str) -> dict:
+        name = safe_name(os.path.basename(region.path).removesuffix(files.SUFFIX))
+        directory = os.path.join(asked.prefix, name)
+        target = os.path.join(scratch, directory)
+        result = _result(region.path, region.pid, region.used, region.problem or "")
+        if region.problem is not None:
+            return result
+        try:
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            trace = self._snapshot(region, target, asked) if region.used else self._recover(region, target, asked)
+        except (OSError, RingbufError, TraceError, ValueError) as error:
+            shutil.rmtree(target, ignore_errors=True)
+            result["problem"] = of_error(error)
+        else:
+            result["trace"] = trace and {**asdict(trace), "directory": directory}
+        return result
+
+    def _snapshot(self, region, target: str, asked: Request) -> Gathered | None:
+        from ..live.sharing import attach
+
+        with attach(region.path) as channel:
+            written = snapshot(channel, target, last=asked.last)
+        trace = self._finished(target, asked)
+        trace.records, trace.bytes = written["records"], written["bytes"]
+        return trace
+
+    def _recover(self, region, target: str, asked: Request) -> Gathered | None:
+        report = recover(region.path, target)
+        trace = self._finished(target, asked)
+        trace.recovered, trace.records = True, report.records
+        trace.open_records = sum(one.open_records for one in report.producers)
+        # The report is by the channel's own clock, as the packets were before.
+        if trace.end is not None and asked.last is not None and trace.end < asked.at - asked.last * 1e9:
+            shutil.rmtree(target)
+            return None  # it died before the time that is asked for
+        return trace
+
+    def _finished(self, target: str, asked: Request) -> Gathered:
+        """Correct the clock of a trace, and say what is in it."""
+        from ..trace.trace import open_trace
+
+        with open_trace(target, errors="skip") as trace:
+            clock = trace.clock
+            sides = [(packet.begin_ticks, packet.end_ticks) for packet in trace.packets]
+        ticks = [one for side in sides for one in side if one is not None]
+        info = ClockInfo(clock.freq, clock.offset_s, clock.offset, clock.name, clock.description, clock.uuid)
+        line = self._line(clock)
+        made = Gathered(os.path.basename(target), packets=len(sides))
+        if line is None:  # the program's own clock: nobody can say how it runs
+            to_reference = None
+        else:
+            first, last = (min(ticks), max(ticks)) if ticks else (line[0], line[0])
+            begin, end = (line[1] + round((tick - line[0]) * line[2]) for tick in (first, last))
+            to_reference = asked.correction(begin, end)
+            info = corrected(info, line, to_reference, (first + last) // 2)
+        if to_reference is not None:
+            env = {"ringbuf_clock_reference": asked.reference, **_about(made, to_reference)}
+            _rewrite(os.path.join(target, "metadata"), info, env)
+        with open_trace(target, errors="skip") as trace:
+            made.begin, made.end = trace.time_range or (None, None)
+            made.last_record = max(
+                filter(None, map(_last_record, [trace] * len(trace.streams), trace.streams)), default=None
+            )
+        made.bytes = sum(os.path.getsize(os.path.join(target, name)) for name in os.listdir(target))
+        return made
+
+    def _line(self, clock):
+        """How the trace's clock runs beside CLOCK_MONOTONIC: a tick, its time, nanoseconds per tick."""
+        if clock.description == "monotonic" and clock.freq == 10**9:
+            return 0, 0, 1.0
+        if clock.description == "tsc" and self._counter.is_usable:
+            return self._counter.line(clock.freq)
+        return None
+
+    # ---- delivering ----
+
+    def _deliver(self, result: dict, url: str, scratch: str) -> dict:
+        if result["trace"] is None:
+            return result
+        from ..places import place_of
+
+        name = result["trace"]["directory"]
+        try:
+            place = place_of(url)
+            for file in sorted(os.listdir(os.path.join(scratch, name)), key="metadata".__eq__):  # metadata the last
+                place.put(f"{name}/{file}", os.path.join(scratch, name, file))
+        except Exception as error:  # noqa: BLE001 - whatever the file system raises
+            return {**result, "trace": None, "problem": f"{url}: {of_error(error)}"}
+        return result
+
+    def listing(self, token: str) -> dict[str, int]:
+        """The files that were kept, and their sizes."""
+        scratch = self._place_of(token)
+        found = {}
+        for directory, _, names in os.walk(scratch):
+            for name in names:
+                path = os.path.join(directory, name)
+                found[os.path.relpath(path, scratch)] = os.path.getsize(path)
+        return found
+
+    def fetch(self, token: str, name: str, offset: int, size: int) -> bytes:
+        """A piece of one."""
+        scratch = self._place_of(token)
+        path = os.path.realpath(os.path.join(scratch, name))
+        if not path.startswith(os.path.realpath(scratch) + os.sep):
+            raise ValueError(f"{name!r} is no file of this collection")
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def drop(self, token: str) -> None:
+        """They were fetched. Twice is harmless."""
+        kept = self._kept.pop(token, None)
+        if kept is not None:
+            shutil.rmtree(kept[1], ignore_errors=True)
+
+    def _place_of(self, token: str) -> str:
+        if token not in self._kept:
+            raise ValueError("these traces were kept for ten minutes, and are gone")
+        return self._kept[token][1]
+
+    def _forget_old(self) -> None:
+        for token, (since, _) in list(self._kept.items()):
+            if time.monotonic() - since > _UNFETCHED:
+                self.drop(token)
+
+    def close(self) -> None:
+        """Remove what was not fetched."""
+        for token in list(self._kept):
+            self.drop(token)
+
+
+def _last_record(trace, stream) -> int | None:
+    """When its newest record was made: a packet may end later."""
+    for packet in reversed(stream.packets):
+        try:
+            times = [record.timestamp for record in stream.source.decoder.packet_records(
+                trace.packet_bytes(packet), packet, offset=0, in_ns=True)]  # fmt: skip
+        except TraceError:
+            continue
+        if times:
+            return times[-1]
+    return None
+
+
+def _result(path: str, pid: int, used: bool, problem: str = "") -> dict:
+    return {"path": path, "pid": pid, "used": used, "problem": problem, "trace": None}
+
+
+def _about(made: Gathered, correction: Correction) -> dict:
+    """Note a correction, and say it for the metadata."""
+    made.uncertainty_ns, made.offset_ns = correction.uncertainty_ns, correction.offset_ns
+    made.drift_ppb = round(correction.drift * 1e9)
+    made.round_trip_ns, made.samples = correction.round_trip_ns, correction.samples
+    return {
+        "ringbuf_clock_uncertainty_ns": made.uncertainty_ns, "ringbuf_clock_offset_ns": made.offset_ns,
+        "ringbuf_clock_drift_ppb": made.drift_ppb, "ringbuf_clock_round_trip_ns": made.round_trip_ns,
+        "ringbuf_clock_samples": made.samples,
+    }  # fmt: skip
+
+
+def _rewrite(path: str, clock: ClockInfo, env: dict) -> None:
+    from ..output import directory_of
+
+    with open(path) as file:
+        text = with_clock(file.read(), clock, env)
+    with directory_of(path) as folder:
+        folder.write(os.path.basename(path), text)
+
+
+def _scratch(directories: list[str]) -> str:
+    """A directory for traces until they are delivered: beside the flight files, where there is room for such."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            return tempfile.mkdtemp(prefix=".gathered-", dir=directory)
+    return tempfile.mkdtemp(prefix="ringbuf-gathered-")
+
+
+# ---- who records ----
+
+
+def default_base() -> str:
+    """Where flight files are, if nobody says: in memory, where the machine has it as files."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else tempfile.gettempdir()
+    return os.path.join(base, f"ringbuf-{os.getuid()}")
+
+
+def safe_name(name: str) -> str:
+    """As a part of a file name."""
+    return _UNSAFE.sub("-", name).strip("-.")[:120] or "unnamed"
+
+
+def file_of(directory: str, name: str) -> str:
+    """The flight file of somebody, one that is not there yet."""
+    base = os.path.join(directory, safe_name(name))
+    path, number = base + files.SUFFIX, 1
+    while os.path.lexists(path):
+        number += 1
+        path = f"{base}+{number}{files.SUFFIX}"
+    return path
+
+
+def open_flight(directory: str, name: str, size: int, *, channel: str, contexts=("vpid", "vtid", "thread_name")):
+    """A tracer over a flight file of its own, on the machine's one clock; its file goes if the process ends well."""
+    from ..output import own_directory
+    from ..record.tracer import Tracer
+
+    os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
+    own_directory(directory).close()
+    subbuf = max(4096, 1 << (size // 8).bit_length() - 1)
+    return Tracer(
+        channel, path=file_of(directory, name), keep=False, contexts=contexts, clock="monotonic", streams="global",
+        subbuf_size=subbuf, n_subbufs=8,
+    )  # fmt: skip
