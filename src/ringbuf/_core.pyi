@@ -390,6 +390,7 @@ class Calls:
         declare: Callable[[int, CodeType, dict[str, Any]], bool | None],
         retell: bool = False,
         disable: object = None,
+        declare_c: Callable[[int, str], bool | None] | None = None,
     ) -> None: ...
     @property
     def is_on(self) -> bool: ...

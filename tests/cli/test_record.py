@@ -84,6 +84,17 @@ def test_everything_at_once_of_a_program_as_it_is(shop):
     assert "import" in audited and "compile" in audited
 
 
+def test_functions_of_c_are_recorded_where_they_are_asked_for(shop):
+    record("--functions", "--c-functions", "-o", "out", "--", "python", "shop.py", "a", cwd=shop)
+    (calls,) = named_calls(shop / "out").values()
+    assert [one for one in calls if one.startswith("__main__.")] == [
+        "__main__.<module>",
+        "__main__.pay",
+        "__main__.check",
+    ]
+    assert "builtins.print" in calls
+
+
 @pytest.mark.parametrize(
     "program", [("shop.py", "a"), ("python", "-m", "shop", "a"), ("sh", "-c", "exec python shop.py a")]
 )

@@ -205,6 +205,7 @@ def test_audit_events_are_chosen(tmp_path, patterns, wanted, unwanted):
 @pytest.mark.parametrize(
     "arguments, line",
     [
+        (["--c-functions", "--", "true"], "--c-functions is about what functions call: add --functions"),
         (["--include", "x", "--", "true"], "--include and --exclude choose among functions: add --functions"),
         (["--functions"], "there is no program to run (ringbuf record [options] -- PROGRAM [ARGUMENT ...])"),
         (["--audit", "true"], "there is no program to run: --audit took 'true' for an event, put -- before"),

@@ -108,11 +108,11 @@ def test_without_the_variable_ringbuf_is_not_imported_and_it_takes_no_millisecon
     ("text", "message"),
     [
         ("fly", "'fly' is none of flight"),
-        ("flight,calls", "'calls' is none of functions, include"),
+        ("flight,calls", "'calls' is none of functions, c-functions"),
         ("flight,size=big", "size: 'big' is no size"),
         ("flight,include", "include needs a value"),
         ("flight,functions=1", "functions takes no value"),
-        ("flight,logging,include=shop", "include and exclude choose among functions"),
+        ("flight,logging,include=shop", "include, exclude and c-functions are about functions"),
     ],
 )
 def test_a_variable_that_is_wrong_is_one_line_and_the_program_runs(tmp_path, text, message):

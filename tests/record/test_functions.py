@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import json
 import os
 import sys
 import threading
@@ -31,7 +32,7 @@ def calls_of(records):
         process, thread = record.contexts["vpid"], record.contexts["vtid"]
         code = process, record.fields["code"]
         if record.name == "function_code":
-            assert record.fields["line"] > 0 and record.fields["file"]
+            assert (record.fields["line"] > 0) == bool(record.fields["file"])  # neither, of C
             assert names.setdefault(code, record.fields["name"]) == record.fields["name"]
             continue
         open_codes = depths.setdefault((process, thread), [])
@@ -303,3 +304,65 @@ def test_results_and_exceptions_are_what_they_were(tracer):
         with pytest.raises(KeyError):
             fails()
         assert inspect.currentframe().f_code.co_name == "test_results_and_exceptions_are_what_they_were"
+
+
+# ---- functions of C ----
+
+
+def calls_c(*, fail=False):
+    kept = [len("ab"), max(leaf(), 2)]
+    kept.append("x".upper())
+    sorted(kept[:2], key=lambda item: item)
+    list("ab")
+    if fail:
+        int("no number")
+
+
+def test_functions_of_c_are_calls_too(tracer):
+    found = [
+        (depth, name.removeprefix("calls_c.<locals>.")) for depth, name in recorded(tracer, calls_c, c_functions=True)
+    ]
+    types = [(2, "list")] if hasattr(sys, "monitoring") else []  # a profile function is not told of them
+    assert found == [
+        (1, "calls_c"), (2, "builtins.len"), (2, "leaf"), (2, "builtins.max"), (2, "str.upper"), (2, "list.append"),
+        (2, "builtins.sorted"), (3, "<lambda>"), (3, "<lambda>"), *types,
+    ]  # fmt: skip
+
+
+def test_a_function_of_c_that_raises_ends(tracer):
+    def run():
+        for _ in range(3):
+            with pytest.raises(ValueError):
+                calls_c(fail=True)
+            with pytest.raises(TypeError):
+                len(3)
+
+    functions = Functions(tracer, include=HERE, c_functions=True)
+    with functions:
+        run()
+    depths = {depth for depth, name in calls_of(rings.records(tracer.channel)).popitem()[1] if name == "builtins.len"}
+    assert depths == {2, 3}
+
+
+def test_functions_of_c_that_others_call_are_not_recorded(tracer):
+    assert [name for _, name in recorded(tracer, lambda: json.dumps({"a": [1, 2]}), c_functions=True)] == [
+        "test_functions_of_c_that_others_call_are_not_recorded.<locals>.<lambda>"
+    ]
+
+
+def test_modules_of_c_are_left_out_by_name(tracer):
+    names = [name for _, name in recorded(tracer, calls_c, c_functions=True, exclude=["builtins"])]
+    assert "builtins.len" not in names and {"leaf", "str.upper", "list.append"} <= {*names}
+
+
+def test_functions_of_c_keep_balance_in_generators_tasks_and_forks(tracer):
+    def run():
+        list(counts())
+        asyncio.run(waits_for_both())
+        rings.in_fork(calls_c)
+
+    with Functions(tracer, include=HERE, c_functions=True):
+        run()
+    found = calls_of(rings.records(tracer.channel))  # looks at each end
+    assert {"builtins.len", "str.upper"} <= {name for calls in found.values() for _, name in calls}
+    assert len({process for process, _ in found}) == 2

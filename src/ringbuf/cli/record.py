@@ -48,6 +48,7 @@ def configure(parser) -> None:
         "--block", action="store_true", help="when the buffers are full, the program waits: nothing goes"
     )
     parser.add_argument("--functions", action="store_true", help="calls of Python functions")
+    parser.add_argument("--c-functions", action="store_true", help="and what those call of C, such as len")
     parser.add_argument(
         "--include", metavar="MODULE", action="append", default=[],
         help="of these modules and packages, such as shop or '*'; by default all but the standard library",
@@ -107,6 +108,8 @@ def _checked(args) -> list[str]:
         raise ValueError(f"there is no option {program[0]}; see ringbuf record --help")
     if (args.include or args.exclude) and not args.functions:
         raise ValueError("--include and --exclude choose among functions: add --functions")
+    if args.c_functions and not args.functions:
+        raise ValueError("--c-functions is about what functions call: add --functions")
     if args.mode == "overwrite" and (args.kernel is not None or args.block):
         raise ValueError(f"{'--block waits' if args.block else '--kernel streams'}: it goes with --mode discard")
     for pattern in [*args.include, *args.exclude, *filter(None, args.audit or ())]:
@@ -120,6 +123,7 @@ def _what(args) -> dict[str, list[str]]:
     what: dict[str, list[str]] = {}
     if args.functions:
         what |= {"functions": [], "include": args.include, "exclude": args.exclude}
+        what |= {"c-functions": []} if args.c_functions else {}
     if args.logging:
         what["logging"] = []
     if args.audit is not None:

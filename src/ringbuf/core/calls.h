@@ -91,6 +91,64 @@ ringbuf_code_set_word(PyObject *code, uint64_t word)
 		PyErr_Clear(); /* no memory: asked again next time */
 }
 
+/*
+ * What a C function is known by: its place in the table of its module or type, or a type of C's itself, neither of
+ * which goes. NULL: it is no such function, but one of Python's, a class of Python's, or an object.
+ */
+static void *
+ringbuf_c_function(PyObject *called)
+{
+	if (PyCFunction_CheckExact(called))
+		return ((PyCFunctionObject *)called)->m_ml;
+	if (Py_IS_TYPE(called, &PyMethodDescr_Type))
+		return ((PyMethodDescrObject *)called)->d_method;
+	if (PyType_Check(called) && !(((PyTypeObject *)called)->tp_flags & Py_TPFLAGS_HEAPTYPE))
+		return called;
+	return NULL;
+}
+
+/* The type whose method this is, from an instance's type up. */
+static const char *
+ringbuf_owner_of_method(PyTypeObject *type, const PyMethodDef *method)
+{
+	for (PyTypeObject *at = type; at; at = at->tp_base)
+		for (const PyMethodDef *one = at->tp_methods; one && one->ml_name; one++)
+			if (one == method)
+				return at->tp_name;
+	return type->tp_name;
+}
+
+/* Its name, without running anybody's code. */
+static PyObject *
+ringbuf_c_function_name(PyObject *called)
+{
+	const PyMethodDef *method;
+	PyObject *self, *module, *name;
+
+	if (PyType_Check(called))
+		return PyUnicode_FromString(((PyTypeObject *)called)->tp_name);
+	if (Py_IS_TYPE(called, &PyMethodDescr_Type))
+		return PyUnicode_FromFormat("%s.%s", ((PyDescrObject *)called)->d_type->tp_name,
+					    ((PyMethodDescrObject *)called)->d_method->ml_name);
+	method = ((PyCFunctionObject *)called)->m_ml;
+	self = ((PyCFunctionObject *)called)->m_self;
+	module = ((PyCFunctionObject *)called)->m_module;
+	if (self && PyModule_CheckExact(self)) {
+		module = PyModule_GetNameObject(self);
+		name = module ? PyUnicode_FromFormat("%U.%s", module, method->ml_name) : NULL;
+		Py_XDECREF(module);
+		return name;
+	}
+	if (self && PyType_Check(self)) /* a class method, or a static one */
+		return PyUnicode_FromFormat("%s.%s", ringbuf_owner_of_method((PyTypeObject *)self, method),
+					    method->ml_name);
+	if (self)
+		return PyUnicode_FromFormat("%s.%s", ringbuf_owner_of_method(Py_TYPE(self), method), method->ml_name);
+	if (module && PyUnicode_Check(module))
+		return PyUnicode_FromFormat("%U.%s", module, method->ml_name);
+	return PyUnicode_FromString(method->ml_name);
+}
+
 /* Those who record calls: what the path of most calls looks at. */
 struct ringbuf_calls {
 	struct ringbuf_channel *ch;

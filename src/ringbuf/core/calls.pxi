@@ -6,7 +6,7 @@ cdef extern from "core/calls.h":
     ctypedef struct PyFrameObject:
         pass
     ctypedef int (*Py_tracefunc)(PyObject *, PyFrameObject *, int, PyObject *)
-    int PyTrace_CALL, PyTrace_RETURN
+    int PyTrace_CALL, PyTrace_RETURN, PyTrace_C_CALL, PyTrace_C_RETURN, PyTrace_C_EXCEPTION
     PyObject *RINGBUF_FRAME_CODE(PyFrameObject *)
     PyObject *PyEval_GetGlobals()
     void PyEval_SetProfile(Py_tracefunc, PyObject *)
@@ -36,6 +36,8 @@ cdef extern from "core/calls.h":
     PyMethodDef RINGBUF_CALLBACK(const char *, void *)
     object PyCFunction_New(PyMethodDef *, object)
     bint PyCode_Check(PyObject *)
+    void *ringbuf_c_function(PyObject *)
+    object ringbuf_c_function_name(PyObject *)
 
 cdef enum:
     CALLS_OF_AN_ERA = 65536
@@ -82,6 +84,9 @@ cdef class Calls:
         must be told again; None if its calls are not recorded.
     retell : bool
         Tell it again now and then, as in a flight recorder old records go.
+    declare_c : callable, optional
+        ``declare_c(number, name)`` tells what a function of C is, as `declare`: then calls of these are recorded, too,
+        where a code makes them whose calls are.
     disable : object
         What callbacks of `sys.monitoring` return for a code that is not recorded.
 
@@ -90,11 +95,13 @@ cdef class Calls:
 
     cdef ringbuf_calls c
     cdef Event begins, ends
-    cdef object strands, declare, disable
+    cdef object strands, declare, declare_c, disable
+    cdef dict c_functions  # by the address of what they are known by: as the word of a code
     cdef uint32_t follows
     cdef uint32_t parent  # the image that this one was forked from
 
-    def __cinit__(self, Event begin not None, Event end not None, strands, declare, retell=False, disable=None):
+    def __cinit__(self, Event begin not None, Event end not None, strands, declare, retell=False, disable=None,
+                  declare_c=None):
         cdef Channel channel = begin.channel
         if ringbuf_code_init():
             raise RuntimeError("code objects have no room for a word of ours")
@@ -104,6 +111,8 @@ cdef class Calls:
         self.strands = strands
         self.declare = declare
         self.disable = disable
+        self.declare_c = declare_c
+        self.c_functions = {}
         self.c.ch = channel.ch
         self.c.is_closed = <const int *>&channel.is_closed
         self.c.is_on = True
@@ -126,8 +135,9 @@ cdef class Calls:
 
         Those of exceptions may not be disabled; the others return `disable` for a code that is not recorded.
         """
-        cdef int i, shift = N_CALLBACKS if self.follows else 0
-        return {_monitored[i]: PyCFunction_New(&_callbacks[shift + i], self) for i in range(N_CALLBACKS)}
+        cdef int i, n = N_CALLBACKS if self.declare_c is not None else N_PYTHON_CALLBACKS
+        cdef int shift = N_CALLBACKS if self.follows else 0
+        return {_monitored[i]: PyCFunction_New(&_callbacks[shift + i], self) for i in range(n)}
 
     def report(self, error):
         """An exception of our own making: nobody could catch it."""
@@ -212,6 +222,52 @@ cdef class Calls:
         if told is None:
             number, now = 0, ringbuf_era()
         ringbuf_code_set_word(code, (now if told is not False else _first_era) << 32 | number)
+        return number
+
+    # ---- functions of C, in the code that calls them ----
+
+    cdef bint record_c(self, bint is_end, PyObject *code, PyObject *called) noexcept:
+        """False: this code's calls are not recorded."""
+        cdef uint64_t word = ringbuf_code_word(code)
+        cdef uint32_t number = <uint32_t>word, era = <uint32_t>(word >> 32) & ~<uint32_t>ERA_OF_COROUTINES
+        cdef void *key
+        if not self.c.is_on or self.c.is_closed[0]:
+            return True
+        if era < _first_era:
+            number = self.tell(code, <uint32_t>(word >> 32), number, NULL)
+        if not number:
+            return False
+        key = ringbuf_c_function(called)
+        if key is not NULL:
+            number = self.number_of_c(key, called)
+            if number:
+                self.put(is_end, number)
+        return True
+
+    cdef uint32_t number_of_c(self, void *key, PyObject *called) noexcept:
+        """0: its calls are not recorded."""
+        cdef uint64_t word
+        try:
+            known = self.c_functions.get(<uintptr_t>key)
+            if known is not None:
+                word = known
+                if word >> 32 == ringbuf_era():
+                    return <uint32_t>word
+            return self.tell_c(<uintptr_t>key, 0 if known is None else known, ringbuf_c_function_name(called))
+        except BaseException as error:
+            _report(error, self.declare_c)
+            return 0
+
+    cdef uint32_t tell_c(self, uintptr_t key, uint64_t word, str name) except? 0:
+        """As `tell`."""
+        cdef uint64_t now = ringbuf_era()
+        cdef uint32_t number = <uint32_t>word
+        if not number or word >> 32 < _first_era:
+            number = ringbuf_new_code(self.c.ch)
+        told = self.declare_c(number, name)
+        if told is None:
+            number = 0
+        self.c_functions[key] = (now if told is not False else <uint64_t>_first_era) << 32 | number
         return number
 
     # ---- calls that are open: those of another greenlet wait, those that a fork interrupted begin again ----
@@ -398,8 +454,18 @@ cdef PyObject *_end_call_by_throw(PyObject *calls, PyObject *const *args, Py_ssi
     return _record_other(<Calls>calls, True, False, args, n)
 
 
+cdef PyObject *_begin_c_call(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    """A function of C is called, or anything else is."""
+    return _record_c(<Calls>calls, False, args, n)
+
+
+cdef PyObject *_end_c_call(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    """It returns, or raises."""
+    return _record_c(<Calls>calls, True, args, n)
+
+
 cdef PyObject *_begin_call_following(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
-    """As without following, where greenlets are followed; so are the next three."""
+    """As without following, where greenlets are followed; so are the next ones."""
     (<Calls>calls).follow()
     return _begin_call(calls, args, n)
 
@@ -419,6 +485,24 @@ cdef PyObject *_end_call_by_throw_following(PyObject *calls, PyObject *const *ar
     return _end_call_by_throw(calls, args, n)
 
 
+cdef PyObject *_begin_c_call_following(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    (<Calls>calls).follow()
+    return _begin_c_call(calls, args, n)
+
+
+cdef PyObject *_end_c_call_following(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
+    (<Calls>calls).follow()
+    return _end_c_call(calls, args, n)
+
+
+cdef PyObject *_record_c(Calls calls, bint is_end, PyObject *const *args, Py_ssize_t n) noexcept:
+    cdef PyObject *answer = Py_None
+    if n > 2 and PyCode_Check(args[0]) and not calls.record_c(is_end, args[0], args[2]) and not is_end:
+        answer = <PyObject *>calls.disable
+    Py_INCREF_ptr(answer)
+    return answer
+
+
 cdef PyObject *_record_other(Calls calls, bint is_end, bint may_disable, PyObject *const *args, Py_ssize_t n) noexcept:
     cdef PyObject *answer = Py_None
     if n > 0 and PyCode_Check(args[0]) and not calls.record(is_end, args[0]) and may_disable:
@@ -428,30 +512,41 @@ cdef PyObject *_record_other(Calls calls, bint is_end, bint may_disable, PyObjec
 
 
 cdef enum:
-    N_CALLBACKS = 6
+    N_PYTHON_CALLBACKS = 6
+    N_CALLBACKS = 9
 
-cdef tuple _monitored = ("PY_START", "PY_RESUME", "PY_THROW", "PY_RETURN", "PY_YIELD", "PY_UNWIND")
-cdef PyMethodDef _callbacks[2 * N_CALLBACKS]  # the latter half follows greenlets
+cdef tuple _monitored = (
+    "PY_START", "PY_RESUME", "PY_THROW", "PY_RETURN", "PY_YIELD", "PY_UNWIND", "CALL", "C_RETURN", "C_RAISE")
+cdef PyMethodDef _callbacks[2 * N_CALLBACKS]  # for each of these; the latter half follows greenlets
 _callbacks[0] = _callbacks[1] = RINGBUF_CALLBACK("begin", <void *>_begin_call)
 _callbacks[2] = RINGBUF_CALLBACK("begin_by_throw", <void *>_begin_call_by_throw)
 _callbacks[3] = _callbacks[4] = RINGBUF_CALLBACK("end", <void *>_end_call)
 _callbacks[5] = RINGBUF_CALLBACK("end_by_throw", <void *>_end_call_by_throw)
-_callbacks[6] = _callbacks[7] = RINGBUF_CALLBACK("begin_following", <void *>_begin_call_following)
-_callbacks[8] = RINGBUF_CALLBACK("begin_by_throw_following", <void *>_begin_call_by_throw_following)
-_callbacks[9] = _callbacks[10] = RINGBUF_CALLBACK("end_following", <void *>_end_call_following)
-_callbacks[11] = RINGBUF_CALLBACK("end_by_throw_following", <void *>_end_call_by_throw_following)
+_callbacks[6] = RINGBUF_CALLBACK("begin_c", <void *>_begin_c_call)
+_callbacks[7] = _callbacks[8] = RINGBUF_CALLBACK("end_c", <void *>_end_c_call)
+_callbacks[9] = _callbacks[10] = RINGBUF_CALLBACK("begin_following", <void *>_begin_call_following)
+_callbacks[11] = RINGBUF_CALLBACK("begin_by_throw_following", <void *>_begin_call_by_throw_following)
+_callbacks[12] = _callbacks[13] = RINGBUF_CALLBACK("end_following", <void *>_end_call_following)
+_callbacks[14] = RINGBUF_CALLBACK("end_by_throw_following", <void *>_end_call_by_throw_following)
+_callbacks[15] = RINGBUF_CALLBACK("begin_c_following", <void *>_begin_c_call_following)
+_callbacks[16] = _callbacks[17] = RINGBUF_CALLBACK("end_c_following", <void *>_end_c_call_following)
 
 
 # ---- before Python 3.12 ----
 
 cdef int _profile(PyObject *calls, PyFrameObject *frame, int what, PyObject *argument) noexcept:
+    cdef bint is_python = what == PyTrace_CALL or what == PyTrace_RETURN
     cdef PyObject *code
-    if what == PyTrace_CALL or what == PyTrace_RETURN:
-        if (<Calls>calls).follows:
-            (<Calls>calls).follow()
-        code = RINGBUF_FRAME_CODE(frame)
+    if not is_python and (<Calls>calls).declare_c is None:
+        return 0
+    if (<Calls>calls).follows:
+        (<Calls>calls).follow()
+    code = RINGBUF_FRAME_CODE(frame)
+    if is_python:
         (<Calls>calls).record(what == PyTrace_RETURN, code)
-        Py_DECREF_ptr(code)
+    elif what == PyTrace_C_CALL or what == PyTrace_C_RETURN or what == PyTrace_C_EXCEPTION:
+        (<Calls>calls).record_c(what != PyTrace_C_CALL, code, argument)
+    Py_DECREF_ptr(code)
     return 0
 
 

@@ -22,7 +22,7 @@ WHAT = "RINGBUF_INJECT"  # what to record: a line for each thing and its argumen
 
 #: What can be recorded, and how; whether it takes a value (None: it may).
 WORDS = {
-    "functions": False, "include": True, "exclude": True, "logging": False, "audit": None,
+    "functions": False, "c-functions": False, "include": True, "exclude": True, "logging": False, "audit": None,
 }  # fmt: skip
 
 here: "Channel | None" = None  # that of this process's own flight recorder
@@ -105,7 +105,7 @@ def begin(sink: Sink, what: dict[str, list[str]], actions: dict, displaced=None)
     if "functions" in what:
         from ..record.functions import Functions
 
-        Functions(sink, what.get("include", ()), what.get("exclude", ()), displaced).start()
+        Functions(sink, what.get("include", ()), what.get("exclude", ()), displaced, "c-functions" in what).start()
 
 
 _PROGRAM_BEGINS = [f"cpython.run_{what}" for what in ("command", "file", "interactivehook", "module", "stdin")]

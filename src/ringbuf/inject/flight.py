@@ -40,8 +40,8 @@ def options_of(text: str) -> "tuple[dict[str, list[str]], int]":
     sizes = what.pop("size", [])
     if not any(inject.WORDS.get(name) is not True for name in what):
         what |= {name: [] for name in DEFAULT}
-    if ("include" in what or "exclude" in what) and "functions" not in what:
-        raise ValueError("include and exclude choose among functions: add functions")
+    if {"include", "exclude", "c-functions"} & what.keys() and "functions" not in what:
+        raise ValueError("include, exclude and c-functions are about functions: add functions")
     return what, _size(sizes[-1]) if sizes else _SIZE
 
 

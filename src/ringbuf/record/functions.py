@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Functions"]
 
 _OURSELVES = ("ringbuf", "_ringbuf_start")
+#: Of C, and not recorded: from these another process returns as well, or, of greenlets, another stack does.
+_LEAVING = ("posix.fork", "posix.forkpty")
 #: Left out by default beside the standard library: what it makes up, and the set-up of Python, which distributions
 #: and editable installs add to.
 _MADE_UP = ("namedtuple_*", "_distutils_hack", "sitecustomize", "usercustomize", "__editable__*")
@@ -36,6 +38,8 @@ class Functions:
         Modules to leave out, whatever `include` says.
     displaced : callable, optional
         Called when the program sets a profile function of its own (before Python 3.12).
+    c_functions : bool
+        Also calls of functions, methods and types of C, such as `len`, where a function that is recorded makes them.
 
     Functions that are left out cost next to nothing from Python 3.12 on.
     """
@@ -46,6 +50,7 @@ class Functions:
         include: "Iterable[str]" = (),
         exclude: "Iterable[str]" = (),
         displaced: "Callable[[], object] | None" = None,
+        c_functions: bool = False,
     ) -> None:
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._wanted: dict[str, bool] = {}  # by module
@@ -53,7 +58,7 @@ class Functions:
         self._code = tracer.event("function_code", code="u32", name="str", file="str", line="u32", image="u32")
         self._events = tracer.event("function_begin", code="u32"), tracer.event("function_end", code="u32")
         self._retell = tracer.channel.mode == "overwrite"
-        self._displaced = displaced
+        self._displaced, self._c_functions = displaced, c_functions
         self._strands = Strands(tracer, self._retell)
         self._calls: Calls | None = None
 
@@ -70,7 +75,8 @@ class Functions:
         disable = sys.monitoring.DISABLE if hasattr(sys, "monitoring") else None
         if disable is not None:
             self._tool = _take_tool(sys.monitoring)
-        calls = Calls(*self._events, self._strands, self._declare, self._retell, disable)
+        declare_c = self._declare_c if self._c_functions else None
+        calls = Calls(*self._events, self._strands, self._declare, self._retell, disable, declare_c)
         self._calls = self._strands.calls = calls
         if disable is not None:
             self._monitor(sys.monitoring)
@@ -140,6 +146,13 @@ class Functions:
         name = f"{module}.{getattr(code, 'co_qualname', code.co_name)}"
         where = encodable(code.co_filename), code.co_firstlineno
         return self._code(number, encodable(name), *where, self._channel.image)
+
+    def _declare_c(self, number: int, name: str) -> bool | None:
+        """The same of a function of C."""
+        module = name.rpartition(".")[0] or "builtins"
+        if name in _LEAVING or module.startswith("greenlet") or _matches(module, self._exclude):
+            return None
+        return self._code(number, encodable(name), "", 0, self._channel.image)
 
     def _is_wanted(self, module: str) -> bool:
         package = module.partition(".")[0]
