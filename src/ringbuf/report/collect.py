@@ -14,7 +14,8 @@ import numpy
 from .._decode import Levels, packed_rows
 from ..errors import TraceError
 from ..trace.about import about
-from ..trace.meanings import IDENTITY, ended
+from ..trace.counters import is_counted
+from ..trace.meanings import IDENTITY, ended, meaning
 from ..trace.pairs import KINDS, MISSING
 from ..trace.plain import plain
 from ..trace.summary import Groups
@@ -73,6 +74,7 @@ class _Collector:
         self._is_call = numpy.zeros(0, "i8")
         self._errors: dict[int, int] = {}
         self._points: list = []
+        self._is_shown = numpy.array([meaning(one) != "code" and not is_counted(one) for one in self._events], "?")
         self._n_points = numpy.zeros(len(self._events), "i8")
         self._graphs = Graphs(trace, self._first, self._last)
 
@@ -81,7 +83,6 @@ class _Collector:
         self._kept_events = self._rare_events()
         for rows in self._pairs.iter_numpy(heard=self._add_points):
             self._add(rows)
-        self._graphs.read(self._bounds)
         return self._finished()
 
     # ---- while it is read ----
@@ -129,7 +130,7 @@ class _Collector:
             self._points_level.add(lanes, rest["timestamp"], nothing, nothing, rest["name"])
 
     def _wanted_points(self, marks):
-        keep = numpy.ones(len(marks), "?")
+        keep = self._is_shown[marks["name"]]
         begin, end = self._bounds
         if begin is not None:
             keep &= marks["timestamp"] >= begin

@@ -382,7 +382,10 @@ class Trace:
         """
         names = frozenset(self.event_names(events))
         first, last = _bounds(begin, end)
-        records = merged([self._records(stream, first, last) for stream in self.streams])
+        indexes = (index for name in names for index in self._names[name])
+        having = {(self._source(index), self.event_classes[index].stream_id) for index in indexes}
+        streams = [stream for stream in self.streams if (stream.source, stream.id) in having]
+        records = merged([self._records(stream, first, last) for stream in streams])
         if begin is None and end is None and len(names) == len(self.events):
             return records
         return (one for one in records if one.name in names and first <= _time_of(one) <= last)
@@ -410,8 +413,12 @@ class Trace:
 
     def _owner(self, index: int) -> tuple[Decoder, int]:
         """Of an event class: the decoder, and its place among that one's classes."""
-        source = max((one for one in self.sources if self.first_class[one] <= index), key=self.first_class.get)
+        source = self._source(index)
         return source.decoder, index - self.first_class[source]
+
+    def _source(self, index: int) -> Source:
+        """Whose an event class is."""
+        return max((one for one in self.sources if self.first_class[one] <= index), key=self.first_class.get)
 
     def _records(self, stream: Stream, begin: int = -_NEVER, end: int = _NEVER - 1) -> Iterator[Record]:
         decoder = stream.source.decoder

@@ -29,7 +29,7 @@ function showHeader() {
   const who = new Set(head.threads.filter((one) => one.tid !== null).map((one) => one.pid)).size;
   const found = [
     momentText(0).slice(0, 19), durationText(head.length), plural(head.slices, "span or call", "spans and calls"),
-    plural(head.eventCounts.reduce((sum, one) => sum + one, 0), "event"), plural(who, "process", "processes"), plural(head.threads.length, "thread"),
+    plural(head.eventCounts.reduce((sum, one) => sum + one, 0), "event"), plural(who, "process", "processes"), plural(head.threads.filter((one) => one.tid !== null).length, "thread"),
   ];
   document.getElementById("facts").textContent = head.isEmpty ? "The trace is empty" : found.join("  \u00b7  ");
   document.getElementById("overviewLabel").textContent = head.leftOut ? `${plural(head.slices - head.leftOut, "slice")} of ${countText(head.slices)} one by one` : "the whole trace";
