@@ -22,6 +22,7 @@ PACKAGES = {
     "babeltrace2": ["babeltrace2"],
     "bt2": ["python3-bt2"],
     "cc": ["gcc", "libc6-dev"],
+    "chromium": ["chromium"],
     "clang": ["clang"],
     "env": ["coreutils"],
     "g++": ["g++"],

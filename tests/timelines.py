@@ -61,7 +61,7 @@ class Notes:
     """A writer that notes what it is told."""
 
     def __init__(self):
-        self.tracks, self.told, self.lines = [], [], []
+        self.tracks, self.told, self.lines, self.flows = [], [], [], []
 
     def track(self, track):
         self.tracks.append((track.id, track.kind, track.name, track.pid, track.tid, track.parent and track.parent.id))
@@ -74,6 +74,9 @@ class Notes:
 
     def instant(self, time, track, name, category, args):
         self._note("instant", time, track, name, args)
+
+    def flow(self, outgoing, incoming):
+        self.flows.append((outgoing, incoming))
 
     def value(self, time, track, value):
         self._note("value", time, track, track.name, {"value": value, "unit": track.unit})

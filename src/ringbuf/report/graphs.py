@@ -45,7 +45,9 @@ class Graphs:
             scale = most / 1e6
             self._scales.append(scale)
             found["graphTime"].append(time - self._first)
-            found["graphValue"].append(numpy.rint(numpy.nan_to_num(value, posinf=most, neginf=-most) / scale).astype("i8"))
+            found["graphValue"].append(
+                numpy.rint(numpy.nan_to_num(value, posinf=most, neginf=-most) / scale).astype("i8")
+            )
             found["graphNumber"].append(numpy.full(len(time), number))
         return {name: numpy.concatenate([numpy.zeros(0, "i8"), *parts]) for name, parts in found.items()}
 

@@ -1,5 +1,7 @@
 """perfetto.py: what Perfetto's own classes read is what was recorded."""
 
+import zlib
+
 import needs
 import pytest
 from timelines import ORIGIN, PID, TICK, TID, written
@@ -16,7 +18,11 @@ def exported(tmp_path):
         written(tmp_path, *records, **options).export(tmp_path / "x.pftrace")
         trace = proto.Trace()
         trace.ParseFromString((tmp_path / "x.pftrace").read_bytes())
-        return Reader(trace, proto)
+        whole = proto.Trace()
+        for packet in trace.packet:
+            assert packet.compressed_packets and len(packet.ListFields()) == 1
+            whole.MergeFromString(zlib.decompress(packet.compressed_packets))
+        return Reader(whole, proto)
 
     return export
 
@@ -62,7 +68,8 @@ def value(annotation):
 def test_the_first_packet_begins_a_sequence_and_sets_the_clocks(exported):
     first = exported((1, "tick", TICK)).packets[0]
     assert first.sequence_flags == 1 and first.first_packet_on_sequence
-    assert [(clock.clock_id, clock.timestamp) for clock in first.clock_snapshot.clocks] == [(6, ORIGIN), (1, ORIGIN)]
+    assert [(clock.clock_id, clock.timestamp) for clock in first.clock_snapshot.clocks] == [(1, ORIGIN), (128, ORIGIN)]
+    assert first.clock_snapshot.primary_trace_clock == 1 and first.trace_packet_defaults.timestamp_clock_id == 128
 
 
 def test_an_instant_has_time_place_and_arguments(exported):

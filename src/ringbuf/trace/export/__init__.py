@@ -12,6 +12,7 @@ The first two may end with ``.gz`` as well. docs/formats.md says how records loo
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import io
 import os
@@ -57,7 +58,8 @@ def _write_chrome(trace, path: str, wanted: dict) -> None:
 
 
 def _write_perfetto(trace, path: str, wanted: dict) -> None:
-    _write_timeline(perfetto.Writer, trace, path, wanted)
+    once = functools.partial(perfetto.Writer, compress=not path.endswith(".gz"))
+    _write_timeline(once, trace, path, wanted)
 
 
 def _write_parquet(trace, path: str, wanted: dict) -> None:

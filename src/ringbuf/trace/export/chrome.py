@@ -51,6 +51,9 @@ class Writer:
             args = {"file": function.file, "line": function.line, **args}
         self._event("b" if track.kind == "spans" else "B", time, track, name, category, args)
 
+    def flow(self, outgoing, incoming) -> None:
+        """Arrows of this format lead to slices of threads alone, and spans are none."""
+
     def end(self, time, track, name, category, args) -> None:
         self._event("e" if track.kind == "spans" else "E", time, track, name, category, args)
 

@@ -2,12 +2,13 @@
 
 A trace is a series of packets. Those of the tracks describe them; those of events name their track by its
 id, and what names them by a number, which the first packet that uses it explains. Numbers of fields are
-those of Perfetto's protos/perfetto/trace/.
+those of Perfetto's protos/perfetto/trace/. Packets are compressed, many in one (`compressed_packets`).
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 
 from ..meanings import Function
 from ..plain import plain, to_text
@@ -17,7 +18,8 @@ __all__ = ["Writer"]
 
 _SEQUENCE = 1
 _CLEARED, _NEEDED = 1, 2  # sequence_flags: numbers are explained from here on; this packet relies on that
-_REALTIME, _BOOTTIME = 1, 6
+_REALTIME, _MONOTONIC, _OURS = 1, 3, 128  # clocks; from 128 on they are nobody's but the trace's
+_CHUNK = 1 << 19  # bytes of packets that are compressed in one
 
 # Fields of InternedData.
 _CATEGORIES, _NAMES, _ARGUMENTS, _LOCATIONS = 1, 2, 3, 4
@@ -64,15 +66,16 @@ def text(field: int, value: str) -> bytes:
 class Writer:
     """See `timeline.Writer`."""
 
-    def __init__(self, write, trace) -> None:
+    def __init__(self, write, trace, *, compress: bool = True) -> None:
         self._write = write
+        self._compress = compress
+        self._waiting: list[bytes] = []
+        self._n_waiting = 0
         self._numbers: dict[int, dict] = {kind: {} for kind in (_CATEGORIES, _NAMES, _ARGUMENTS, _LOCATIONS)}
         self._new = b""  # what the next packet explains
         self._tracks: dict[Track, bytes] = {}
-        start = (trace.time_range or (0, 0))[0]
-        # Time stamps are in the default clock, BOOTTIME; both count from 1970 here.
-        clocks = [message(1, number(1, clock) + number(2, start)) for clock in (_BOOTTIME, _REALTIME)]
-        self._packet(message(6, b"".join(clocks)) + number(13, _CLEARED) + number(87, 1))
+        self._flow = b""  # of the next event
+        self._packet(_clocks(trace) + number(13, _CLEARED) + number(87, 1) + message(59, number(58, _OURS)))
 
     def track(self, track: Track) -> None:
         self._tracks[track] = number(11, track.id)
@@ -101,18 +104,35 @@ class Writer:
         what = number(30, value) if isinstance(value, int) and value < 2**63 else double(44, value)
         self._packet(_RELIES + number(8, time) + message(11, _COUNTER + self._tracks[track] + what))
 
+    def flow(self, outgoing, incoming) -> None:
+        ends = b"" if incoming is None else _SHORT[48 << 3 | 1] + struct.pack("<Q", incoming)
+        self._flow = b"".join(_SHORT[47 << 3 | 1] + struct.pack("<Q", one) for one in outgoing) + ends
+
     def close(self) -> None:
-        pass
+        self._flush()
 
     def _event(self, kind: bytes, time: int, track: Track, title: bytes, args: dict) -> None:
-        event = message(11, kind + self._tracks[track] + title + self._annotations(args))
+        event = message(11, kind + self._tracks[track] + title + self._flow + self._annotations(args))
+        self._flow = b""
         if self._new:
             event += message(12, self._new)
             self._new = b""
         self._packet(_RELIES + number(8, time) + event)
 
     def _packet(self, content: bytes) -> None:
-        self._write(message(1, _FROM_US + content))
+        packet = message(1, _FROM_US + content)
+        if not self._compress:
+            self._write(packet)
+            return
+        self._waiting.append(packet)
+        self._n_waiting += len(packet)
+        if self._n_waiting >= _CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._write(message(1, message(50, zlib.compress(b"".join(self._waiting), 6))))
+            self._waiting, self._n_waiting = [], 0
 
     # ---- names ----
 
@@ -142,6 +162,20 @@ class Writer:
         for name, value in args.items():
             found += message(4, self._number(1, _ARGUMENTS, name, _explained) + _value(value))
         return found
+
+
+def _clocks(trace) -> bytes:
+    """A snapshot: our clock is Unix time as the trace knows it, and says nothing of one that was not looked at.
+
+    So another trace of this host, whose snapshots have the same REALTIME beside its own clocks, has the same time line.
+    """
+    start = (trace.time_range or (0, 0))[0]
+    times = {_REALTIME: start, _OURS: start}
+    clock = trace.clock
+    if clock is not None and clock.description == "monotonic" and clock.freq == 10**9:
+        times[_MONOTONIC] = start - clock.offset_s * 10**9 - clock.offset  # it is what was counted
+    clocks = b"".join(message(1, number(1, one) + number(2, time)) for one, time in times.items() if time >= 0)
+    return message(6, clocks + number(2, _REALTIME))
 
 
 def _explained(name: str) -> bytes:

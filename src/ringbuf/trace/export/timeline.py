@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..counters import counted, is_counted
-from ..meanings import IDENTITY, Function, functions, is_identity, meaning
+from ..meanings import IDENTITY, Function, ended, functions, is_identity, meaning
+from ..threads import threads_of
 
 __all__ = ["Timeline", "Track", "Writer"]
+
+_FLOWS = 2_000_000  # spans that are looked at for arrows between threads
 
 
 @dataclass(eq=False)
@@ -68,6 +71,9 @@ class Writer(Protocol):
     def value(self, time: int, track: Track, value: int | float) -> None:
         """What a counter, or a gauge, is from now on."""
 
+    def flow(self, outgoing: list[int], incoming: int | None) -> None:
+        """Of the slice that begins next: arrows that go from it, and the one that leads to it, by number."""
+
     def close(self) -> None: ...
 
 
@@ -87,6 +93,8 @@ class Timeline:
         self._functions = functions(trace)
         self._counts: dict[Track, tuple[int, float]] = {}  # of histograms: values and their sum so far
         self._start = 0
+        self._flows: dict[int, list[int]] = {}  # by span: its children that are in other threads
+        self._flows_to: set[int] = set()  # these children
 
     def write(self, *, events=None, begin: int | None = None, end: int | None = None) -> None:
         """Go through the records of some events, or of some time, as of `Trace.records`."""
@@ -94,9 +102,12 @@ class Timeline:
         self._start = max(first, first if begin is None else begin)
         handlers, names = self._handlers(set(self._trace.event_names(events)))
         self._write_losses(self._start, last if end is None else end)
+        if any(handler == self._span_begin for handler in handlers.values()):
+            self._find_flows()
         for record in self._trace.records(names, begin=begin, end=end):
             handlers[record.name, record.event_id](record)
         self._end_replaced()
+        self._end_died(last, last if end is None else end)
 
     def _handlers(self, names: set[str]):
         """What to do with an event, by name and id; and all names that this takes."""
@@ -270,7 +281,46 @@ class Timeline:
                 name, _ = self._named(self._pop_call(track, calls))
                 self._writer.end(time, track, name, "function", {"end": "exec"})
 
+    def _end_died(self, last: int, end: int) -> None:
+        """What a process left open ends with it, as far as the trace says that it ended."""
+        for pid, time in _ends(self._trace).items():
+            time = min(time, last)
+            open_ones = [span for span in self._spans.values() if span.lane.thread.pid == pid]
+            tracks = {track for track, calls in self._calls.items() if calls and track.pid == pid}
+            if time > end or not (open_ones or tracks):
+                continue
+            for track in tracks:
+                while self._calls[track]:
+                    name, _ = self._named(self._pop_call(track, self._calls[track]))
+                    self._writer.end(time, track, name, "function", {"end": "died"})
+            for lane in {span.lane for span in open_ones}:
+                while lane.open:
+                    self._writer.end(time, lane.track, lane.open.pop().name, "span", {"end": "died"})
+            threads = [*(span.lane.thread for span in open_ones), *tracks]
+            self._writer.instant(time, threads[0], "process died", "ringbuf", {})
+
     # ---- spans ----
+
+    def _find_flows(self) -> None:
+        """Which spans have children in other threads: those that are to be found in so many."""
+        threads: dict[int, int] = {}
+        waiting: dict[int, list[tuple[int, int]]] = {}
+        for rows in self._trace.spans().iter_numpy():
+            for one, parent, thread in zip(*(rows[name].tolist() for name in ("id", "parent", "thread")), strict=True):
+                for child, of_child in waiting.pop(one, ()):
+                    self._note_flow(one, thread, child, of_child)
+                if parent in threads:
+                    self._note_flow(parent, threads[parent], one, thread)
+                elif parent:
+                    waiting.setdefault(parent, []).append((one, thread))
+                threads[one] = thread
+            if len(threads) > _FLOWS:
+                return
+
+    def _note_flow(self, parent: int, of_parent: int, child: int, of_child: int) -> None:
+        if of_parent != of_child:
+            self._flows.setdefault(parent, []).append(child)
+            self._flows_to.add(child)
 
     def _span_begin(self, record) -> None:
         args, thread = _args(record), self._places.of(record)
@@ -279,7 +329,10 @@ class Timeline:
             lane = above.lane
         else:
             lane = self._places.free_lane(thread)
-        span = self._spans[args["span_id"]] = _Span(record.name, args, lane)
+        number = args["span_id"]
+        span = self._spans[number] = _Span(record.name, args, lane)
+        if number in self._flows or number in self._flows_to:
+            self._writer.flow(self._flows.get(number, []), number if number in self._flows_to else None)
         self._begin_span(record.timestamp, span)
 
     def _begin_span(self, time: int, span: _Span) -> None:
@@ -436,6 +489,18 @@ class _Places:
 
 
 # ---- what records say ----
+
+
+def _ends(trace) -> dict[int, int]:
+    """When the processes ended that the trace says have: not before what they told last."""
+    gone = ended(trace)
+    if not gone:
+        return {}
+    last = {one.pid: max(one.last or 0, one.seen or 0) for one in gone}
+    for thread in threads_of(trace):
+        if thread.pid in last:
+            last[thread.pid] = max(last[thread.pid], thread.last)
+    return last
 
 
 def _said(contexts, name: str):
