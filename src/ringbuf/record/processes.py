@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["command", "lives", "open_files", "others_of", "pids", "started", "users_of"]
+__all__ = ["command", "lives", "others_of", "pids", "started", "users_of"]
 
 
 def pids() -> list[int]:
@@ -44,18 +45,28 @@ def command(pid: int) -> str:
         return ""
 
 
-def open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Path in /proc and status of what the process has open, as far as we may know."""
+def _open_at(pid: int, name: str) -> Iterator[str]:
+    """Paths in /proc of what the process has open under a file name, in whatever folder, as far as we may know.
+
+    Only the links are read: to ask for the status of another file is to ask its file system, and that of a
+    server may never answer.
+    """
     folder = f"/proc/{pid}/fd"
     try:
         numbers = os.listdir(folder)
     except OSError:
         return
     for number in numbers:
-        try:
-            yield f"{folder}/{number}", os.stat(f"{folder}/{number}")
-        except OSError:
-            continue  # closed meanwhile
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if os.path.basename(os.readlink(f"{folder}/{number}")) == name:
+                yield f"{folder}/{number}"
+
+
+def _is_at(path: str, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), status)
+    except OSError:
+        return False  # closed meanwhile
 
 
 def users_of(fd: int) -> list[int]:
@@ -64,13 +75,12 @@ def users_of(fd: int) -> list[int]:
     As far as we may know, for people to read: another PID namespace, or somebody else's process, is
     not seen. Whether a channel is used its lock says.
     """
-    status, own = os.fstat(fd), f"/proc/{os.getpid()}/fd/{fd}"
-    wanted = status.st_dev, status.st_ino
+    own = f"/proc/{os.getpid()}/fd/{fd}"
     try:
-        living = pids()
-    except OSError:
+        status, name, living = os.fstat(fd), os.path.basename(os.readlink(own)), pids()
+    except FileNotFoundError:
         return []  # no /proc
-    return [pid for pid in living if any(path != own and (s.st_dev, s.st_ino) == wanted for path, s in open_files(pid))]
+    return [pid for pid in living if any(path != own and _is_at(path, status) for path in _open_at(pid, name))]
 
 
 def others_of(fd: int) -> list[int]:
