@@ -1,4 +1,4 @@
-"""Calls of events for valgrind to count the instructions of: one callgrind part for each kind.
+"""Calls of events and metrics for valgrind to count the instructions of: one callgrind part for each kind.
 
     calls.py COUNTER.so
 
@@ -21,12 +21,17 @@ def main(counter):
     three = tracer.event("three", n="u64", path="str", ms="f64")
     off = tracer.event("off", n="u64")
     off.enabled = False
+    hits, took = tracer.counter("hits"), tracer.histogram("took", "s")
+    of_path = tracer.counter("of_path", path="str").labels("/")
     kinds = {
         "one integer": lambda: one(12345),
         "integer, text and float": lambda: three(12345, "/pay", 3.25),
         "the same by name": lambda: three(ms=3.25, n=12345, path="/pay"),
         "a text of 100 bytes": lambda: three(12345, "/" + 99 * "x", 3.25),
         "disabled": lambda: off(12345),
+        "a counter": lambda: hits(),
+        "a counter with labels, and n": lambda: of_path(3),
+        "a histogram": lambda: took(0.25),
     }
     for name, call in kinds.items():
         call()

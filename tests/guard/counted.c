@@ -1,7 +1,7 @@
 /*
  * counted.c - records for valgrind to count the instructions of.
  *
- *	counted DIRECTORY    one callgrind part for each kind of channel, RECORDS records in it
+ *	counted DIRECTORY    one callgrind part for each kind of channel, RECORDS records in it; and for metrics
  *
  * Only fast paths: the record that opens the sub-buffer comes before, and the rest fits.
  */
@@ -77,6 +77,47 @@ count(const char *name, struct ringbuf_channel *ch)
 	ringbuf_close(ch);
 }
 
+static __attribute__((noinline)) void
+count_up(struct ringbuf_channel *ch, uint32_t word)
+{
+	for (uint64_t i = 0; i < RECORDS; i++)
+		ringbuf_metric_add(ch, word, i);
+}
+
+static __attribute__((noinline)) void
+observe(struct ringbuf_channel *ch, const struct ringbuf_metric *m)
+{
+	for (uint64_t i = 0; i < RECORDS; i++)
+		ringbuf_observe(ch, m, m->word, (double)(i % 32));
+}
+
+static void
+count_metrics(void)
+{
+	double bounds[25];
+	struct ringbuf_metric counter = {.kind = RINGBUF_COUNTER, .name = "c", .name_size = 1, .unit = "", .help = "",
+					 .labels = "", .bounds = bounds};
+	struct ringbuf_metric histogram = counter;
+	struct ringbuf_channel *ch = channel(RINGBUF_DISCARD, RINGBUF_PER_CPU, RINGBUF_COMPACT, "");
+
+	for (int i = 0; i < 25; i++)
+		bounds[i] = i;
+	histogram.kind = RINGBUF_HISTOGRAM;
+	histogram.name = "h";
+	histogram.n_bounds = 25;
+	if (ringbuf_declare_metric(ch, &counter) || ringbuf_declare_metric(ch, &histogram))
+		exit(3);
+	CALLGRIND_ZERO_STATS;
+	count_up(ch, counter.word);
+	CALLGRIND_DUMP_STATS_AT("a counter");
+	CALLGRIND_ZERO_STATS;
+	observe(ch, &histogram);
+	CALLGRIND_DUMP_STATS_AT("a histogram of 25 buckets");
+	if (ringbuf_metric_sum(ch, counter.word) != RECORDS * (RECORDS - 1) / 2)
+		exit(4);
+	ringbuf_close(ch);
+}
+
 int
 main(void)
 {
@@ -92,5 +133,6 @@ main(void)
 				count(name, channel(mode, stream, header, ""));
 			}
 	count("vpid and vtid", channel(RINGBUF_DISCARD, RINGBUF_PER_CPU, RINGBUF_COMPACT, "vpid:i32,vtid:i32"));
+	count_metrics();
 	return 0;
 }

@@ -1,4 +1,4 @@
-"""Print the counters of a channel."""
+"""Print the counters of a channel: of its records, and what its programs count."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 
 from ..live.sharing import look
+from ..metrics.reading import read
+from ._counted import number, rows
 from ._numbers import target
 from ._output import say
 
@@ -20,11 +22,14 @@ def run(args) -> int:
     with look(target(args.target)) as channel:
         stats = asdict(channel.stats())
         about = {"name": channel.name, "mode": channel.mode, "streams": len(channel.streams)}
+        counted = read(channel)
     if args.json:
-        print(json.dumps({**about, **stats}))
+        print(json.dumps({**about, **stats, "metrics": [asdict(metric) for metric in counted]}))
         return 0
     say(f"{about['name']!r}, {about['mode']}, {about['streams']} streams")
     for name, count in stats.items():
         if count:
             print(f"{count:16} {name}")
+    for title, value, said in rows(counted):
+        print(f"{number(value) if isinstance(value, float) else value:>16} {title}{f' ({said})' if said else ''}")
     return 0

@@ -2,6 +2,8 @@
 
 With --events: which events these records are, judged by the full packets that pass. Nothing is taken out of a ring, and
 no packet ended. A channel that is being recorded shows its events in its trace only: ringbuf view -f.
+
+With --metrics: what the programs count, and how it grows.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ from dataclasses import asdict, dataclass
 
 from ..errors import RingbufError
 from ..live.sharing import look
+from ..metrics.reading import read
 from ..record.files import open_channels
 from ..texts import printable
 from ..trace.units import short
+from ._counted import number
+from ._counted import rows as counted_rows
 from ._numbers import seconds, target
 from ._shares import Share, Shares
 
@@ -24,6 +29,7 @@ __all__ = ["configure", "run"]
 _HOME, _REST_OF_LINE, _REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 _COLUMNS = "{:24.24} {:9} {:>10} {:>10} {:>8} {:>10} {:>5}  {}"
 _EVENT_COLUMNS = "{:40.40} {:>10} {:>6}  {}"
+_COUNTED_COLUMNS = "{:48.48} {:>10} {:>10}  {} {}"
 _HEADER = _COLUMNS.format("CHANNEL", "MODE", "RECORDS/S", "BYTES/S", "LOST/S", "LOST", "FULL", "PROCESSES")
 
 
@@ -39,6 +45,18 @@ class _Sample:
     bytes: int
     lost: int
     full: float
+    counted: dict[str, tuple[float, str]]
+
+
+@dataclass
+class _Counted:
+    """A counter, gauge or histogram: what it had come to, and how it grew."""
+
+    channel: str
+    metric: str
+    value: float
+    said: str
+    per_second: float
 
 
 @dataclass
@@ -59,7 +77,9 @@ class _Row:
 def configure(parser) -> None:
     parser.add_argument("target", metavar="TARGET", nargs="?", help="a path, or a pid (default: all of yours)")
     parser.add_argument("--once", action="store_true", help="one table, of one interval")
-    parser.add_argument("--events", action="store_true", help="a row for each event, instead of each channel")
+    rows = parser.add_mutually_exclusive_group()
+    rows.add_argument("--events", action="store_true", help="a row for each event, instead of each channel")
+    rows.add_argument("--metrics", action="store_true", help="a row for each counter, gauge and histogram")
     parser.add_argument("--interval", metavar="SECONDS", type=seconds, default=1.0, help="between tables (%(default)s)")
 
 
@@ -73,7 +93,9 @@ def run(args) -> int:
         time.sleep(args.interval)
         now = _samples(args.target)
         rows: list = [_row(path, before[path], now[path]) for path in now if path in before]
-        if args.events:
+        if args.metrics:
+            rows = [one for path in now if path in before for one in _counted(before[path], now[path])]
+        elif args.events:
             rows = [share for row in rows for share in _events(shares, args.target, row)]
         show(rows)
         sys.stdout.flush()
@@ -111,6 +133,7 @@ def _sample(where: int | str, users: list[int]) -> _Sample:
             sum(produced for produced, _ in usage),
             stats.records_lost + stats.records_torn,
             max(unread for _, unread in usage) / ring,
+            {title: (value, said) for title, value, said in counted_rows(read(channel))},
         )
 
 
@@ -122,6 +145,14 @@ def _row(path: str, before: _Sample, now: _Sample) -> _Row:
     return _Row(path, now.name, now.mode, now.processes, *rates, now.lost, now.full)
 
 
+def _counted(before: _Sample, now: _Sample) -> list[_Counted]:
+    found = []
+    for title, (value, said) in now.counted.items():
+        rate = (value - before.counted.get(title, (0, ""))[0]) / (now.time - before.time)
+        found.append(_Counted(now.name, title, value, said, rate))
+    return found
+
+
 def _events(shares: Shares, wanted: str | None, row: _Row) -> list[Share]:
     where = row.path if wanted is None else target(wanted)
     return shares.of(row.path, where, row.name, row.records_per_second)
@@ -131,7 +162,7 @@ def _events(shares: Shares, wanted: str | None, row: _Row) -> list[Share]:
 
 
 def _show_json(rows: list) -> None:
-    kind = "events" if rows and isinstance(rows[0], Share) else "channels"
+    kind = {Share: "events", _Counted: "metrics"}.get(type(rows[0]), "channels") if rows else "channels"
     print(json.dumps({"time": time.time(), kind: [asdict(row) for row in rows]}))
 
 
@@ -147,10 +178,17 @@ def _show_screen(rows: list) -> None:
 def _lines(rows: list) -> list[str]:
     if not rows:
         return ["no channel is in use"]
+    if isinstance(rows[0], _Counted):
+        return [_COUNTED_COLUMNS.format("METRIC", "VALUE", "PER SECOND", "CHANNEL", ""), *map(_counted_line, rows)]
     if isinstance(rows[0], Share):
         busiest = sorted(rows, key=lambda row: (-row.records_per_second, row.channel, row.event))
         return [_EVENT_COLUMNS.format("EVENT", "RECORDS/S", "SHARE", "CHANNEL"), *map(_event_line, busiest)]
     return [_HEADER, *map(_line, sorted(rows, key=lambda row: (-row.records_per_second, row.name)))]
+
+
+def _counted_line(row: _Counted) -> str:
+    said = f"({row.said})" if row.said else ""
+    return _COUNTED_COLUMNS.format(row.metric, number(row.value), number(row.per_second), printable(row.channel), said)
 
 
 def _event_line(row: Share) -> str:

@@ -5,6 +5,10 @@ from libc.math cimport isfinite
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
+    bint PyLong_CheckExact_ptr "PyLong_CheckExact" (PyObject *)
+    bint PyFloat_CheckExact_ptr "PyFloat_CheckExact" (PyObject *)
+    double PyFloat_AS_DOUBLE_ptr "PyFloat_AS_DOUBLE" (PyObject *)
+    long long PyLong_AsLongLongAndOverflow_ptr "PyLong_AsLongLongAndOverflow" (PyObject *, int *overflow) except? -1
     double PyLong_AsDouble(object) except? -1.0
     unsigned long long PyLong_AsUnsignedLongLong(object) except? 0xffffffffffffffff
     long long PyLong_AsLongLongAndOverflow(object, int *overflow) except? -1
@@ -54,8 +58,10 @@ cdef class MetricSeries:
     cdef vectorcallfunc vectorcall
     cdef _Metric metric
     cdef bytes encoded           # its label values
+    cdef Channel channel
     cdef uint32_t word, image
     cdef _State state
+    cdef bint is_real            # a counter that adds floats
 
     def __init__(self):
         raise TypeError(f"a {type(self).__name__} comes from a Tracer: tracer.{type(self).__name__.lower()}(name)")
@@ -119,19 +125,20 @@ cdef class MetricSeries:
             self.image = ch.image
         return 0
 
-    cdef ringbuf_channel *channel_now(self) except NULL:
-        """The channel, with `word` valid for it."""
-        if RINGBUF_UNLIKELY(self.metric.channel.is_closed):
-            self.metric.channel.open_ch()
-        if RINGBUF_UNLIKELY(self.state != READY):
-            self.prepare()
-        return self.metric.channel.ch
-
     def __repr__(self):
         return f"<ringbuf.{type(self).__name__} {self.name!r}>"
 
     def __reduce__(self):
         raise TypeError(f"a {type(self).__name__} does not pickle: pass the Tracer, and declare it again")
+
+
+cdef inline ringbuf_channel *_channel_now(MetricSeries series) except NULL:
+    """The channel, with the series's `word` valid for it."""
+    if RINGBUF_UNLIKELY(series.channel.is_closed):
+        series.channel.open_ch()
+    if RINGBUF_UNLIKELY(series.state != READY):
+        series.prepare()
+    return series.channel.ch
 
 
 cdef object _number(PyObject *const *args, size_t nargsf, PyObject *kwnames, str what):
@@ -142,6 +149,10 @@ cdef object _number(PyObject *const *args, size_t nargsf, PyObject *kwnames, str
     if n > 1:
         raise TypeError(f"{what} takes one value, not {n}")
     return <object>args[0] if n else None
+
+
+cdef extern from *:
+    bint RINGBUF_LIKELY(bint)
 
 
 cdef inline double _real(object value, str what) except? -1.0:
@@ -182,14 +193,14 @@ cdef class Counter(MetricSeries):
     @property
     def value(self):
         """int or float: the sum over all processes, as it is now."""
-        cdef ringbuf_channel *ch = self.channel_now()
+        cdef ringbuf_channel *ch = _channel_now(self)
         if self.metric.m.flags & RINGBUF_METRIC_REAL:
             return ringbuf_metric_real(ch, self.word)
         return ringbuf_metric_sum(ch, self.word)
 
 
 cdef int _count(Counter counter, object n) except -1:
-    cdef ringbuf_channel *ch = counter.channel_now()
+    cdef ringbuf_channel *ch = _channel_now(counter)
     cdef double real
     cdef long long whole
     cdef int overflow
@@ -197,12 +208,12 @@ cdef int _count(Counter counter, object n) except -1:
         real = _real(n, counter.metric.name)
         if real < 0:
             raise ValueError(f"{counter.name}: a counter does not count down: a gauge does")
-        ch = counter.channel_now()  # the conversion may have run any code
+        ch = _channel_now(counter)  # the conversion may have run any code
         ringbuf_metric_add_real(ch, counter.word, real)
         return 0
     if not PyLong_CheckExact(n):
         n = _count_of(counter, n)
-        ch = counter.channel_now()
+        ch = _channel_now(counter)
     whole = PyLong_AsLongLongAndOverflow(n, &overflow)
     if RINGBUF_UNLIKELY(overflow > 0):
         whole = <long long>PyLong_AsUnsignedLongLong(n)
@@ -221,12 +232,26 @@ cdef object _count_of(Counter counter, object n):
 
 
 cdef PyObject *_call_counter(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
-    cdef Counter counter = <Counter>self
-    if not PyVectorcall_NARGS(nargsf) and kwnames is NULL and not counter.metric.m.flags & RINGBUF_METRIC_REAL:
-        ringbuf_metric_add(counter.channel_now(), counter.word, 1)
-    else:
-        n = _number(args, nargsf, kwnames, counter.metric.name)
-        _count(counter, 1 if n is None else n)
+    cdef Py_ssize_t n_args = PyVectorcall_NARGS(nargsf)
+    cdef long long n = 1
+    cdef int overflow = 0
+    if RINGBUF_UNLIKELY(n_args > 1 or kwnames is not NULL or (<Counter>self).is_real):
+        return _call_counter_slow(self, args, nargsf, kwnames)
+    if n_args:
+        if RINGBUF_UNLIKELY(not PyLong_CheckExact_ptr(args[0])):
+            return _call_counter_slow(self, args, nargsf, kwnames)
+        n = PyLong_AsLongLongAndOverflow_ptr(args[0], &overflow)
+        if RINGBUF_UNLIKELY(n < 0 or overflow):
+            return _call_counter_slow(self, args, nargsf, kwnames)
+    ringbuf_metric_add(_channel_now(<Counter>self), (<Counter>self).word, <uint64_t>n)
+    Py_INCREF_ptr(<PyObject *>None)
+    return <PyObject *>None
+
+
+cdef PyObject *_call_counter_slow(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
+    """What is unusual, or wrong."""
+    n = _number(args, nargsf, kwnames, (<Counter>self).name)
+    _count(<Counter>self, 1 if n is None else n)
     Py_INCREF_ptr(<PyObject *>None)
     return <PyObject *>None
 
@@ -248,19 +273,19 @@ cdef class Gauge(MetricSeries):
     def add(self, n=1):
         """Add a number, which may be negative."""
         cdef double real = _real(n, self.metric.name)
-        ringbuf_metric_add_real(self.channel_now(), self.word, real)
+        ringbuf_metric_add_real(_channel_now(self), self.word, real)
 
     @property
     def value(self):
         """float: as it is now; of this process, if each has its own."""
-        cdef ringbuf_channel *ch = self.channel_now()
+        cdef ringbuf_channel *ch = _channel_now(self)
         return ringbuf_metric_real(ch, self.word)
 
 
 cdef int _set_gauge(Gauge gauge, object value) except -1:
     cdef double real
     real = PyFloat_AS_DOUBLE(value) if PyFloat_CheckExact(value) else _real_slow(value, gauge.metric.name)
-    ringbuf_gauge_set(gauge.channel_now(), gauge.word, real)
+    ringbuf_gauge_set(_channel_now(gauge), gauge.word, real)
     return 0
 
 
@@ -311,7 +336,7 @@ cdef class Histogram(MetricSeries):
     @property
     def sum(self):
         """float: of all values. Who is killed over a value may have counted it, and not added it."""
-        cdef ringbuf_channel *ch = self.channel_now()
+        cdef ringbuf_channel *ch = _channel_now(self)
         return ringbuf_metric_real(ch, self.word)
 
     @property
@@ -323,17 +348,29 @@ cdef class Histogram(MetricSeries):
     @property
     def counts(self):
         """list of int: in each bucket."""
-        cdef ringbuf_channel *ch = self.channel_now()
+        cdef ringbuf_channel *ch = _channel_now(self)
         return [ringbuf_metric_sum(ch, self.word + 1 + i) for i in range(self.metric.m.n_bounds + 1)]
 
 
 cdef int _observe(Histogram histogram, object value) except -1:
     cdef double real = _real(value, histogram.metric.name)
-    ringbuf_observe(histogram.channel_now(), &histogram.metric.m, histogram.word, real)
+    ringbuf_observe(_channel_now(histogram), &histogram.metric.m, histogram.word, real)
     return 0
 
 
 cdef PyObject *_call_histogram(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
+    cdef double real
+    if RINGBUF_LIKELY(PyVectorcall_NARGS(nargsf) == 1 and kwnames is NULL and PyFloat_CheckExact_ptr(args[0])):
+        real = PyFloat_AS_DOUBLE_ptr(args[0])
+        if RINGBUF_LIKELY(isfinite(real)):
+            ringbuf_observe(_channel_now(<Histogram>self), &(<Histogram>self).metric.m, (<Histogram>self).word, real)
+            Py_INCREF_ptr(<PyObject *>None)
+            return <PyObject *>None
+    return _call_histogram_slow(self, args, nargsf, kwnames)
+
+
+cdef PyObject *_call_histogram_slow(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
+    """What is unusual, or wrong."""
     cdef Histogram histogram = <Histogram>self
     value = _number(args, nargsf, kwnames, histogram.metric.name)
     if value is None:
@@ -359,7 +396,7 @@ cdef class _Timer:
         cdef uint64_t end = _now_ns()
         cdef Histogram histogram = self.histogram
         if not histogram.metric.channel.is_closed:  # closed meanwhile: no reason to fail here
-            ringbuf_observe(histogram.channel_now(), &histogram.metric.m, histogram.word, (end - self.begin) * self.scale)
+            ringbuf_observe(_channel_now(histogram), &histogram.metric.m, histogram.word, (end - self.begin) * self.scale)
 
 
 cdef _make_metrics_callable():
@@ -383,6 +420,8 @@ cdef MetricSeries _new_series(kind, _Metric metric, bytes encoded):
     else:
         one.vectorcall = <vectorcallfunc>_call_histogram
     one.metric = metric
+    one.channel = metric.channel
+    one.is_real = metric.m.flags & RINGBUF_METRIC_REAL
     one.encoded = b"" if encoded is None else encoded
     one.word = metric.m.word
     one.state = READY

@@ -6,7 +6,7 @@ from .exposition import CONTENT_TYPES, exposition
 from .process import take_samples
 from .reading import read
 
-__all__ = ["asgi_app", "wsgi_app"]
+__all__ = ["asgi_app", "page", "wsgi_app"]
 
 
 def wsgi_app(*targets):
@@ -27,7 +27,7 @@ def wsgi_app(*targets):
                 [("Allow", "GET, HEAD"), ("Content-Type", "text/plain"), ("Content-Length", "0")],
             )
             return [b""]
-        kind, body = _page(targets, environ.get("HTTP_ACCEPT", ""))
+        kind, body = page(targets, environ.get("HTTP_ACCEPT", ""))
         start_response("200 OK", [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [body if method == "GET" else b""]
 
@@ -46,7 +46,7 @@ def asgi_app(*targets):
         accept = b",".join(value for name, value in scope["headers"] if name.lower() == b"accept").decode("latin-1")
         status, kind, body = 405, "text/plain", b""
         if scope["method"] in ("GET", "HEAD"):
-            status, (kind, body) = 200, _page(targets, accept)
+            status, (kind, body) = 200, page(targets, accept)
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
         if status == 405:
             headers.append((b"allow", b"GET, HEAD"))
@@ -65,7 +65,8 @@ async def _live(receive, send) -> None:
             return
 
 
-def _page(targets, accept: str) -> tuple[str, bytes]:
+def page(targets, accept: str) -> tuple[str, bytes]:
+    """The type and the bytes of an answer to a request that accepts this."""
     openmetrics = "application/openmetrics-text" in accept
     take_samples()
     channels = [(_name(target), read(target)) for target in targets]
