@@ -58,6 +58,18 @@ def loops(name, *flags):
     )
 
 
+def metrics():
+    """The functions of c/metrics.c."""
+    ns, pointer, u64 = ctypes.c_double, ctypes.c_void_p, ctypes.c_uint64
+    return library(
+        "metrics.c",
+        loop_add=(ns, u64),
+        loop_metric=(ns, pointer, ctypes.c_int, u64),
+        attach=(pointer, ctypes.c_char_p),
+        detach=(None, pointer),
+    )
+
+
 def extension(source):
     """A module written in Cython, which must be installed; imported."""
     name = Path(source).stem

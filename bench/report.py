@@ -39,6 +39,8 @@ TABLES = {
     "python": Table(CLOCK, "ratio"),
     "messages": Table(CLOCK, "ratio"),
     "span": Table(CLOCK, "ratio"),
+    "metrics": Table(CLOCK, "ratio"),
+    "metrics_c": Table([("", "what", ""), ("ns", "ns", ".1f"), ("one atomic addition: times", "ratio", ".2f")]),
     "get": Table(
         [("", "what", ""), ("ns", "ns", ".1f"), ("the kernel's: ns", "base_ns", ".1f"), ("ratio", "ratio", ".3f")]
     ),

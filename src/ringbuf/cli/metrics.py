@@ -23,7 +23,9 @@ __all__ = ["configure", "run"]
 def configure(parser) -> None:
     parser.add_argument("target", metavar="TARGET", nargs="+", help="a path, or a pid")
     parser.add_argument("--openmetrics", action="store_true", help="OpenMetrics instead of Prometheus's own format")
-    parser.add_argument("--serve", metavar="[HOST:]PORT", type=address, help="over HTTP, by default on this machine alone")
+    parser.add_argument(
+        "--serve", metavar="[HOST:]PORT", type=address, help="over HTTP, by default on this machine alone"
+    )
 
 
 def run(args) -> int:

@@ -8,7 +8,7 @@ from enum import Enum
 from .._core import Channel, Counter, Gauge, Histogram, declare_metric
 from ..ctf import schema as _schema
 
-__all__ = ["counter", "default_buckets", "gauge", "histogram", "label_values"]
+__all__ = ["counter", "default_buckets", "foreign", "gauge", "histogram", "label_values"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _RESERVED = re.compile(r"metric_|le\Z|pid\Z|quantile\Z|__|ringbuf_", re.ASCII)
@@ -37,6 +37,12 @@ def histogram(channel: Channel, name: str, unit: str, help: str, buckets, labels
     return _declared(channel, "histogram", name, unit, help, labels, bounds=bounds)
 
 
+def foreign(channel: Channel, name: str, unit: str, help: str, labels: tuple[str, ...], per_process: bool) -> Gauge:
+    """A gauge of floats with labels of texts, whatever they are called, for metrics of another library."""
+    fields = _schema.from_mapping(dict.fromkeys(labels, "str"))
+    return _declare(channel, "gauge", name, unit, help, fields, [None] * len(fields), per_process=per_process)
+
+
 def default_buckets(unit: str) -> tuple[float, ...]:
     """1, 2, 5 of each power of ten: of a second, 1e-6 to 100, else 1e-3 to 1e7; of bytes powers of four, 64 to 2^32."""
     if unit in ("bytes", "B"):
@@ -58,6 +64,10 @@ def _declared(channel, kind, name, unit, help, labels, *, real=False, per_proces
         if _RESERVED.match(field.name):
             raise ValueError(f"label {field.name!r}: names such as this are Prometheus's and ours, take another")
     classes = [kind if isinstance(kind, type) else None for kind in labels.values()]
+    return _declare(channel, kind, name, unit, help, fields, classes, real=real, per_process=per_process, bounds=bounds)
+
+
+def _declare(channel, kind, name, unit, help, fields, classes, *, real=False, per_process=False, bounds=()):
     texts = [_text_of(field, cls) for field, cls in zip(fields, classes, strict=True)]
 
     def encode(values: tuple) -> bytes:

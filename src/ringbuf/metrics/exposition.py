@@ -63,6 +63,41 @@ class _Family:
         return "".join(line + "\n" for line in [*head, *self.lines])
 
 
+class _Foreign(_Family):
+    """Metrics of prometheus_client (integrations/prometheus.py): its type and mode stand in the unit."""
+
+    def __init__(self, metric: Metric) -> None:
+        _, self.kind, self.name, self._mode = [*metric.unit.split(":", 3), "", "", ""][:4]
+        self.help, self.unit, self.lines = metric.help, "", []
+        self._values: dict[tuple, dict] = {}  # labels -> what of them was counted: by sample, or by bucket
+
+    def add(self, metric: Metric, more: dict) -> None:
+        for one in metric.series:
+            labels = {**more, **one.labels, **({"ringbuf_rest": "1"} if one.is_rest else {})}
+            bound = labels.pop("le", None) if self.kind == "histogram" else None
+            if one.pid is not None and self._mode in ("", "all"):
+                labels["pid"] = one.pid
+            known = self._values.setdefault(tuple(labels.items()), {})
+            key = metric.name if bound is None else float(bound)
+            known[key] = self._joined(known[key], one.value) if key in known else one.value
+
+    def _joined(self, a: float, b: float) -> float:
+        return {"min": min, "max": max}.get(self._mode, lambda a, b: a + b)(a, b)
+
+    def text(self, openmetrics: bool) -> str:
+        for labels, known in self._values.items():
+            so_far, bounds = 0.0, sorted(key for key in known if isinstance(key, float))
+            for bound in bounds:
+                so_far += known[bound]
+                self._line("_bucket", {**dict(labels), "le": _number(bound)}, so_far)
+            for name in known:
+                if isinstance(name, str):
+                    self._line(name.removeprefix(self.name), dict(labels), known[name])
+            if bounds:
+                self._line("_count", dict(labels), so_far)
+        return super().text(openmetrics)
+
+
 def exposition(channels: Iterable[tuple[str, Iterable[Metric]]], *, openmetrics: bool = False) -> str:
     """The metrics of some channels as text.
 
@@ -81,6 +116,9 @@ def exposition(channels: Iterable[tuple[str, Iterable[Metric]]], *, openmetrics:
     for channel, metrics in channels:
         more = {"channel": channel} if len(channels) > 1 else {}
         for metric in metrics:
+            if metric.unit.startswith("prometheus:"):
+                families.setdefault(("prometheus", metric.unit), _Foreign(metric)).add(metric, more)
+                continue
             name, unit = _name_of(metric)
             family = families.get((name, metric.kind))
             if family is None:
