@@ -6,7 +6,6 @@ import sys
 import needs
 import pytest
 
-import ringbuf
 from ringbuf import metrics
 from ringbuf.metrics.exposition import exposition
 
@@ -20,7 +19,8 @@ requests = Counter("requests", "of clients", ["path"])
 took = Histogram("took", "seconds", ["path"], buckets=(0.1, 1))
 size = Summary("size", "bytes")
 memory, load = Gauge("memory", "each"), Gauge("load", "highest", multiprocess_mode="max")
-total, last = Gauge("total", "sum", multiprocess_mode="livesum"), Gauge("last", "newest", multiprocess_mode="mostrecent")
+total = Gauge("total", "sum", multiprocess_mode="livesum")
+last = Gauge("last", "newest", multiprocess_mode="mostrecent")
 ready, end = os.pipe(), os.pipe()
 for n in range(3):
     if os.fork() == 0:
