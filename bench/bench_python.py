@@ -5,14 +5,16 @@ import logging
 import logging.handlers
 import multiprocessing
 import queue
+import statistics
 import sys
 import time
 from pathlib import Path
 
+import numpy
 import peers
 import pytest
 from lttng import output
-from ratios import beside_clock, calls, in_a_program
+from ratios import beside_clock, calls, in_a_program, in_turns, note
 
 import ringbuf
 
@@ -210,6 +212,82 @@ def bench_ringbuf_to_a_process(benchmark, consumer, scaled):
         beside_clock_until_taken(benchmark, "ringbuf event: u64", event, end, scaled)
         stats = tracer.stats()
         assert (stats.records_lost, stats.records_unread) == (0, 0)
+
+
+def bench_ringbuf_batches_to_a_process(benchmark, consumer, scaled):
+    """The same, taken as NumPy arrays."""
+    with ringbuf.Tracer("bench", mode="discard", blocking_timeout=None, wakeup="writer") as tracer:
+        event = tracer.event("one", n="u64")
+        wait = consumer(take_batches, tracer.channel)
+
+        def end():
+            event(END)
+            tracer.channel.flush()
+            wait()
+
+        beside_clock_until_taken(benchmark, "ringbuf event: u64, taken as NumPy batches", event, end, scaled)
+        stats = tracer.stats()
+        assert (stats.records_lost, stats.records_unread) == (0, 0)
+
+
+END = 2**64 - 1
+
+
+def take_batches(channel, done):
+    """The last record of a round is END."""
+    with channel.reader() as reader:
+        for rows in reader.batches("one"):
+            if rows["n"][-1] == END:
+                done()
+
+
+@pytest.mark.parametrize("peer", ["records", "faster-fifo"])
+def bench_taking(benchmark, scaled, peer):
+    """CPU time of the consumer alone: NumPy batches beside Python objects of what is already there."""
+    count, rounds = scaled(200_000, least=20_000), scaled(9, least=3)
+    tracer = ringbuf.Tracer("bench", streams="global", mode="discard", contexts=(), subbuf_size=1 << 18, n_subbufs=64)
+    event = tracer.event("one", n="u64")
+    rows = numpy.zeros(count, [("n", "u8")])
+    queue = peers.python_package("faster_fifo", "faster-fifo")[0].Queue(1 << 26) if peer == "faster-fifo" else None
+
+    def ours():
+        event.many(rows)
+        tracer.channel.flush()
+        start, left = time.process_time(), count
+        with tracer.channel.reader() as reader:
+            for part in reader.batches("one"):
+                left -= len(part)
+                if not left:
+                    return count / (time.process_time() - start) / 1e6
+
+    def many():
+        for _ in range(count // 100):
+            queue.put_many([1] * 100)
+        start, left = time.process_time(), count
+        while left:
+            left -= len(queue.get_many(max_messages_to_get=100))
+        return count / (time.process_time() - start) / 1e6
+
+    def records():
+        event.many(rows)
+        tracer.channel.flush()
+        start, left = time.process_time(), count
+        with tracer.channel.reader() as reader:
+            for _ in reader.records():
+                left -= 1
+                if not left:
+                    return count / (time.process_time() - start) / 1e6
+
+    batches, others = in_turns(benchmark, ours, many if queue else records, rounds=rounds, warmup=1)
+    tracer.close()
+    note(
+        benchmark,
+        "taking",
+        f"NumPy batches beside {peer}" + (" (get_many, 100)" if queue else ""),
+        m_records_s=round(statistics.median(batches), 2),
+        other_m_records_s=round(statistics.median(others), 2),
+        ratio=round(statistics.median(a / b for a, b in zip(batches, others, strict=True)), 1),
+    )
 
 
 def take_packets(channel, done):

@@ -79,6 +79,10 @@ READING = Table(
     [("reading", "what", ""), ("M events/s", "m_events_s", ".2f"), ("babeltrace2", "babeltrace2_m_events_s", ".3f")]
     + [("ratio", "ratio", ".1f")]
 )
+TABLES["taking"] = Table(
+    [("what is taken", "what", ""), ("M records/s", "m_records_s", ".2f"), ("the other", "other_m_records_s", ".2f")]
+    + [("ratio", "ratio", ".1f")]
+)
 TABLES |= {"reading": READING, "text": READING, "objects": READING}
 
 

@@ -79,7 +79,7 @@ cdef extern from "decode/decode.h" nogil:
         CTF_ROLE_CPU, CTF_N_ROLES
         CTF_UTF8, CTF_UTF16LE, CTF_UTF16BE, CTF_UTF32LE, CTF_UTF32BE
         CTF_HEADER_ANY, CTF_HEADER_COMPACT, CTF_HEADER_LARGE
-        CTF_ROW_PREFIX
+        CTF_ROW_PREFIX, CTF_SLACK
 
     struct ctf_node:
         uint8_t kind, is_signed, is_big_endian, is_bool, role, is_odd, is_reversed, base, encoding
@@ -143,6 +143,15 @@ cdef extern from "decode/decode.h" nogil:
         int32_t node
         uint8_t step
 
+    enum:
+        CTF_MOVE_COPY, CTF_MOVE_BOOL, CTF_MOVE_SKIP, CTF_MOVE_KEEP, CTF_MOVE_TEXT, CTF_MOVE_MANY, CTF_MOVE_CHARS
+
+    struct ctf_op:
+        uint8_t move
+        uint32_t size, to
+        int32_t slot
+        uint64_t length
+
     struct ctf_reference:
         const uint8_t *at
         uint64_t size
@@ -156,6 +165,8 @@ cdef extern from "decode/decode.h" nogil:
         uint32_t n_copies
         const ctf_cell *cells
         uint32_t n_cells
+        const ctf_op *ops
+        uint32_t n_ops
         uint8_t *heap
         uint64_t heap_room
 
@@ -197,6 +208,8 @@ cdef extern from "decode/decode.h" nogil:
     int64_t ctf_time_ns(const ctf_clock *clock, uint64_t ticks)
     const uint8_t *ctf_at(const ctf_cursor *c, uint64_t pos)
     uint32_t ctf_hash(const void *bytes, uint64_t length)
+    int64_t ctf_regular_events(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, uint32_t event, uint64_t *first,
+                               uint64_t *stride)
     void ctf_merge_rows(ctf_lane **heap, uint32_t n, uint32_t row_size, uint8_t *to)
 
 
@@ -615,8 +628,6 @@ def _header_kind(node, first_slot):
         return any_header
     name, kind = ("compact", CTF_HEADER_COMPACT) if members[0].size == 5 else ("large", CTF_HEADER_LARGE)
     holes = len(members[1].members) == 3
-    if holes and len(members[1].members[2].members) != 3:
-        return any_header
     return (kind, holes) if _shape(node, first_slot) == _plain_shape(name, holes, node.align // 8) else any_header
 
 
@@ -684,7 +695,7 @@ def _step_of(dtype, node, elements):
 class _Columns:
     """The columns of an event class."""
 
-    def __init__(self, name, scopes, is_fixed):
+    def __init__(self, name, scopes, is_fixed, is_short):
         self._name = name
         self.parts = []  # of each structure there is: a column, or None, for each member
         self.copies = _copies(scopes) if is_fixed else None  # (from, to, size, is_bool) in bytes
@@ -697,6 +708,8 @@ class _Columns:
         # With one that is an object, all that vary in size are.
         self.has_objects = any(column.step == CTF_STEP_OBJECT for column in columns)
         self.varying = {column.name: column for column in columns if column.dtype == "O"}
+        is_varying = is_short and self.copies is None and not self.has_objects
+        self.ops = _ops([node for _, node in scopes if node is not None], self.parts) if is_varying else None
 
     def cells(self, decoder, parts):
         """(CTF_STEP_*, node, elements) for each step through a row, whose structures are the nodes `parts`."""
@@ -727,6 +740,22 @@ class _Columns:
 
     def dtype(self):
         return _numpy().dtype(self._spec)
+
+    def dtype_in_place(self):
+        """Of the contexts and fields as they are in a packet, or None."""
+        if not self.copies or any(is_bool for _, _, _, is_bool in self.copies):
+            return None
+        names, formats, offsets, to = [], [], [], CTF_ROW_PREFIX
+        for name, dtype in self._spec[2:]:
+            size = _dtype_size(dtype)
+            found = [start + to - at for start, at, whole, _ in self.copies if at <= to and to + size <= at + whole]
+            if not found:
+                return None
+            names.append(name)
+            formats.append(dtype)
+            offsets.append(found[0])
+            to += size
+        return _numpy().dtype({"names": names, "formats": formats, "offsets": offsets})
 
     def plain_dtype(self):
         """Of the rows as they are filled."""
@@ -841,6 +870,55 @@ def _joined(copies):
                 joined[-1] = (last_start, last_to, last_size + size, False)
                 continue
         joined.append((start, to, size, is_bool))
+    return joined
+
+
+def _ops(parts, columns):
+    """(CTF_MOVE_*, size, to, slot, length) for each step to a row, or None if some value needs more than these."""
+    ops, to = [], CTF_ROW_PREFIX
+    for part, of_part in zip(parts, columns):
+        if part.align > 8:
+            return None
+        for member, column in zip(part.members, of_part):
+            steps = None if member.align > 8 or member.role else _moves(member, column, to)
+            if steps is None:
+                return None
+            ops += steps
+            to += 0 if column is None else 16 if column.dtype == "O" else _dtype_size(column.dtype)
+    return _joined_moves(ops)
+
+
+def _moves(node, column, to):
+    """Of one member."""
+    if node.slot >= 0:
+        is_plain = node.kind == CTF_INTEGER and not node.is_odd and node.size in (8, 16, 32, 64) and (
+            node.style in (AS_INT, AS_ENUM) and not (node.size > 8 and node.big_endian)
+        )
+        return [(CTF_MOVE_KEEP, node.size // 8, 0 if column is None else to, node.slot, 0)] if is_plain else None
+    if column is None:
+        return [(CTF_MOVE_SKIP, node.fixed // 8, 0, -1, 0)] if node.fixed >= 0 and node.fixed % 8 == 0 else None
+    if column.step == CTF_STEP_STORE:
+        leaves = _leaves(node, 0) if node.fixed >= 0 else None
+        if leaves is None or sum(size for _, size, _ in leaves) * 8 != node.fixed:
+            return None
+        return [(CTF_MOVE_BOOL if is_bool else CTF_MOVE_COPY, size, to + at, -1, 0) for at, size, is_bool in leaves]
+    if node.encoding:
+        return None
+    if node.kind == CTF_STRING:
+        return [(CTF_MOVE_TEXT, 0, to, -1, 0)]
+    move = CTF_MOVE_CHARS if column.step == CTF_STEP_TEXT else CTF_MOVE_MANY
+    element = node.members[0]
+    return [(move, element.size // 8, to, node.asks, node.length)] if element.fixed == element.size else None
+
+
+def _joined_moves(ops):
+    """The same ops, with neighbours that copy made one."""
+    joined = []
+    for op in ops:
+        if joined and op[0] == joined[-1][0] == CTF_MOVE_COPY and joined[-1][2] + joined[-1][1] == op[2]:
+            joined[-1] = (CTF_MOVE_COPY, joined[-1][1] + op[1], joined[-1][2], -1, 0)
+        else:
+            joined.append(op)
     return joined
 
 
@@ -1153,7 +1231,9 @@ cdef class Decoder:
             self._n_streams += 1
             s.id = stream.id
             s.packet_context, s.event_header, s.event_context = _index(context), _index(header), _index(common)
-            s.header_kind, s.has_holes = _header_kind(header, header_slot)
+            # A header that is not walked over keeps no values for those who ask.
+            is_asked = "stream.event.header" in asked
+            s.header_kind, s.has_holes = _header_kind(None if is_asked else header, header_slot)
             s.header_align = header.align if s.header_kind != CTF_HEADER_ANY else 1
             s.asks_packet = not asked_before.union(asked).isdisjoint(_OUTER_SCOPES[:2])
             s.asks_outside = bool(asked)
@@ -1168,7 +1248,8 @@ cdef class Decoder:
                 # After a plain header the contexts begin on a byte, so small alignments need no look at the position.
                 if s.header_kind != CTF_HEADER_ANY and all(node.align <= 8 for node in parts):
                     e.fixed = _fixed_sum(parts)
-                self._events.append(self._event_info(event, common, own, fields, e.fixed >= 0))
+                is_short = s.header_kind != CTF_HEADER_ANY
+                self._events.append(self._event_info(event, common, own, fields, e.fixed >= 0, is_short))
 
     cdef _store_clock(self, ctf_clock *clock, stream):
         if stream.clock is None:
@@ -1185,11 +1266,12 @@ cdef class Decoder:
         # 2**12: the largest rounding error of the floating-point conversion, and more.
         clock.max_ticks = min(2**64 - 1, max(0, (2**63 - 1 - 2**12 - max(base, 0)) * info.freq // 10**9))
 
-    cdef _event_info(self, event, common, own, fields, is_fixed):
+    cdef _event_info(self, event, common, own, fields, is_fixed, is_short):
         cdef _EventInfo info = _EventInfo.__new__(_EventInfo)
         info.name, info.id, info.stream_id = event.name, event.id, event.stream_id
         info.stream_context, info.context, info.fields = _index(common), _index(own), _index(fields)
-        info.columns = _Columns(event.name, [("context", common), ("event_context", own), ("field", fields)], is_fixed)
+        scopes = [("context", common), ("event_context", own), ("field", fields)]
+        info.columns = _Columns(event.name, scopes, is_fixed, is_short)
         info.data_node = _only_bytes(fields)
         return info
 
@@ -1793,6 +1875,52 @@ cdef class Decoder:
             PyMem_Free(slots)
             PyMem_Free(rows)
         return added
+
+    def rows_in_place(self, buffer, Packet packet not None, index):
+        """The contexts and fields of a packet's events, where they are.
+
+        Parameters
+        ----------
+        buffer : bytes-like
+            Has the packet at its beginning.
+        packet : Packet
+        index : int
+            Into `event_names`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            Refers to `buffer`; without ``timestamp`` and ``cpu``. None if the packet has other
+            events, or values that NumPy could not read there.
+
+        Raises
+        ------
+        TraceError
+            The packet is damaged.
+        """
+        cdef const uint8_t[::1] view = buffer
+        cdef const ctf_stream *s = self._stream_of(packet)
+        cdef ctf_cursor c
+        cdef uint64_t first = 0, stride = 0
+        cdef uint32_t event = index
+        cdef int64_t count
+        dtype = (<_EventInfo>self._events[index]).columns.dtype_in_place()
+        if dtype is None:
+            return None
+        cdef uint64_t *slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        try:
+            self._begin(&c, view, packet, 0, slots)
+            with nogil:
+                count = ctf_regular_events(&self._plan, s, &c, event, &first, &stride)
+            if count < 0:
+                self._fail_in(packet, &c)
+        finally:
+            PyMem_Free(slots)
+        if not count or first % 8 or stride % 8:
+            return None
+        # It is frombuffer() that holds on to the buffer for as long as there is an array.
+        held = _numpy().frombuffer(buffer, "u1")
+        return _numpy().ndarray((count,), dtype, held, first // 8, (stride // 8 or dtype.itemsize,))
 
     cdef _fill(self, const ctf_stream *s, ctf_cursor *c, Packet packet, list by_index, ctf_rows *rows, int32_t cpu):
         """Without the GIL, unless something becomes an object: to take it again for each is what costs."""

@@ -356,6 +356,15 @@ def test_rows_of_any_size_are_whole(n_bytes):
     assert [list(row)[2:] for row in table.tolist()] == values
 
 
+@pytest.mark.parametrize("header", ["compact", "large"])
+@pytest.mark.parametrize("holes", [False, True])
+def test_every_header_of_ours_is_read_without_walking_its_types(header, holes):
+    channel = ChannelLayout(
+        bytes(16), header, True, ClockInfo(10**9), holes=holes, events=[EventSchema(0, "e", fields="x:u64")]
+    )
+    assert Decoder(channel).least_size(0) == 8 + (4 if header == "compact" else 6)
+
+
 def long_packet(channel, count):
     packet = ctf_writer.Packet(channel)
     for n in range(count):

@@ -451,6 +451,46 @@ cdef class Reader:
         from .live.merge import merged_records
         return merged_records(self, timeout)
 
+    def batches(self, event, timeout=None, copy=True):
+        """Iterate over the records of one event as structured arrays, until the channel is finalized and drained.
+
+        Each array has the records of one packet, in order of time; those of several streams
+        are not merged. Each look that finds no full packet flushes the streams. The records
+        of other events count as read, too. Also for ``async for``.
+
+        Parameters
+        ----------
+        event : str or Event
+            Its name, which may be declared later.
+        timeout : float or None
+            Stop after this many seconds without a record; None: wait for the end.
+        copy : bool
+            If false, arrays have the contexts and fields alone and, where a packet holds nothing
+            but such events, all of one size, they are the packet itself, read-only. Such an
+            array must be gone before the next one is asked for: ``del`` it.
+
+        Yields
+        ------
+        numpy.ndarray
+            Not empty. Columns as of `Trace.to_numpy`: ``timestamp`` in nanoseconds since the
+            Unix epoch, ``cpu``, contexts, fields.
+
+        Raises
+        ------
+        BufferError
+            From the iterator: an array that is a packet is still in use.
+        TypeError
+            The channel's records are of a client of its own.
+
+        Examples
+        --------
+        >>> with tracer.channel.reader() as reader:
+        ...     for rows in reader.batches("order"):
+        ...         print(len(rows), rows["n"].sum())
+        """
+        from .live.batches import Batches
+        return Batches(self, event if isinstance(event, str) else event.name, timeout, copy)
+
     @cython.critical_section
     def snapshot(self, flush=True):
         """Iterate over the packets that are there now, without consuming them.

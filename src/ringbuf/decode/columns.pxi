@@ -26,6 +26,7 @@ cdef class Table:
     cdef uint64_t _mark  # rows there were when the packet began
     cdef uint64_t _hint  # rows there were when they were last taken out
     cdef ctf_copy *_copies
+    cdef ctf_op *_ops
     cdef list _heaps  # what rows refer to; the last one has room
     cdef uint8_t *_heap
     cdef uint64_t _heap_room, _heap_size
@@ -38,6 +39,9 @@ cdef class Table:
         cdef uint32_t i
         for i, (start, to, length, is_bool) in enumerate(self.copies or ()):
             self._copies[i] = ctf_copy(start, to, length, is_bool)
+        self._ops = <ctf_op *>_calloc(len(self.columns.ops or ()), sizeof(ctf_op))
+        for i, (move, size, to, slot, length) in enumerate(self.columns.ops or ()):
+            self._ops[i] = ctf_op(move, size, to, slot, length)
         self._set_cells(decoder, decoder._events[index])
         self._begin()
 
@@ -52,6 +56,7 @@ cdef class Table:
 
     def __dealloc__(self):
         PyMem_Free(self._copies)
+        PyMem_Free(self._ops)
         PyMem_Free(self.cells)
 
     def __len__(self):
@@ -88,6 +93,8 @@ cdef class Table:
             rows.copies, rows.n_copies = self._copies, len(self.copies)
         else:
             rows.cells, rows.n_cells = self.cells, self.n_cells
+            if self.columns.ops is not None:
+                rows.ops, rows.n_ops = self._ops, len(self.columns.ops)
             rows.heap, rows.heap_room = self._heap, self._heap_room
         self._offer(rows)
 
@@ -104,7 +111,7 @@ cdef class Table:
             self._offer(rows)
         if self.copies is None and rows.heap_room < need:
             self._heap_size = max(need, FIRST_HEAP, min(2 * self._heap_size, MAX_HEAP))
-            heap = PyBytes_FromStringAndSize(NULL, self._heap_size)
+            heap = PyBytes_FromStringAndSize(NULL, self._heap_size + CTF_SLACK)
             self._heaps.append(heap)
             rows.heap, rows.heap_room = <uint8_t *>PyBytes_AS_STRING(heap), self._heap_size
 
@@ -228,12 +235,11 @@ cdef class Rows:
         cdef int64_t[::1] ends = offsets
         with nogil:
             ctf_reference_offsets(start, n, row_size, &ends[0])
-        data = _numpy().empty(ends[n], "u1")
+        data = _numpy().empty(ends[n] + CTF_SLACK, "u1")
         cdef uint8_t[::1] room = data
-        if ends[n]:
-            with nogil:
-                ctf_gather(start, n, row_size, &room[0])
-        return data, offsets
+        with nogil:
+            ctf_gather(start, n, row_size, &room[0])
+        return data[:ends[n]], offsets
 
     def text(self, name):
         """A column of text as `values`, or None if some of it is not UTF-8."""

@@ -866,6 +866,27 @@ struct ctf_cell {
 	uint8_t step;
 };
 
+/*
+ * The same for an event on a little-endian host that begins with a short header, all of whose values are whole bytes
+ * that need no alignment: walked over and written in one go.
+ */
+enum ctf_move {
+	CTF_MOVE_COPY,  /* `size` bytes as they are */
+	CTF_MOVE_BOOL,
+	CTF_MOVE_SKIP,
+	CTF_MOVE_KEEP,  /* a number of `size` bytes, to `slot`; and to the row, if `to` is not 0 */
+	CTF_MOVE_TEXT,  /* up to a NUL, as a ctf_reference */
+	CTF_MOVE_MANY,  /* elements of `size` bytes, as many as `slot` says, or `length` if there is none */
+	CTF_MOVE_CHARS, /* the same, text up to a NUL */
+};
+
+struct ctf_op {
+	uint8_t move;
+	uint32_t size, to;
+	int32_t slot;
+	uint64_t length;
+};
+
 /* Bytes that are not in the row. */
 struct ctf_reference {
 	const uint8_t *at;
@@ -882,11 +903,14 @@ struct ctf_rows {
 	uint32_t n_copies;
 	const struct ctf_cell *cells; /* instead of copies, or NULL */
 	uint32_t n_cells;
+	const struct ctf_op *ops;     /* do what cells do, where they can; or NULL */
+	uint32_t n_ops;
 	uint8_t *heap;               /* for what rows refer to; bytes there stay where they are */
 	uint64_t heap_room;
 };
 
 #define CTF_ROW_PREFIX 12
+#define CTF_SLACK 16 /* bytes behind every heap, and behind what is gathered from it: short values without a call */
 
 /* The usual sizes without a call. */
 static inline void
@@ -1054,6 +1078,114 @@ ctf_add_cells(const struct ctf_plan *p, struct ctf_rows *rows, struct ctf_cursor
 	return 0;
 }
 
+/* `size` bytes of those from `from` to `end` to the heap; `to` refers to them. 1, or 0 if there is no room. */
+static inline int
+ctf_refer_bytes(uint8_t **heap, const uint8_t *heap_end, const uint8_t *from, const uint8_t *end, uint64_t size,
+		uint8_t *to)
+{
+	struct ctf_reference reference = {*heap, size};
+
+	if (CTF_UNLIKELY((uint64_t)(heap_end - *heap) < size))
+		return 0;
+	if (CTF_LIKELY(size <= CTF_SLACK && (uint64_t)(end - from) >= CTF_SLACK))
+		memcpy(*heap, from, CTF_SLACK);
+	else
+		memcpy(*heap, from, size);
+	*heap += size;
+	memcpy(to, &reference, sizeof(reference));
+	return 1;
+}
+
+/* Do one op at `from`. Where the next one begins, or NULL: it does not fit. */
+static inline __attribute__((always_inline)) const uint8_t *
+ctf_do(const struct ctf_op *op, struct ctf_cursor *c, const uint8_t *from, const uint8_t *end, uint8_t *row,
+       uint8_t **heap, const uint8_t *heap_end)
+{
+	uint64_t room = (uint64_t)(end - from), size = op->size, value = 0;
+	const uint8_t *nul;
+
+	switch (op->move) {
+	case CTF_MOVE_TEXT:
+		nul = (const uint8_t *)memchr(from, 0, room);
+		if (!nul || !ctf_refer_bytes(heap, heap_end, from, end, (uint64_t)(nul - from), row + op->to))
+			return NULL;
+		return nul + 1;
+	case CTF_MOVE_MANY:
+	case CTF_MOVE_CHARS:
+		value = op->slot >= 0 ? c->slots[op->slot] : op->length;
+		if (value > room / size)
+			return NULL;
+		size *= value;
+		nul = op->move == CTF_MOVE_CHARS ? (const uint8_t *)memchr(from, 0, size) : NULL;
+		if (!ctf_refer_bytes(heap, heap_end, from, end, nul ? (uint64_t)(nul - from) : size, row + op->to))
+			return NULL;
+		return from + size;
+	default:
+		break;
+	}
+	if (CTF_UNLIKELY(room < size))
+		return NULL;
+	if (op->move == CTF_MOVE_COPY) {
+		ctf_copy_bytes(row + op->to, from, op->size);
+	} else if (op->move == CTF_MOVE_BOOL) {
+		row[op->to] = *from != 0;
+	} else if (op->move == CTF_MOVE_KEEP) {
+		memcpy(&value, from, size);
+		c->slots[op->slot] = value;
+		if (op->to)
+			memcpy(row + op->to, from, size);
+	}
+	return from + size;
+}
+
+/*
+ * The next event, if it is of such a kind and wanted, to its rows: 1. Or 0, with nothing done: whatever it is, or is
+ * wrong, is found by walking the tree of its types.
+ */
+static inline __attribute__((always_inline)) int
+ctf_fill_short(const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_rows *rows, int32_t cpu, const int is_large)
+{
+	uint64_t start = (c->pos + s->header_align - 1) & ~(uint64_t)(s->header_align - 1);
+	uint64_t begin = start + CTF_SHORT_BITS(is_large), ticks = c->ticks;
+	uint64_t mask = is_large ? UINT32_MAX : (1u << 27) - 1;
+	const uint8_t *from, *end, *heap_end;
+	uint8_t *heap;
+	struct ctf_rows *out;
+	uint32_t id, time;
+	int64_t time_ns;
+
+	if (CTF_UNLIKELY(begin > c->end))
+		return 0;
+	ctf_load_short(ctf_at(c, start), is_large, &id, &time);
+	if (CTF_UNLIKELY(id >= CTF_TOP_ID(is_large) - s->has_holes || id >= s->n_events || s->events[id].id != id))
+		return 0;
+	out = &rows[s->events[id].index];
+	if (!out->ops || !out->room || !out->heap)
+		return 0;
+	ticks = (ticks & ~mask) + (time < (ticks & mask) ? mask + 1 : 0) + time;
+	if (CTF_UNLIKELY(ticks > s->clock.max_ticks))
+		return 0;
+	from = ctf_at(c, begin);
+	end = from + ((c->end - begin) >> 3);
+	heap = out->heap;
+	heap_end = heap + out->heap_room;
+	for (uint32_t i = 0; i < out->n_ops; i++) {
+		from = ctf_do(&out->ops[i], c, from, end, out->next, &heap, heap_end);
+		if (CTF_UNLIKELY(!from))
+			return 0;
+	}
+	time_ns = ctf_time_ns(&s->clock, ticks);
+	memcpy(out->next, &time_ns, 8);
+	memcpy(out->next + 8, &cpu, 4);
+	out->next += out->row_size;
+	out->room--;
+	out->heap_room -= (uint64_t)(heap - out->heap);
+	out->heap = heap;
+	c->ticks = ticks;
+	c->pos = begin + 8 * (uint64_t)(from - ctf_at(c, begin));
+	return 1;
+}
+
 /* Bytes of the heap that the rows of an event take at most. */
 static inline uint64_t
 ctf_heap_need(const struct ctf_cursor *after, const struct ctf_record *r)
@@ -1101,7 +1233,10 @@ ctf_gather(const uint8_t *rows, uint64_t n, uint32_t row_size, uint8_t *to)
 
 	for (; n; n--, rows += row_size) {
 		memcpy(&reference, rows, sizeof(reference));
-		memcpy(to, reference.at, reference.size);
+		if (CTF_LIKELY(reference.size <= CTF_SLACK))
+			memcpy(to, reference.at, CTF_SLACK);
+		else
+			memcpy(to, reference.at, reference.size);
 		to += reference.size;
 	}
 }
@@ -1177,10 +1312,27 @@ ctf_is_utf8(const uint8_t *text, uint64_t size)
 	return 1;
 }
 
+/* Whether `size` bytes are all ASCII. */
+static int
+ctf_is_ascii(const uint8_t *text, uint64_t size)
+{
+	uint64_t word, seen = 0;
+
+	for (; size >= 8; size -= 8, text += 8) {
+		memcpy(&word, text, 8);
+		seen |= word;
+	}
+	while (size)
+		seen |= text[--size];
+	return !(seen & UINT64_C(0x8080808080808080));
+}
+
 /* Whether all values are: one for itself each. */
 static int
 ctf_are_utf8(const uint8_t *data, const int64_t *offsets, uint64_t n)
 {
+	if (CTF_LIKELY(ctf_is_ascii(data, (uint64_t)offsets[n])))
+		return 1;
 	for (uint64_t i = 0; i < n; i++)
 		if (!ctf_is_utf8(data + offsets[i], (uint64_t)(offsets[i + 1] - offsets[i])))
 			return 0;
@@ -1193,11 +1345,15 @@ ctf_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, str
 {
 	struct ctf_cursor at = *c;
 	struct ctf_record r;
-	int result = 0;
+	int result = 0, has_ops = 0;
 
+	for (uint32_t i = 0; i < s->n_events && kind != CTF_HEADER_ANY; i++)
+		has_ops |= rows[s->events[i].index].ops != NULL;
 	while (at.pos < at.end) {
 		struct ctf_rows *out;
 
+		if (has_ops && ctf_fill_short(s, &at, rows, cpu, kind == CTF_HEADER_LARGE))
+			continue;
 		result = ctf_next(p, s, &at, &r, kind);
 		if (CTF_UNLIKELY(result))
 			break;
@@ -1241,6 +1397,34 @@ ctf_fill_rows(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_c
 	default:
 		return ctf_fill_kind(p, s, c, asked, rows, cpu, CTF_HEADER_ANY);
 	}
+}
+
+/*
+ * Whether all events are `event` and lie one as far from the next as every other: how many they are; and where the
+ * fields of the first begin, and how far apart they are. 0 if not, or if there are none; -1: the packet is damaged.
+ */
+static int64_t
+ctf_regular_events(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, uint32_t event,
+		   uint64_t *first, uint64_t *stride)
+{
+	struct ctf_record r;
+	uint64_t before = 0;
+	int64_t n = 0;
+
+	for (*stride = 0; c->pos < c->end; n++) {
+		if (ctf_next_event(p, s, c, &r))
+			return -1;
+		if (r.event->index != event)
+			return 0;
+		if (!n)
+			*first = r.begin;
+		else if (n == 1)
+			*stride = r.begin - before;
+		else if (r.begin - before != *stride)
+			return 0;
+		before = r.begin;
+	}
+	return n;
 }
 
 /* ---- merging rows by time ---- */

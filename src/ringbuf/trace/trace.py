@@ -35,7 +35,7 @@ from .sources import Damage, Gap, Source, sources_in
 __all__ = ["Damage", "Event", "FieldInfo", "Lost", "Source", "Stream", "Trace", "open_trace"]
 
 _CHUNK = 256 * 1024
-_ROWS = 1 << 18  # read at a time: more does not fit a processor's own cache
+_ROWS = 1 << 16  # read at a time: more does not fit a processor's own cache
 _NEVER = 2**63
 _SHOWN_AT_ONCE = 64 << 20  # bytes, by a notebook
 
