@@ -63,6 +63,11 @@ cdef inline int _move(object place, uint64_t number) except -1:
     return 0
 
 
+def current_span():
+    """int: the id of the innermost span that is open in this context; 0: there is none."""
+    return _number_of(_current_place())
+
+
 def _begin_span_ids():
     """Ids count from where no other process counts: chosen among so many that two ranges never meet."""
     global _span_forks
@@ -310,6 +315,13 @@ cdef class Span:
     @property
     def id(self):
         """int: of the latest use; 0 if there was none, or its begin was not recorded."""
+        return self.state.ids[0]
+
+    def link(self):
+        """int: what names this span to whoever works on because of it, in another thread, task, process or machine.
+
+        To be put into a queue's item, a header (as digits), an argument; `Tracer.follow` takes it. The `id`.
+        """
         return self.state.ids[0]
 
     def _leave(self):

@@ -232,6 +232,47 @@ class Tracer:
         begin = self.event(name, span_id="u64", parent_id="u64", **fields)
         return SpanType(begin, self.event("span_end", span_id="u64", error="str"))
 
+    def follow(self, link) -> bool:
+        """Say that the span we are in follows from another one, which is not around it.
+
+        Parameters
+        ----------
+        link : int, str or bytes
+            What `Span.link` gave there, or its digits.
+
+        Returns
+        -------
+        bool
+            Recorded. Not if there is no span here, or it is no link: a header may hold anything.
+
+        >>> with tracer.span("put") as span:
+        ...     queue.put((span.link(), job))
+        >>> link, job = queue.get()
+        >>> with tracer.span("work"):
+        ...     tracer.follow(link)
+        """
+        from . import links
+
+        return links.follow(self, link)
+
+    def linked(self, function, *, name: str | None = None):
+        """A function for a pool: each call of it is a span that follows from the one we are in now.
+
+        Parameters
+        ----------
+        function : callable
+        name : str, optional
+            Of the span; by default the function's, qualified with its module.
+
+        >>> executor.submit(tracer.linked(pay), order)
+        """
+        from .._core import current_span
+        from . import links
+
+        if name is None:
+            name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
+        return links.Linked(self, function, name, current_span())
+
     def trace(self, function=None, /, *, name: str | None = None):
         """Decorate a function, so that each run of it is a span: ``@tracer.trace``.
 

@@ -79,13 +79,15 @@ class Ended(NamedTuple):
 
 
 def meaning(event) -> str | None:
-    """What an `Event` stands for: "span", "span_end", "call", "call_end", "code", "strand", "switch", "image",
+    """What an `Event` stands for: "span", "span_end", "link", "call", "call_end", "code", "strand", "switch", "image",
     "log", "audit", or None."""
     match event.name, *(f"{one.name}:{one.type.partition('{')[0]}" for one in event.fields):
         case [_, "span_id:u64", "parent_id:u64", *_]:
             return "span"
         case ["span_end", "span_id:u64", "error:str"]:
             return "span_end"
+        case ["span_link", "span_id:u64", "link:u64"]:
+            return "link"
         case ["function_begin", "code:u32"]:
             return "call"
         case ["function_end", "code:u32"]:

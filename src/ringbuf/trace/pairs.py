@@ -111,6 +111,11 @@ class Pair:
         return {} if record is None else record.contexts
 
     @property
+    def follows(self) -> tuple[int, ...]:
+        """Of a span: ids of those that it followed from, without being within them. Of all spans read at once."""
+        return self._pairs.sources.get(self.id, ()) if self.kind == "span" else ()
+
+    @property
     def error_text(self) -> str:
         """All of the error: ``"KeyError: 'x'"``."""
         record = self._pairs.record_at(self._end_at) if self.error else None
@@ -383,6 +388,14 @@ class Pairs:
             return None
         packet, source = self._packets[place >> 32]
         return record_at(source.decoder, self._bytes_of(packet), packet, place & 0xFFFFFFFF, offset=0)
+
+    @functools.cached_property
+    def sources(self) -> dict[int, tuple[int, ...]]:
+        """By span: those that it followed from (`Trace.flows`)."""
+        found: dict[int, tuple[int, ...]] = {}
+        for flow in self._trace.flows():
+            found[flow.target] = (*found.get(flow.target, ()), flow.source)
+        return found
 
     @functools.cached_property
     def _packets(self) -> list[tuple[Packet, Source]]:

@@ -29,6 +29,7 @@ from ..errors import TraceError
 from ..limits import DEFAULT, Limits
 from . import tables
 from .counters import Counted
+from .flows import Flow
 from .pairs import Pairs
 from .sources import Damage, Gap, Source, sources_in
 
@@ -507,6 +508,24 @@ class Trace:
     def pairs(self, names=None, **wanted) -> Pairs:
         """Spans and calls in one, as `spans`: a trace is read once for both."""
         return Pairs(self).where(names, **wanted)
+
+    def flows(self, *, begin: int | None = None, end: int | None = None) -> Iterator[Flow]:
+        """Which spans followed from which, where neither was within the other, by time.
+
+        Parameters
+        ----------
+        begin, end : int, optional
+            As for `records`.
+
+        Yields
+        ------
+        Flow
+
+        Raises as `records`. `Pair.follows` has the same of one span.
+        """
+        from .flows import flows
+
+        return flows(self, begin=begin, end=end)
 
     def counters(self, names=None, *, begin: int | None = None, end: int | None = None) -> Iterator[Counted]:
         """What counters, gauges and histograms had come to, by time.

@@ -105,8 +105,8 @@ class Writer:
         self._packet(_RELIES + number(8, time) + message(11, _COUNTER + self._tracks[track] + what))
 
     def flow(self, outgoing, incoming) -> None:
-        ends = b"" if incoming is None else _SHORT[48 << 3 | 1] + struct.pack("<Q", incoming)
-        self._flow = b"".join(_SHORT[47 << 3 | 1] + struct.pack("<Q", one) for one in outgoing) + ends
+        ways = ((47, outgoing), (48, incoming))  # flow_ids, terminating_flow_ids
+        self._flow = b"".join(_SHORT[way << 3 | 1] + struct.pack("<Q", one) for way, ones in ways for one in ones)
 
     def close(self) -> None:
         self._flush()

@@ -10,6 +10,7 @@ their own tracks. What was counted is a graph. docs/formats.md has the conventio
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,6 +22,7 @@ from ..threads import threads_of
 __all__ = ["Timeline", "Track", "Writer"]
 
 _FLOWS = 2_000_000  # spans that are looked at for arrows between threads
+_MIX = 0x9E3779B97F4A7C15  # an arrow's number is not that of a span
 
 
 @dataclass(eq=False)
@@ -71,8 +73,8 @@ class Writer(Protocol):
     def value(self, time: int, track: Track, value: int | float) -> None:
         """What a counter, or a gauge, is from now on."""
 
-    def flow(self, outgoing: list[int], incoming: int | None) -> None:
-        """Of the slice that begins next: arrows that go from it, and the one that leads to it, by number."""
+    def flow(self, outgoing: list[int], incoming: list[int]) -> None:
+        """Of the slice that begins next: arrows that go from it, and those that lead to it, by number."""
 
     def close(self) -> None: ...
 
@@ -93,8 +95,8 @@ class Timeline:
         self._functions = functions(trace)
         self._counts: dict[Track, tuple[int, float]] = {}  # of histograms: values and their sum so far
         self._start = 0
-        self._flows: dict[int, list[int]] = {}  # by span: its children that are in other threads
-        self._flows_to: set[int] = set()  # these children
+        self._flows: dict[int, list[int]] = {}  # by span: numbers of the arrows that go from it
+        self._flows_to: dict[int, list[int]] = {}  # and that lead to it
 
     def write(self, *, events=None, begin: int | None = None, end: int | None = None) -> None:
         """Go through the records of some events, or of some time, as of `Trace.records`."""
@@ -133,7 +135,7 @@ class Timeline:
                 return self._function_begin
             case "call_end":
                 return self._function_end if "function_begin" in names else self._event
-            case "code":
+            case "code" | "link":
                 return lambda record: None
             case "strand":
                 return self._strand
@@ -302,7 +304,11 @@ class Timeline:
     # ---- spans ----
 
     def _find_flows(self) -> None:
-        """Which spans have children in other threads: those that are to be found in so many."""
+        """Which spans have children in other threads, of those that are to be found in so many; and which follow."""
+        for flow in itertools.islice(self._trace.flows(), _FLOWS):
+            number = (flow.source * _MIX + flow.target) % (1 << 64)
+            self._flows.setdefault(flow.source, []).append(number)
+            self._flows_to.setdefault(flow.target, []).append(number)
         threads: dict[int, int] = {}
         waiting: dict[int, list[tuple[int, int]]] = {}
         for rows in self._trace.spans().iter_numpy():
@@ -320,7 +326,7 @@ class Timeline:
     def _note_flow(self, parent: int, of_parent: int, child: int, of_child: int) -> None:
         if of_parent != of_child:
             self._flows.setdefault(parent, []).append(child)
-            self._flows_to.add(child)
+            self._flows_to.setdefault(child, []).append(child)
 
     def _span_begin(self, record) -> None:
         args, thread = _args(record), self._places.of(record)
@@ -332,7 +338,7 @@ class Timeline:
         number = args["span_id"]
         span = self._spans[number] = _Span(record.name, args, lane)
         if number in self._flows or number in self._flows_to:
-            self._writer.flow(self._flows.get(number, []), number if number in self._flows_to else None)
+            self._writer.flow(self._flows.get(number, []), self._flows_to.get(number, []))
         self._begin_span(record.timestamp, span)
 
     def _begin_span(self, time: int, span: _Span) -> None:
