@@ -86,7 +86,7 @@ class Coordinator:
         self._gone.pop(address, None)
         self._joined[address] = time.monotonic()
         self._expected[address] = Expected(member, state.nanny or address)
-        self.gatherer.watched.add(state.nanny or address)
+        self.gatherer.watch(state.nanny or address)
 
     def remove_worker(self, address: str) -> None:
         """Who was expected to go was forgotten before, in `log_event`."""

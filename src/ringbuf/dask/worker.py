@@ -11,15 +11,13 @@ import threading
 import time
 
 from ..fleet.node import Agent, open_flight
+from ..fleet.waits import TICK, Longest, watch_gil
 from ..record.files import clean, remove_unused
 from ..texts import encodable
 from .agents import directory_of, serve
 
 __all__ = ["Recording"]
 
-_TICK = 0.05  # seconds between two looks at the event loop and the GIL
-_NOTE = 0.5  # seconds between two records of the longest that was seen
-_LONG = 100_000_000  # ns of waiting that are recorded at once
 _ERROR = 1000  # characters of an error
 _NAMES = 200  # of spans: each is declared for good; tasks beyond that are called "task"
 
@@ -37,8 +35,6 @@ class Recording:
         clean(directory, max_size=given.max_size)
         self._transition = self.tracer.event("transition", key="str", start="str", finish="str")
         self._erred = self.tracer.event("task_erred", key="str", error="str")
-        self._lag = self.tracer.event("event_loop_lag", ns="u64")
-        self._gil = self.tracer.event("gil_wait", ns="u64")
         started = self.tracer.event("worker", address="str", name="str", nanny="str", threads="u32")
         started(worker.address, encodable(str(worker.name)), worker.nanny or "", worker.state.nthreads)
         self._spans: dict[str, object] = {}
@@ -52,7 +48,7 @@ class Recording:
         if self._sets_variable:
             os.environ["RINGBUF_DIR"] = directory
         self._task = asyncio.ensure_future(self._watch_loop())
-        threading.Thread(target=self._watch_gil, name="ringbuf-gil", daemon=True).start()
+        watch_gil(self.tracer, self._closed)
 
     def transition(self, key, start: str, finish: str) -> None:
         with contextlib.suppress(ValueError):  # closed
@@ -79,27 +75,11 @@ class Recording:
             self._erred(encodable(str(key)), encodable(str(result.get("exception_text", ""))[:_ERROR]))
 
     async def _watch_loop(self) -> None:
-        longest, noted = 0, time.monotonic()
+        longest = Longest(self.tracer.event("event_loop_lag", ns="u64"))
         while not self._closed.is_set():
             before = time.monotonic_ns()
-            await asyncio.sleep(_TICK)
-            lag = max(0, time.monotonic_ns() - before - int(_TICK * 1e9))
-            longest, noted = self._note(self._lag, max(longest, lag), noted)
-
-    def _watch_gil(self) -> None:
-        longest, noted = 0, time.monotonic()
-        while not self._closed.wait(_TICK):
-            before = time.monotonic_ns()
-            time.sleep(0)  # gives the GIL away, and wants it back
-            longest, noted = self._note(self._gil, max(longest, time.monotonic_ns() - before), noted)
-
-    def _note(self, event, longest: int, noted: float) -> tuple[int, float]:
-        now = time.monotonic()
-        if longest < _LONG and now - noted < _NOTE:
-            return longest, noted
-        with contextlib.suppress(ValueError):  # closed
-            event(longest)
-        return 0, now
+            await asyncio.sleep(TICK)
+            longest.add(max(0, time.monotonic_ns() - before - int(TICK * 1e9)))
 
     def close(self) -> None:
         """Twice is harmless."""

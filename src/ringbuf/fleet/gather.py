@@ -10,6 +10,7 @@ deadline of its own, and what went wrong stands in the manifest beside the name.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -24,12 +25,14 @@ from .node import PROTOCOL, Agent, Request, safe_name
 __all__ = ["AgentState", "Expected", "Gatherer"]
 
 _BURST = 8  # questions of which the best is kept
-_AT_A_TIME = 256  # agents that are asked at once: each takes a connection
+_AT_A_TIME = 400  # agents that are asked at once: each takes a connection, of which Dask keeps 512
+_ASKING = 0.0005  # seconds that asking one takes
 _QUESTIONS_PER_SECOND = 50.0  # about clocks, in all, while nothing else happens
 _PERIOD = 10.0  # seconds between two bursts, at least, once there are some
 _FIRST_PERIOD = 1.0
+_STARTING = 1.0  # seconds in which a new agent is not asked: it may not be one yet
 _LEAD = 0.05  # seconds from the request to the moment that is asked for, at least
-_LONGEST_LEAD = 1.0
+_LONGEST_LEAD = 2.0
 _PING_TIMEOUT = 5.0
 
 
@@ -83,9 +86,10 @@ class Gatherer:
         self._ask = ask
         self.made_by = made_by
         self.own = own
-        self.watched: set[str] = set()  # agents whose clocks are measured also between snapshots
+        self._watched: dict[str, float] = {}  # agents whose clocks are measured also between snapshots: since when
         self.agents: dict[str, AgentState] = {}
         self.histories: dict[str, History] = {}
+        self._refreshing: dict[str, asyncio.Future] = {}
         self.clock = clock_identity()
         self.offset = time.time_ns() - time.monotonic_ns()
         self.reference = f"CLOCK_MONOTONIC of {os.uname().nodename}"
@@ -101,24 +105,28 @@ class Gatherer:
         new = [one for one in addresses if one not in self.agents or self.agents[one].problem]
         await self._all(self._greet, new)
 
-    async def _greet(self, address: str) -> None:
+    async def _greet(self, address: str, limit: float = _PING_TIMEOUT) -> None:
         state = AgentState(address)
         try:
-            answer = await asyncio.wait_for(self._ask(address, "hello"), _PING_TIMEOUT)
+            answer = await asyncio.wait_for(self._ask(address, "hello"), limit)
             state.problem = _mismatch(answer)
             if not state.problem:
                 state.clock, state.host = answer["clock"], answer["host"]
                 state.directories = list(answer["directories"])
         except Exception as error:  # noqa: BLE001 - whatever the engine raises
-            state.problem = _trouble(error, _PING_TIMEOUT)
+            state.problem = _trouble(error, limit)
             known = self.agents.get(address)
             if known is not None:
                 state.clock, state.host, state.directories = known.clock, known.host, known.directories
         self.agents[address] = state
 
+    def watch(self, address: str) -> None:
+        """Measure its clock from now on."""
+        self._watched.setdefault(address, time.monotonic())
+
     def forget(self, address: str) -> None:
         """It has left for good."""
-        self.watched.discard(address)
+        self._watched.pop(address, None)
         self.agents.pop(address, None)
 
     # ---- clocks ----
@@ -160,9 +168,10 @@ class Gatherer:
         """Until it is cancelled. Not more often than the engine can well bear, however many machines there are."""
         period = _FIRST_PERIOD
         while True:
-            await self.greet(list(self.watched))
-            await self.measure()
             await asyncio.sleep(max(period, len(self.histories) * _BURST / _QUESTIONS_PER_SECOND))
+            now = time.monotonic()
+            await self.greet([one for one, since in self._watched.items() if now - since > _STARTING])
+            await self.measure()
             period = min(2 * period, _PERIOD)
 
     # ---- traces ----
@@ -188,28 +197,37 @@ class Gatherer:
             there, and so is the manifest.
         """
         began = time.monotonic()
-        await self.greet({one.agent for one in expected if one.agent})
-        await self.measure()
-        at = self.now() + int(1e9 * self._lead())
-        answers: dict[str, dict] = {}
-        agents = [state.address for state in self.agents.values() if not state.problem]
         deadline = began + timeout
+        addresses = {one.agent for one in expected if one.agent} | set(self.agents)
+        at = self.now() + int(1e9 * self._lead(len(addresses)))
+        answers: dict[str, dict] = {}
+
+        async def bring(address: str) -> None:
+            # Who was never met, or has not answered, is met now: that takes nobody else's time.
+            limit = min(_PING_TIMEOUT, timeout / 4)
+            if address not in self.agents or self.agents[address].problem:
+                await self._greet(address, limit)
+            if self.agents[address].problem:
+                return
+            await self._refresh(address, limit)
+            await collect(address)
 
         async def collect(address: str, directories: list[str] | None = None, prefix: str = "") -> None:
             request = self._request(address, at, last, url, prefix)
-            seconds = max(0.1, deadline - time.monotonic())
+            seconds = max(1.0, deadline - time.monotonic())
             try:
                 asked = self._ask(address, "collect", request=request.as_dict(), directories=directories)
                 answers[prefix or address] = await asyncio.wait_for(asked, seconds)
             except Exception as error:  # noqa: BLE001
                 self.agents[address].problem = _trouble(error, seconds)
 
-        own = self._collect_own(at, last, url) if self.own is not None else None
-        await asyncio.gather(self._all(collect, agents), *([own] if own is not None else []))
-        if own is not None:
-            answers[""] = self._own_answer
+        async def collect_own() -> None:
+            if self.own is not None:
+                answers[""] = await self._collect_own(at, last, url)
+
+        await asyncio.gather(collect_own(), self._all(bring, sorted(addresses)))
         tokens = {address: answer["token"] for address, answer in answers.items()}
-        for gone, by in self._replaced():
+        for gone, by in self._replaced(answers):
             await collect(by, self.agents[gone].directories, prefix=gone)
             if gone in answers:
                 tokens[by + " " + gone] = answers[gone]["token"]
@@ -221,28 +239,40 @@ class Gatherer:
             await asyncio.to_thread(_write, url, manifest)
         return manifest, tokens
 
-    def _lead(self) -> float:
+    def _lead(self, agents: int) -> float:
+        """Seconds until the moment: time enough to ask everybody before it."""
         trips = [one.samples[-1].round_trip for one in self.histories.values() if one.samples]
-        return min(_LONGEST_LEAD, max(_LEAD, 4e-9 * max(trips, default=0)))
+        return min(_LONGEST_LEAD, _LEAD + agents * _ASKING + 1e-9 * (_BURST + 2) * max(trips, default=0))
+
+    async def _refresh(self, address: str, limit: float) -> None:
+        """A fresh burst of questions for the clock of an agent, one for all who need it."""
+        clock = self.agents[address].clock
+        if clock == self.clock:
+            return
+        running = self._refreshing.get(clock)
+        if running is None:
+            running = self._refreshing[clock] = asyncio.ensure_future(self._measure((clock, [address])))
+            running.add_done_callback(lambda _: self._refreshing.pop(clock, None))
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(running), limit)
 
     def _request(self, address: str, at: int, last: float | None, url: str, prefix: str = "") -> Request:
         clock = self.agents[address].clock if address else self.clock
         history = self.histories.get(clock, History())
         samples = [(one.sent, one.theirs, one.received) for one in history.samples]
         name = safe_name((prefix or address).rpartition("/")[2] or "reference")
-        return Request(at, last, samples, self.offset, url, name, self.reference)
+        return Request(at, last, samples, self.offset if clock == self.clock else None, url, name, self.reference)
 
-    async def _collect_own(self, at: int, last: float | None, url: str) -> None:
-        request = self._request("", at, last, url)
+    async def _collect_own(self, at: int, last: float | None, url: str) -> dict:
         try:
-            self._own_answer = await asyncio.to_thread(self.own.collect, request.as_dict())
+            return await asyncio.to_thread(self.own.collect, self._request("", at, last, url).as_dict())
         except Exception as error:  # noqa: BLE001
-            self._own_answer = {"token": "", "files": [], "problem": of_error(error)}
+            return {"token": "", "files": [], "problem": of_error(error)}
 
-    def _replaced(self) -> list[tuple[str, str]]:
+    def _replaced(self, answers: dict[str, dict]) -> list[tuple[str, str]]:
         """Agents that are gone, and for each one that sees the same files."""
-        good = {(one.clock, one.host): one.address for one in self.agents.values() if not one.problem}
-        lost = [one for one in self.agents.values() if one.problem and one.directories]
+        good = {(one.clock, one.host): one.address for one in self.agents.values() if one.address in answers}
+        lost = [one for one in self.agents.values() if one.address not in answers and one.directories]
         return [(one.address, good[one.clock, one.host]) for one in lost if (one.clock, one.host) in good]
 
     async def _all(self, what: Callable[..., Awaitable], items: list) -> None:

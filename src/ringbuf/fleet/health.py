@@ -24,7 +24,7 @@ def report(manifest: Manifest, trace=None) -> list[str]:
     """
     end = _usual_end(manifest)
     missing = [f"missing: {one.title}: {one.problem or 'nothing is known'}" for one in manifest.missing]
-    dead = [_death(one, end, trace) for one in manifest.by_state("dead") if one.traces]
+    dead = [_death(one, manifest, trace) for one in manifest.by_state("dead") if one.traces]
     late = [
         _lateness(one, end, trace) for one in manifest.by_state("alive") if one.traces and _behind(one, end) > _LATE
     ]
@@ -52,11 +52,11 @@ def _behind(member: Member, end: int) -> int:
     return 0 if member.end is None else end - member.end
 
 
-def _death(member: Member, end: int, trace) -> str:
-    when = f"{duration_text(max(0, _behind(member, end)))} before the others' end"
+def _death(member: Member, manifest: Manifest, trace) -> str:
     if member.end is None:
-        when = "and has recorded nothing"
-    return f"died: {member.title}: {_last_span(member, trace)}{when}"
+        return f"died: {member.title}, and has recorded nothing"
+    when = duration_text(max(0, manifest.at - member.end))
+    return f"died: {member.title}: {_last_span(member, trace)}{when} before the snapshot"
 
 
 def _lateness(member: Member, end: int, trace) -> str:

@@ -46,9 +46,9 @@ class Request:
     last : float or None
         Seconds before it; None: all that there is.
     samples : list of (int, int, int)
-        How the agent's clock was asked: `Sample`s. Empty: `offset` is exact, it is the reference's machine.
-    offset : int
-        What the reference is ahead of this machine's CLOCK_MONOTONIC, if there are no samples.
+        How the agent's clock was asked: `Sample`s.
+    offset : int or None
+        What the reference is ahead of this machine's CLOCK_MONOTONIC, where that is the reference itself.
     url : str
         Where the traces go; empty: they are kept, and fetched in pieces.
     prefix : str
@@ -60,15 +60,17 @@ class Request:
     at: int
     last: float | None
     samples: list
-    offset: int = 0
+    offset: int | None = None
     url: str = ""
     prefix: str = ""
     reference: str = ""
 
-    def correction(self, begin: int, end: int) -> Correction:
-        """For times of this machine's CLOCK_MONOTONIC."""
-        if not self.samples:
+    def correction(self, begin: int, end: int) -> Correction | None:
+        """For times of this machine's CLOCK_MONOTONIC; None: nobody could ask it."""
+        if self.offset is not None:
             return Correction(begin, self.offset)
+        if not self.samples:
+            return None
         return relation([Sample(*one) for one in self.samples], begin, end)
 
     def as_dict(self) -> dict:
@@ -118,8 +120,7 @@ class Agent:
         asked = Request(**request)
         with self._collecting:
             self._forget_old()
-            wait = asked.correction(time.monotonic_ns(), time.monotonic_ns()).inverse(asked.at) - time.monotonic_ns()
-            time.sleep(min(max(0.0, wait / 1e9), _LONGEST_WAIT))
+            _wait_for(asked)
             found, problems = self._regions(self.directories if directories is None else directories)
             scratch = _scratch(self.directories if found else [])
             token = os.urandom(8).hex()
@@ -196,8 +197,8 @@ class Agent:
             first, last = (min(ticks), max(ticks)) if ticks else (line[0], line[0])
             begin, end = (line[1] + round((tick - line[0]) * line[2]) for tick in (first, last))
             to_reference = asked.correction(begin, end)
-            info = corrected(info, line, to_reference, (first + last) // 2)
         if to_reference is not None:
+            info = corrected(info, line, to_reference, (first + last) // 2)
             env = {"ringbuf_clock_reference": asked.reference, **_about(made, to_reference)}
             _rewrite(os.path.join(target, "metadata"), info, env)
         with open_trace(target, errors="skip") as trace:
@@ -289,6 +290,14 @@ def _last_record(trace, stream) -> int | None:
 
 def _result(path: str, pid: int, used: bool, problem: str = "") -> dict:
     return {"path": path, "pid": pid, "used": used, "problem": problem, "trace": None}
+
+
+def _wait_for(asked: Request) -> None:
+    """Until the moment, if that is to come and this machine knows when."""
+    now = time.monotonic_ns()
+    correction = asked.correction(now, now)
+    if correction is not None:
+        time.sleep(min(max(0.0, (correction.inverse(asked.at) - now) / 1e9), _LONGEST_WAIT))
 
 
 def _about(made: Gathered, correction: Correction) -> dict:

@@ -13,6 +13,7 @@ __all__ = ["DEFAULT", "options_of", "start"]
 
 DEFAULT = ("functions", "logging")  # what is recorded if nothing is said
 _NAME = "flight"
+_RAY = "ray"  # set by ringbuf.ray.runtime_env
 _SIZE = 32 << 20  # bytes of the buffers of all CPUs
 _MOST = 32  # files of the dead in a directory that nobody has named; they are in memory
 _CONTEXTS = "vpid:i32,vtid:i32"
@@ -24,7 +25,12 @@ def start() -> None:
     if not text or os.environ.get(inject.WHAT):
         return  # `ringbuf record` has this program already
     try:
-        _begin(*options_of(text))
+        if text == _RAY:
+            from ..ray.worker import begin
+
+            begin()
+        else:
+            _begin(*options_of(text))
     except (ValueError, OSError, RuntimeError) as error:
         _say(f"RINGBUF: {error}")
     except Exception as error:

@@ -562,7 +562,7 @@ def _converted(trace: Trace, index: int, rows, wanted: _Wanted, schema, partitio
     arrow = tables.library("pyarrow")
     own = [one for one in schema.names if one in rows.dtype.names and one not in _MADE]
     kinds = trace._column_kinds(index)
-    found = tables.to_arrow(rows[list(dict.fromkeys(["timestamp", *own]))], kinds)
+    found = tables.to_arrow(rows, kinds, own)
     texts = {"event": trace.event_classes[index].name, "trace": piece.directory}
     arrays = []
     for field in schema:

@@ -124,12 +124,13 @@ def _cells(column, shape) -> list:
 # ---- pyarrow ----
 
 
-def to_arrow(rows, kinds: dict):
-    """Rows as a pyarrow.Table."""
+def to_arrow(rows, kinds: dict, names=None):
+    """Rows, or some of their columns, as a pyarrow.Table."""
     arrow = library("pyarrow")
-    arrays = {name: _arrow_column(arrow, rows, name, kinds.get(name)) for name in rows.dtype.names}
-    # NumPy's time that is none has the same number.
-    arrays["timestamp"] = arrow.array(rows["timestamp"].view("M8[ns]"), arrow.timestamp("ns", "UTC"))
+    chosen = rows.dtype.names if names is None else names
+    arrays = {name: _arrow_column(arrow, rows, name, kinds.get(name)) for name in chosen}
+    if "timestamp" in arrays:  # NumPy's time that is none has the same number
+        arrays["timestamp"] = arrow.array(rows["timestamp"].view("M8[ns]"), arrow.timestamp("ns", "UTC"))
     return arrow.table(arrays)
 
 
