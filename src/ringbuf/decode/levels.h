@@ -162,7 +162,8 @@ static int
 level_add(struct levels *l, uint32_t lane, int64_t begin, int64_t duration, int64_t self, uint32_t what)
 {
 	int64_t end = duration > 0 && begin <= INT64_MAX - duration ? begin + duration : begin;
-	uint32_t first = level_bin(l, begin), last = level_bin(l, end);
+	int64_t within = duration > 0 ? end - 1 : end;
+	uint32_t first = level_bin(l, begin), last = level_bin(l, within);
 
 	self = self < 0 ? 0 : self > duration ? duration : self;
 	while (last - first > LEVEL_MAX_BINS || l->n + (last - first) + 1 > l->limit) {
@@ -171,7 +172,7 @@ level_add(struct levels *l, uint32_t lane, int64_t begin, int64_t duration, int6
 		if (level_halve(l))
 			return -1;
 		first = level_bin(l, begin);
-		last = level_bin(l, end);
+		last = level_bin(l, within);
 	}
 	for (uint32_t bin = first;; bin++) {
 		int64_t covered = level_overlap(l, bin, begin, end);

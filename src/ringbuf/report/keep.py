@@ -76,7 +76,8 @@ class Kept:
         each = max(1, min(64, share // max(1, len(starts))))
         rank = numpy.arange(len(order)) - numpy.repeat(starts, numpy.diff(numpy.append(starts, len(order))))
         keep = numpy.zeros(len(rows), "?")
-        keep[order[rank < each]] = True
+        chosen = order[rank < each]
+        keep[chosen[_largest(rows["duration"][chosen], share)]] = True  # there may be more names than room
         self._least_of = numpy.full(int(names[-1]) + 1, -1, "i8")
         last = order[rank == each - 1]
         self._least_of[rows["name"][last]] = rows["duration"][last]
