@@ -27,6 +27,6 @@ def test_the_commands_of_the_page_run(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, ""), text
         said.append(done.stdout)
-    assert len(said) == 7
+    assert len(said) == 8 and (tmp_path / "part.html").stat().st_size > 50_000
     assert "150  order" in said[1] and "3 in" not in said[0]
     assert "KeyError: " in said[-1]

@@ -1,8 +1,9 @@
-"""``%load_ext ringbuf``: the cell magic ``%%ringbuf``, which records the calls of a cell and shows where time went."""
+"""``%load_ext ringbuf``: the cell magic ``%%ringbuf``, which records the calls of a cell and shows its report."""
 
 from __future__ import annotations
 
 import argparse
+import html
 import shlex
 import tempfile
 
@@ -15,7 +16,7 @@ _NOTEBOOK = ("IPython", "ipykernel", "traitlets", "zmq", "tornado", "jupyter_cli
 
 
 class Cell:
-    """What a cell did: the result of ``%%ringbuf``, shown as a table.
+    """What a cell did: the result of ``%%ringbuf``, shown as the page of `Trace.report`, and as a table.
 
     Attributes
     ----------
@@ -34,7 +35,13 @@ class Cell:
         return str(self.summary)
 
     def _repr_html_(self) -> str:
-        return self.summary._repr_html_()
+        """The report in a frame of its own: it can do nothing to the notebook, nor fetch anything."""
+        from .report import rendered
+
+        page = html.escape(rendered(self.trace))
+        style = "width: 100%; height: 640px; border: 1px solid #ccc"
+        frame = f'<iframe sandbox="allow-scripts" title="ringbuf report" style="{style}" srcdoc="{page}"></iframe>'
+        return f"{frame}<details><summary>As a table</summary>{self.summary._repr_html_()}</details>"
 
 
 class _Options(argparse.ArgumentParser):

@@ -11,6 +11,7 @@ from ringbuf.cli import _progress, main
 from ringbuf.cli._numbers import duration
 
 SPANS = [(0, "db", [1, 0, "t"]), (2000, "web", [2, 1], 7), (5000, "span_end", [2, "E: x"], 7)]
+ONE = {name: timelines.SCHEMAS[name] for name in ("db", "span_end")}
 SPANS += [(9000, "span_end", [1, ""])]
 
 
@@ -150,3 +151,56 @@ def test_progress_is_for_terminals(trace, capsys):
     with _progress.shown(trace):
         assert trace.when_read is None
     assert capsys.readouterr().err == ""
+
+
+def test_a_comparison_of_what_only_one_has_shows_it(run, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = timelines.written(tmp_path / "other", (0, "db", [1, 0, "t"]), (9000, "span_end", [1, ""]), schemas=ONE)
+    (row,) = json.loads(run("summary", "--compare", other.path, "--event", "web", "--json").out)["rows"]
+    assert (row["before"]["count"], row["after"]) == (1, None)
+
+
+def test_a_comparison_of_what_none_has_is_refused(run, trace):
+    assert "called 'nowhere'" in run("summary", "--compare", trace.path, "--event", "nowhere", status=1).err
+
+
+def shown(text):
+    return [(one["name"], one["fields"]["span_id"]) for one in map(json.loads, text.splitlines())]
+
+
+@pytest.mark.parametrize(
+    "args, names",
+    [
+        (["--min-duration", "5us"], [("db", 1), ("span_end", 1)]),
+        (["--min-depth", "1"], [("web", 2), ("span_end", 2)]),
+        (["--max-depth", "0", "--event", "db"], [("db", 1), ("span_end", 1)]),
+        (["--min-duration", "1s"], []),
+        (["--min-duration", "1us", "--thread", "7"], [("web", 2), ("span_end", 2)]),
+    ],
+)
+def test_view_shows_the_begins_and_ends_of_those_that_are_meant(run, args, names):
+    assert shown(run("view", "--json", *args).out) == names
+
+
+def test_view_finds_the_begins_and_ends_of_calls(tmp_path, capsys):
+    records = [(0, "function_code", [1, "f", "f.py", 1]), (0, "function_begin", [1]), (10, "function_begin", [1])]
+    records += [(20, "function_end", [1]), (3000, "function_end", [1])]
+    trace = timelines.written(tmp_path, *records)
+    assert main(["view", trace.path, "--json", "--min-duration", "1us"]) == 0
+    times = [json.loads(line)["timestamp"] - timelines.ORIGIN for line in capsys.readouterr().out.splitlines()]
+    assert times == [0, 3000]
+
+
+def test_an_export_has_the_spans_that_are_meant(run, trace, tmp_path):
+    run("export", "-o", str(tmp_path / "x.json"), "--min-duration", "5us")
+    events = json.loads((tmp_path / "x.json").read_text())["traceEvents"]
+    assert [one["name"] for one in events if one["ph"] == "b"] == ["db"]
+    run("export", "-o", str(tmp_path / "x.json"), "--thread", "7")
+    events = json.loads((tmp_path / "x.json").read_text())["traceEvents"]
+    assert [one["name"] for one in events if one["ph"] == "b"] == ["web"]
+    error = run("export", "-o", str(tmp_path / "x.parquet"), "--min-duration", "5us", status=1).err
+    assert "takes no min_duration" in error
+
+
+def test_what_is_followed_has_no_duration_yet(run):
+    assert "as they come" in run("view", "-f", "--min-duration", "1us", status=1).err

@@ -118,6 +118,11 @@ def test_the_finding_leads_to_what_the_dead_one_did(show, service):
     with open_trace(directory) as trace:
         page = show(trace)
     page.locator("#findingsList .death button").click()
+    page.wait_for_timeout(100)
+    (charge,) = slices(page, "charge card")
+    place, box = place_of(page, charge), page.locator("#canvas").bounding_box()
+    assert page.locator("#timeline").bounding_box()["height"] == pytest.approx(58 + box["height"], abs=2)
+    assert 0 < place["y"] < box["height"] - place["height"]  # it is seen
     details = page.locator("#details")
     assert details.locator("h2").first.inner_text() == "charge card"
     text = details.inner_text()

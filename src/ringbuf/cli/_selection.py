@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from ..errors import TraceError
 from ..texts import printable
+from ..trace.choose import LIMITS, chooser
 from ..trace.trace import Trace, open_trace
 from ._numbers import count, duration
 
 __all__ = [
-    "configure", "configure_pairs", "configure_threads", "opened", "report", "wanted", "wanted_pairs", "wanted_threads",
+    "chosen", "configure", "configure_pairs", "configure_threads", "opened", "report", "wanted", "wanted_limits",
+    "wanted_pairs", "wanted_threads",
 ]  # fmt: skip
 
 _TIMES = "a time: 12:34:56.7, 2026-01-31 12:34:56, seconds since 1970, +SECONDS from the beginning, -SECONDS to the end"
@@ -80,8 +82,22 @@ def wanted_threads(args) -> dict:
 def wanted_pairs(args, trace: Trace) -> dict:
     """The arguments of `Trace.pairs`."""
     some = wanted(args, trace)
-    sizes = {name: getattr(args, name) for name in ("min_duration", "min_depth", "max_depth")}
-    return {"names": some.pop("events"), **some, **wanted_threads(args), **sizes}
+    return {"names": some.pop("events"), **some, **wanted_threads(args), **wanted_limits(args)}
+
+
+def wanted_limits(args) -> dict:
+    """Of these arguments those that only spans and calls have."""
+    return {name: getattr(args, name) for name in LIMITS if getattr(args, name) is not None}
+
+
+def chosen(args, trace: Trace, some: dict) -> Callable | None:
+    """Tells which records are meant beyond what `wanted` says; None: all. With a duration, `some` is of all events."""
+    limits = wanted_limits(args)
+    names, wanted = (some["events"] if limits else None), {**wanted_threads(args), **limits}
+    found = chooser(trace, names, begin=some["begin"], end=some["end"], **wanted)
+    if limits:
+        some["events"] = None
+    return found
 
 
 def report(args, trace: Trace) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..texts import printable_lines
 from ..trace.plain import to_json
+from ..trace.threads import UnknownName
 from ..trace.trace import Trace
 from . import _progress, _selection
 from ._numbers import count
@@ -36,10 +37,28 @@ def run(args) -> int:
 
             with _selection.opened(args, args.compare) as other:
                 _selection.report(args, other)
-                found = compared(_summary(args, trace, None), _summary(args, other, None), args.top)
+                found = compared(*_both(args, trace, other), args.top)
         print(printable_lines(to_json(found.as_dict()) if args.json else str(found)))
         _selection.report(args, trace)
     return 0
+
+
+def _both(args, *traces: Trace) -> list:
+    """Of two traces; where --event is in one of them alone, the other has no row."""
+    found: list = []
+    errors = []
+    for trace in traces:
+        try:
+            found.append(_summary(args, trace, None))
+        except UnknownName as error:
+            found.append(None)
+            errors.append(error)
+    if len(errors) == len(traces):
+        raise errors[0]
+    from ..trace.summary import Summary
+
+    by = next(one.by for one in found if one is not None)
+    return [Summary(by, ()) if one is None else one for one in found]
 
 
 def _summary(args, trace: Trace, top: int | None):

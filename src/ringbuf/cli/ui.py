@@ -21,6 +21,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser) -> None:
     _selection.configure(parser)
+    _selection.configure_pairs(parser)
     parser.add_argument("--ui", metavar="URL", default="https://ui.perfetto.dev", help="the page (%(default)s)")
     parser.add_argument("--port", type=int, default=0, help="of this machine, on which the trace is served")
     parser.add_argument("--no-browser", action="store_true", help="only say the address that a browser is to open")
@@ -32,8 +33,9 @@ def run(args) -> int:
 
     with tempfile.TemporaryDirectory(prefix="ringbuf-") as folder, _selection.opened(args) as trace:
         path = os.path.join(folder, "trace.pftrace")
+        more = {**_selection.wanted_threads(args), **_selection.wanted_limits(args)}
         with _progress.shown(trace, passes=2):
-            trace.export(path, **_selection.wanted(args, trace))
+            trace.export(path, **_selection.wanted(args, trace), **more)
         _selection.report(args, trace)
         title = os.path.basename(os.path.abspath(args.directory))
         with open(path, "rb") as file, Server(file, title, args.ui, args.port) as server:

@@ -7,6 +7,7 @@ its file: nothing is taken out of it, unless --consume says so. Of a flight reco
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import os
@@ -16,9 +17,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from ..texts import printable_lines
+from ..trace.choose import is_of
 from ..trace.plain import to_json
-from ..trace.threads import is_named, is_one_of, several, thread_of
-from . import _selection
+from ..trace.threads import is_named
+from . import _progress, _selection
 from ._numbers import count, seconds, target
 
 __all__ = ["configure", "run"]
@@ -28,7 +30,7 @@ _PERIOD = 0.5  # seconds between two looks
 
 def configure(parser) -> None:
     _selection.configure(parser)
-    _selection.configure_threads(parser)
+    _selection.configure_pairs(parser)
     parser.add_argument("--head", metavar="N", type=count, help="only the first N")
     parser.add_argument("--tail", metavar="N", type=count, help="only the last N")
     parser.add_argument("-f", "--follow", action="store_true", help="go on as records come; DIR may be a pid or a path")
@@ -42,8 +44,11 @@ def run(args) -> int:
         return _follow(args)
     with _selection.opened(args) as trace:
         wanted = _selection.wanted(args, trace)
-        parts = _of_threads(args, trace, wanted) if _who(args) else _parts(args, trace, wanted)
-        sys.stdout.writelines(map(printable_lines, _cut(parts, args.head, args.tail)))
+        chosen = _selection.chosen(args, trace, wanted)
+        parts = _parts(args, trace, wanted) if chosen is None else _of_some(args, trace, wanted, chosen)
+        with _progress.shown(trace) if args.tail is not None else contextlib.nullcontext():
+            lines = _cut(parts, args.head, args.tail)
+        sys.stdout.writelines(map(printable_lines, lines))
         sys.stdout.flush()
         _selection.report(args, trace)
     return 0
@@ -53,9 +58,8 @@ def _parts(args, trace, wanted: dict) -> Iterable[str]:
     return map(_object, trace.records(**wanted)) if args.json else trace.iter_text(**wanted)
 
 
-def _of_threads(args, trace, wanted: dict) -> Iterator[str]:
+def _of_some(args, trace, wanted: dict, is_wanted: Callable) -> Iterator[str]:
     """Lines and records come in the same order."""
-    is_wanted = _selector(args, trace.env)
     lines = itertools.repeat("") if args.json else _lines(trace.iter_text(**wanted))
     for record, line in zip(trace.records(**wanted), lines, strict=False):
         if is_wanted(record):
@@ -80,31 +84,16 @@ def _cut(parts: Iterable[str], head: int | None, tail: int | None) -> Iterable[s
     return lines if tail is None else deque(lines, tail)
 
 
-# ---- which records ----
-
-
-def _who(args) -> dict:
-    return {name: several(one) for name, one in _selection.wanted_threads(args).items() if one is not None}
-
-
-def _selector(args, env) -> Callable:
-    who = _who(args)
-
-    def is_wanted(record) -> bool:
-        get = record.contexts.get
-        pid, tid = (env.get("vpid", -1) if get("vpid") is None else get("vpid")), get("vtid", -1)
-        thread = thread_of(env, pid, tid, get("procname", ""), get("thread_name", ""), 0, 0, 0)
-        return is_one_of(thread, who) and is_named(get("task_name", ""), who.get("task", ("*",)))
-
-    return is_wanted
-
-
 # ---- following ----
 
 
 def _follow(args) -> int:
     if args.begin or args.end or args.tail is not None:
         raise ValueError("-f goes on from what is there: without --from, --to and --tail")
+    if _selection.wanted_limits(args):
+        raise ValueError(
+            "-f shows records as they come, when nobody knows yet how long anything takes, nor in what it is"
+        )
     if os.path.isdir(args.directory):
         if args.consume or args.flush:
             raise ValueError("--consume and --flush are for rings, and this is a directory")
@@ -128,7 +117,7 @@ def _looks(args, source) -> Iterator[str]:
         if look.missed:
             print(f"ringbuf view: {look.missed} packets were overwritten before they were seen", file=sys.stderr)
         lines = itertools.repeat("") if args.json else _lines([look.text()])
-        is_wanted = _selector(args, look.decoder.model.env)
+        is_wanted = is_of(look.decoder.model.env, **_selection.wanted_threads(args))
         for record, line in zip(look.records(), lines, strict=False):
             if _is_named(args, record.name) and is_wanted(record):
                 yield _object(record) if args.json else line

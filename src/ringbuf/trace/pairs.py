@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from .._decode import RECORD, Joiner, Marks, Packet, Record, record_at
-from ..errors import TraceError
 from .meanings import Function, ended, functions, losses, meaning
 from .plain import to_text
 from .sources import Source
 from .tables import library
-from .threads import Thread, is_named, is_one_of, marks_of, several, thread_of
+from .threads import Thread, UnknownName, is_named, is_one_of, marks_of, several, thread_of
 
 __all__ = ["KINDS", "MISSING", "Pair", "Pairs"]
 
@@ -218,7 +217,7 @@ class Pairs:
         for pattern in found._names:
             # What nobody named is "function CODE", and shows only when all is read.
             if not (pattern.startswith("function ") or any(is_named(name, (pattern,)) for name in self._known)):
-                raise TraceError(f"{self._trace.path}: no {' or '.join(self._kinds)} is called {pattern!r}")
+                raise UnknownName(f"{self._trace.path}: no {' or '.join(self._kinds)} is called {pattern!r}")
         return found
 
     @functools.cached_property

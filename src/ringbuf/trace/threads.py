@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .._decode import Joiner, Marks
+from ..errors import TraceError
 from .sources import Source
 
 __all__ = [
     "Thread",
+    "UnknownName",
     "creator_of",
     "event_counts",
     "is_named",
@@ -23,6 +25,10 @@ __all__ = [
 
 _NO_THREAD = -(2**31)
 _PART = 1 << 16  # marks taken at a time
+
+
+class UnknownName(TraceError):
+    """Nothing in the trace has a name that was asked for."""
 
 
 class Thread(NamedTuple):

@@ -32,6 +32,7 @@ from .counters import Counted
 from .flows import Flow
 from .pairs import Pairs
 from .sources import Damage, Gap, Source, sources_in
+from .threads import UnknownName
 
 __all__ = ["Damage", "Event", "FieldInfo", "Lost", "Source", "Stream", "Trace", "open_trace"]
 
@@ -400,7 +401,7 @@ class Trace:
         for pattern in [events] if isinstance(events, str) else events:
             found = [pattern] if pattern in names else fnmatch.filter(names, pattern)
             if not found:
-                raise TraceError(f"{self.path}: no event is called {pattern!r}")
+                raise UnknownName(f"{self.path}: no event is called {pattern!r}")
             wanted.update(found)
         return [name for name in names if name in wanted]
 
@@ -700,7 +701,7 @@ class Trace:
         """The same as `to_arrow`, as a polars.DataFrame or a dict of them."""
         return self._converted(tables.to_polars, name)
 
-    def export(self, path, *, events=None, begin: int | None = None, end: int | None = None) -> None:
+    def export(self, path, *, events=None, begin: int | None = None, end: int | None = None, **wanted) -> None:
         """Write the trace to a file of another format, that of its name.
 
         Parameters
@@ -711,6 +712,9 @@ class Trace:
             then takes the place of one that is there.
         events, begin, end
             Which records, as for `records`.
+        **wanted
+            Of time lines: of whom, as for `Pairs.where`; and with a duration or depth, the spans and calls
+            that have it, alone.
 
         Memory is bounded, whatever the trace's size. docs/formats.md says what becomes of a record.
 
@@ -727,7 +731,7 @@ class Trace:
         """
         from .export import export
 
-        export(self, path, events=events, begin=begin, end=end)
+        export(self, path, events=events, begin=begin, end=end, **wanted)
 
     def report(self, path, **wanted) -> None:
         """Write one page that shows the trace: a file that opens offline in any browser, of some megabytes at most.

@@ -85,7 +85,7 @@ function sliceDetails(slice) {
 
 function usual(slice) {
   const row = head.table.find((one) => one.name === nameOf(slice) && one.where === head.places[col.name[slice]]);
-  if (!row || row.p50 === null) return "";
+  if (!row || row.p50 === null || row.count < 2) return "";
   return `${durationText(row.p50)} (p50), ${durationText(row.p99)} (p99), ${durationText(row.max)} (longest of ${row.count})`;
 }
 

@@ -86,21 +86,23 @@ function graphBand(graph, number, process) {
   return { kind: "graph", h: 44, number, process, label: graph.name + unit, style: "inner", title: graph.name + unit };
 }
 
-function addThread(add, process, { thread, tracks: own }) {
+function addThread(add, process, { thread, number, tracks: own }) {
   const name = thread.tid === null ? thread.text : thread.name || (thread.tid === thread.pid ? "main thread" : "thread");
   const title = thread.tid === null ? name : `${name} ${thread.tid}`;
   const order = own.slice().sort((a, b) => (a.task !== 0) - (b.task !== 0) || (a.kind ? a.first : -1) - (b.kind ? b.first : -1) || a.kind - b.kind);
-  let isFirst = true;
+  const hasTasks = order.some((track) => track.task !== 0), key = `thread ${number}`;
+  if (hasTasks) add({ kind: "thread", h: 20, process, key, label: title, style: "thread", title });
+  let isFirst = !hasTasks;
   for (const track of order) {
+    if (track.task !== 0 && closed.has(key)) continue;
     const task = track.task > 0 ? head.texts[track.task] : track.task < 0 ? "more tasks" : "";
     const rows = Math.max(track.rows.length, track.cells.length, 1);
     const rowHeight = track.kind === 0 ? 16 : rows <= 24 ? ROW : rows <= 80 ? 9 : 4;
-    const label = task || (isFirst ? title : "");
     add({
-      kind: track.kind === 0 ? "points" : "slices", h: rows * rowHeight + 6, rowHeight, rows, track, process, thread, label,
-      style: task ? "inner task" : "inner", title: task ? `${title}, ${task}` : title,
+      kind: track.kind === 0 ? "points" : "slices", h: rows * rowHeight + 6, rowHeight, rows, track, process, thread,
+      label: task || (isFirst ? title : ""), style: task ? "inner task" : "inner", title: task ? `${title}, ${task}` : title,
     });
-    isFirst = isFirst && Boolean(task);
+    isFirst = false;
   }
 }
 
@@ -116,8 +118,9 @@ const bandOfTrack = (track) => bands.find((band) => band.track === tracks[track]
 function revealRow(track, row) {
   let band = bandOfTrack(track);
   if (!band) {
-    const pid = head.threads[tracks[track].thread];
-    closed.delete(pid.tid === null ? "cpus" : pid.pid);
+    const thread = head.threads[tracks[track].thread];
+    closed.delete(thread.tid === null ? "cpus" : thread.pid);
+    closed.delete(`thread ${tracks[track].thread}`);
     layOut();
     band = bandOfTrack(track);
   }
@@ -133,17 +136,17 @@ function showLabels() {
   const found = [];
   for (const band of bands) {
     if (!band.label || band.y + band.h < view.top || band.y > view.top + view.height) continue;
-    const isProcess = band.kind === "process";
-    const element = document.createElement(isProcess ? "button" : "div");
+    const isProcess = band.kind === "process", key = isProcess ? band.process.key : band.key;
+    const element = document.createElement(key === undefined ? "div" : "button");
     const dead = isProcess && band.process.deaths.length ? " dead" : "";
     element.className = `label ${band.style}${dead}`;
     element.style.top = `${band.y - view.top}px`;
     element.style.height = `${band.h}px`;
     element.textContent = band.label;
     element.title = band.title;
-    if (isProcess) {
-      element.setAttribute("aria-expanded", String(!closed.has(band.process.key)));
-      element.addEventListener("click", () => toggle(band.process.key));
+    if (key !== undefined) {
+      element.setAttribute("aria-expanded", String(!closed.has(key)));
+      element.addEventListener("click", () => toggle(key));
     }
     const item = document.createElement("div");
     item.setAttribute("role", "listitem");
@@ -161,8 +164,7 @@ function toggle(key) {
   else closed.add(key);
   layOut();
   scroll(0);
-  for (const label of document.querySelectorAll("#gutter .process")) {
-    const band = bands.find((one) => one.kind === "process" && one.process.key === key);
-    if (band && label.textContent === band.label) label.focus();
-  }
+  drawNow(); // the labels are new: the one that was pressed has the focus again
+  const band = bands.find((one) => (one.kind === "process" ? one.process.key : one.key) === key);
+  for (const label of document.querySelectorAll("#gutter button")) if (band && label.textContent === band.label) label.focus();
 }

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 from ...output import directory_of
+from ..choose import LIMITS, chooser
 from . import chrome, parquet, perfetto
 from .timeline import Timeline
 
@@ -28,14 +29,17 @@ __all__ = ["FORMATS", "export"]
 _BUFFER = 1 << 20
 
 
-def export(trace, path, *, events=None, begin=None, end=None) -> None:
+def export(trace, path, *, events=None, begin=None, end=None, **more) -> None:
     """See `Trace.export`."""
     path = os.fsdecode(path)
     write = _format_of(path)
     folder = os.path.dirname(path) or os.curdir
     if os.path.exists(folder) and os.path.samefile(folder, trace.path):
         raise ValueError(f"{path}: every file in the directory of a trace is a stream of it: export to another")
-    write(trace, path, {"events": events, "begin": begin, "end": end})
+    some = {name: one for name, one in more.items() if one is not None}
+    if some and write is _write_parquet:
+        raise ValueError(f"{path}: a table has records of some events and times, and takes no {next(iter(some))}")
+    write(trace, path, {"events": events, "begin": begin, "end": end, **some})
 
 
 def _format_of(path: str) -> Callable:
@@ -46,10 +50,16 @@ def _format_of(path: str) -> Callable:
 
 
 def _write_timeline(writer_class, trace, path: str, wanted: dict) -> None:
-    trace.event_names(wanted["events"])  # an error before there is a file
+    limits = {name: wanted.pop(name) for name in list(wanted) if name in LIMITS}
+    names = wanted["events"] if limits else None
+    more = {name: wanted.pop(name) for name in list(wanted) if name not in ("events", "begin", "end")}
+    # An error before there is a file.
+    is_wanted = chooser(trace, names, begin=wanted["begin"], end=wanted["end"], shaping=True, **more, **limits)
+    wanted["events"] = None if limits else wanted["events"]
+    trace.event_names(wanted["events"])
     with _draft(path) as draft, _packed(draft, path.endswith(".gz")) as file:
         writer = writer_class(file.write, trace)
-        Timeline(trace, writer).write(**wanted)
+        Timeline(trace, writer).write(**wanted, is_wanted=is_wanted)
         writer.close()
 
 

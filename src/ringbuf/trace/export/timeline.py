@@ -98,8 +98,8 @@ class Timeline:
         self._flows: dict[int, list[int]] = {}  # by span: numbers of the arrows that go from it
         self._flows_to: dict[int, list[int]] = {}  # and that lead to it
 
-    def write(self, *, events=None, begin: int | None = None, end: int | None = None) -> None:
-        """Go through the records of some events, or of some time, as of `Trace.records`."""
+    def write(self, *, events=None, begin: int | None = None, end: int | None = None, is_wanted=None) -> None:
+        """Go through the records of some events, or of some time, as of `Trace.records`; those that are wanted."""
         first, last = self._trace.time_range or (0, 0)
         self._start = max(first, first if begin is None else begin)
         handlers, names = self._handlers(set(self._trace.event_names(events)))
@@ -107,7 +107,8 @@ class Timeline:
         if any(handler == self._span_begin for handler in handlers.values()):
             self._find_flows()
         for record in self._trace.records(names, begin=begin, end=end):
-            handlers[record.name, record.event_id](record)
+            if is_wanted is None or is_wanted(record):
+                handlers[record.name, record.event_id](record)
         self._end_replaced()
         self._end_died(last, last if end is None else end)
 
