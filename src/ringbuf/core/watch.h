@@ -2,8 +2,7 @@
  * watch.h - how long spans of one name take: their quantiles, learned as they end.
  *
  * A histogram with eight buckets for each power of two: a quantile is right to an
- * eighth. Old spans count for less and less. Counts may be off by a few where two
- * threads add at the same moment: the limit is a factor of what was learned anyway.
+ * eighth. Old spans count for less and less. One thread at a time (core/watch.pxi).
  */
 #ifndef RINGBUF_WATCH_H
 #define RINGBUF_WATCH_H

@@ -47,7 +47,7 @@ cdef class Durations:
     """
 
     cdef object choose, tell
-    cdef dict known  # by name: the address of what is known of its spans, 0 for none
+    cdef dict known  # by name: the address of what is known of its spans, 0 for none; that itself: critical section
 
     def __cinit__(self, choose, tell):
         self.choose = choose
@@ -84,9 +84,10 @@ cdef class Durations:
             of = <ringbuf_durations *><uintptr_t>address
             if of is NULL:
                 return
-            is_over = took > of.limit
-            if of.factor:
-                ringbuf_durations_add(of, took)
+            with cython.critical_section(self):
+                is_over = took > of.limit
+                if of.factor:
+                    ringbuf_durations_add(of, took)
             if is_over:
                 self.tell(name, took)
         except BaseException as error:
@@ -99,7 +100,11 @@ cdef class Durations:
     def limit_of(self, str name not None):
         """float or None: of spans of that name, in seconds; None: there is none, or none yet."""
         cdef ringbuf_durations *of = <ringbuf_durations *><uintptr_t>self.known.get(name, 0)
-        return None if of is NULL or of.limit == UINT64_MAX else of.limit / 1e9
+        cdef uint64_t limit = UINT64_MAX
+        if of is not NULL:
+            with cython.critical_section(self):
+                limit = of.limit
+        return None if limit == UINT64_MAX else limit / 1e9
 
 
 def watch_spans(Channel channel not None, Durations durations):
