@@ -76,8 +76,7 @@ class build_ext(_build_ext):
             build_dir="build/cython",  # generated C stays out of the source tree
             force=self.force,
             quiet=not self.verbose,
-            # Not freethreading_compatible yet: objects count the users of their mapping without atomics.
-            compiler_directives={"language_level": 3},
+            compiler_directives={"language_level": 3, "freethreading_compatible": True},
         )
         for extension, in_c in zip(self.extensions, translated, strict=True):
             extension.sources = in_c.sources

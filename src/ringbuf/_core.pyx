@@ -138,6 +138,8 @@ cdef object _region_error(int error, object what):
 cdef extern from "core/life.h":
     cdef struct ringbuf_life:
         pass
+    bint RINGBUF_NO_GIL
+    void ringbuf_share(PyObject *)
     void ringbuf_life_set(ringbuf_life *life, bint closed)
     bint ringbuf_life_enter(ringbuf_life *life, bint has_one)
     bint ringbuf_life_leave(ringbuf_life *life)
@@ -858,7 +860,20 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
             self.leave()
             raise
 
-    cdef int leave(self) except -1:
+    cdef uint32_t new_code(self) noexcept:
+        """A number for a code object; 0: the channel is closed."""
+        cdef uint32_t number = 0
+        if ringbuf_life_enter(&self.life, False):
+            number = ringbuf_new_code(self.ch)
+            self.leave()
+        return number
+
+    cdef void count_lost(self, uint32_t cause) noexcept:
+        if ringbuf_life_enter(&self.life, False):
+            ringbuf_refuse_here(self.ch, cause, 1)
+            self.leave()
+
+    cdef int leave(self) noexcept:
         if ringbuf_life_leave(&self.life):
             ringbuf_close(self.ch)
         return 0

@@ -1,8 +1,11 @@
 """Threads that use the same objects at the same time: with a GIL they take turns anywhere, without one they do not."""
 
+import ctypes
 import os
 import random
 import shutil
+import sys
+import sysconfig
 import threading
 import time
 from collections import Counter
@@ -306,3 +309,27 @@ def test_recorders_that_are_stopped_by_several(tmp_path):
             event, recorder = tracer.event("e", n="u64"), tracer.record(tmp_path / f"{number}")
             race(times(1000, lambda event=event: event(1)), recorder.stop, recorder.stop)
         shutil.rmtree(tmp_path / f"{number}")
+
+
+class CountsOf(ctypes.Structure):
+    """The head of an object where there is no GIL."""
+
+    _fields_ = [
+        ("owner", ctypes.c_size_t),
+        ("flags", ctypes.c_uint32),
+        ("local", ctypes.c_uint32),
+        ("shared", ctypes.c_ssize_t),
+    ]
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED") or sys.version_info < (3, 14),
+    reason="reference counts are deferred in free-threaded builds from 3.14 on",
+)
+def test_threads_that_call_an_event_write_no_reference_count_of_it():
+    with ringbuf.Tracer("s", **SMALL) as tracer:
+        for shared in (tracer.event("e", n="u64"), tracer.span_type("s")):
+            # so much was added to the count that only the cyclic collector looks for the end
+            assert CountsOf.from_address(id(shared)).shared >> 2 >= sys.maxsize // 8
+        head = CountsOf.from_address(id(tracer.channel))
+        assert head.shared >> 2 < sys.maxsize // 8  # as it is where nothing was said

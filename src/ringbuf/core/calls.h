@@ -14,6 +14,8 @@
 
 #include <ringbuf/files.h>
 
+#include "life.h"
+
 #if PY_VERSION_HEX < 0x030c0000
 #define RINGBUF_CODE_INDEX _PyEval_RequestCodeExtraIndex
 #define RINGBUF_CODE_GET _PyCode_GetExtra
@@ -194,7 +196,8 @@ ringbuf_calls_take(struct ringbuf_calls *calls, int64_t of_an_era)
 static inline int
 ringbuf_calls_is_plain(const struct ringbuf_calls *calls)
 {
-	return calls->is_direct && calls->is_on && !*calls->is_closed;
+	return calls->is_direct && ringbuf_is_known_here(calls->ch) && ringbuf_flag(&calls->is_on) &&
+	       !ringbuf_flag(calls->is_closed);
 }
 
 /* A begin or an end. Lost, it is counted. */

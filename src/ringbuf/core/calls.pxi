@@ -128,7 +128,7 @@ cdef class Calls:
     @property
     def is_on(self):
         """bool: `stop` was not called."""
-        return bool(self.c.is_on)
+        return ringbuf_flag(&self.c.is_on)
 
     def callbacks(self):
         """For `sys.monitoring`: {name of an event: what to register for it}.
@@ -154,9 +154,12 @@ cdef class Calls:
 
     def stop(self):
         """Record no more."""
-        self.c.is_on = False
+        ringbuf_flag_set(&self.c.is_on, False)
         if self in _recording:
             _recording.remove(self)
+
+    cdef inline bint is_recording(self) noexcept:
+        return ringbuf_flag(&self.c.is_on) and not ringbuf_flag(self.c.is_closed)
 
     cdef bint record(self, bint is_end, PyObject *code) noexcept:
         """False: this code's calls are not recorded."""
@@ -164,7 +167,7 @@ cdef class Calls:
         cdef uint32_t number = <uint32_t>word
         if RINGBUF_UNLIKELY(word >> 32 != ringbuf_era()):
             return self.record_rare(is_end, code, word)
-        if RINGBUF_UNLIKELY(not self.c.is_on or self.c.is_closed[0]):
+        if RINGBUF_UNLIKELY(not self.is_recording()):
             return True
         if not number:
             return False
@@ -175,7 +178,7 @@ cdef class Calls:
         """A code that was not told yet, or not in this era, or a coroutine's."""
         cdef uint32_t number = <uint32_t>word
         cdef bint is_step
-        if not self.c.is_on or self.c.is_closed[0]:
+        if not self.is_recording():
             return True
         if word >> 32 != (ringbuf_era() | ERA_OF_COROUTINES):
             number = self.tell(code, <uint32_t>(word >> 32), number, NULL)
@@ -203,13 +206,15 @@ cdef class Calls:
         except BaseException as error:  # closed meanwhile, or a signal handler ran while it waited for room
             if _is_of_program(error):
                 _raise_later(error)
-                ringbuf_refuse_here(event.channel.ch, RINGBUF_LOST_FULL, 1)
+                event.channel.count_lost(RINGBUF_LOST_FULL)
 
     cdef uint32_t tell(self, PyObject *code, uint32_t era, uint32_t number, PyObject *names) noexcept:
         """Tell what this code is, which was told in that era. Its number; 0: it is not wanted."""
         cdef uint64_t now = ringbuf_era()
         if not number or (era & ~ERA_OF_COROUTINES) < _first_era:
-            number = ringbuf_new_code(self.begins.channel.ch)
+            number = self.begins.channel.new_code()
+            if not number:
+                return 0  # closed meanwhile
         if names is NULL:
             names = PyEval_GetGlobals()
         if ringbuf_code_is_coroutine(code):
@@ -319,14 +324,14 @@ cdef class Calls:
             In which task the other one was.
         """
         cdef ringbuf_step was = ringbuf_step_here
-        if self.c.is_on and not self.c.is_closed[0]:
+        if self.is_recording():
             for address, number in self.open_calls(NULL if frame is None else <PyObject *>frame, _first_era):
                 self.put(True, number)
                 if <void *><uintptr_t>address is was.frame:
                     self.strands.switched(before, 0)  # those around the task's step are not the task's
         ringbuf_step_here.frame = <void *><uintptr_t>step[0]
         ringbuf_step_here.strand = step[1]
-        if self.c.is_on and not self.c.is_closed[0]:
+        if self.is_recording():
             self.begin_again(self.open_calls(<PyObject *>PyEval_GetFrame(), _first_era), strand)
         return <uintptr_t>was.frame, was.strand
 
@@ -343,7 +348,7 @@ cdef class Calls:
     cdef begin_in_child(self, uint32_t first_era):
         cdef Channel channel = self.begins.channel
         cdef uint32_t image
-        if channel.is_closed:
+        if channel.closed:
             return
         image = channel.ch.image
         try:

@@ -22,6 +22,8 @@
 
 #include <ringbuf/files.h>
 
+#include "life.h"
+
 enum ringbuf_kind {
 	RINGBUF_KIND_UINT,
 	RINGBUF_KIND_INT,
@@ -466,12 +468,11 @@ ringbuf_measure_items(const struct ringbuf_field *f, PyObject *arg, struct ringb
 		uint64_t bits = 0;
 		PyObject *item;
 
-		if (i >= PySequence_Fast_GET_SIZE(fast)) { /* an item's __index__ shrank the list */
+		item = ringbuf_item_of(fast, i);
+		if (!item) { /* an item's __index__ shrank the list, or another thread */
 			PyErr_Format(PyExc_RuntimeError, "field '%U': changed size while recorded", f->name);
 			goto done;
 		}
-		item = PySequence_Fast_GET_ITEM(fast, i);
-		Py_INCREF(item);
 		failed = ringbuf_measure_scalar(f, item, &bits);
 		Py_DECREF(item);
 		if (failed)
@@ -693,7 +694,7 @@ ringbuf_record_after(struct ringbuf_channel *ch, const int *closed, uint32_t eve
 	if (RINGBUF_UNLIKELY(total < 0))
 		return -1;
 	ret = -2;
-	if (RINGBUF_LIKELY(!*closed)) {
+	if (RINGBUF_LIKELY(!ringbuf_flag(closed))) {
 		r.payload_size = (uint64_t)(n_start + total);
 		ret = ringbuf_reserve(ch, &r) == 0;
 		if (RINGBUF_LIKELY(ret)) {

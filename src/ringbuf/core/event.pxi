@@ -279,13 +279,16 @@ cdef class Event:
     cdef public bint enabled
     cdef readonly str name
     cdef str contexts_text, fields_text
-    cdef _Rows rows                     # of the dtype that many() had last
+    cdef _Rows rows                     # of the dtype that many() had last; critical section
 
     def __cinit__(self, Channel channel not None, event_id, str name, str contexts_text, str fields_text, fields,
                   enum_classes, contexts, copy=None):
         """The declared id and texts; `fields`: of (name, base, length); `contexts`: ContextBlock or None; `copy`:
         an Event of another channel with the same fields, or None: what is recorded here is recorded there too."""
+        if channel.ch is NULL:
+            raise ValueError("the channel is closed")
         self.vectorcall = <vectorcallfunc>_call_event
+        ringbuf_share(<PyObject *>self)
         self.channel = channel
         self.event_id = event_id
         self.name = name
@@ -389,6 +392,7 @@ cdef class Event:
         Thread safety: any thread. Runs without the GIL, if the channel has no callbacks and does not block.
         """
         cdef Py_buffer view
+        cdef _Rows how
         if not self.enabled:
             return 0
         dtype = getattr(rows, "dtype", None)
@@ -396,20 +400,28 @@ cdef class Event:
             raise TypeError("many() takes no masked array: some of its values are none; see its filled()")
         if dtype is None or rows.ndim != 1:
             raise TypeError(f"many() takes a one-dimensional structured NumPy array, not {type(rows).__name__}")
-        if self.rows is None or (self.rows.dtype is not dtype and self.rows.dtype != dtype):
-            self.rows = _Rows(self, dtype)
+        how = self.rows_of(dtype)
         self.channel.open_ch()
         PyObject_GetBuffer(rows, &view, PyBUF_STRIDED_RO)
         try:
             if view.ndim != 1 or view.itemsize != dtype.itemsize:  # what it says of itself need not be so
                 raise TypeError(f"many() takes a one-dimensional structured NumPy array, not {type(rows).__name__}")
-            return self.record_rows(&view)
+            return self.record_rows(how, &view)
         finally:
             PyBuffer_Release(&view)
 
-    cdef Py_ssize_t record_rows(self, const Py_buffer *view) except -1:
+    cdef _Rows rows_of(self, dtype):
+        cdef _Rows rows
+        with cython.critical_section(self):
+            rows = self.rows
+        if rows is None or (rows.dtype is not dtype and rows.dtype != dtype):
+            rows = _Rows(self, dtype)
+            with cython.critical_section(self):
+                self.rows = rows
+        return rows
+
+    cdef Py_ssize_t record_rows(self, _Rows rows, const Py_buffer *view) except -1:
         cdef Py_ssize_t recorded
-        cdef _Rows rows = self.rows  # a provider may record others
         cdef tuple blocks = (None, None)
         self.channel.enter_open()
         try:
@@ -480,8 +492,9 @@ cdef int _record_by_name(Event event, PyObject *const *args, Py_ssize_t n, PyObj
 
 
 cdef inline bint _is_plain(Event event) noexcept:
-    """A record of it runs no Python code, and does not wait."""
-    return event.is_direct and not event.channel.is_guarded and ringbuf_refusals is NULL
+    """A record of it runs no Python code, does not wait, and the thread needs no use of the channel."""
+    return (event.is_direct and not event.channel.is_guarded and ringbuf_refusals is NULL and
+            ringbuf_is_known_here(event.channel.ch))
 
 
 cdef inline int _record_event(Event event, PyObject *const *args) except -1:
@@ -489,7 +502,7 @@ cdef inline int _record_event(Event event, PyObject *const *args) except -1:
     cdef int ret
     if RINGBUF_UNLIKELY(not _is_plain(event)):
         return _record_guarded(event, args)
-    if RINGBUF_UNLIKELY(event.channel.is_closed):
+    if RINGBUF_UNLIKELY(ringbuf_flag(<const int *>&event.channel.is_closed)):
         event.channel.open_ch()
     ret = ringbuf_record_args(event.channel.ch, <const int *>&event.channel.is_closed, event.event_id, event.fields.fields,
                               n, args)
@@ -506,8 +519,7 @@ cdef int _record_guarded(Event event, PyObject *const *args) except -1:
     if values is NULL:
         raise MemoryError()
     try:
-        event.channel.open_ch()
-        event.channel.enter()
+        event.channel.enter_open()
         try:
             return _record_now(event, event.channel, args, values)
         finally:

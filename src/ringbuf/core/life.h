@@ -15,6 +15,12 @@
 #include <Python.h>
 #include <ringbuf/producer.h>
 
+#ifdef Py_GIL_DISABLED
+#define RINGBUF_NO_GIL 1
+#else
+#define RINGBUF_NO_GIL 0
+#endif
+
 #define RINGBUF_LIFE_CLOSED UINT64_C(1) /* alone: the end */
 #define RINGBUF_LIFE_USE UINT64_C(2)
 
@@ -61,7 +67,10 @@ ringbuf_life_close(struct ringbuf_life *life)
 	return ringbuf_or(&life->word, RINGBUF_LIFE_CLOSED, RINGBUF_ACQ_REL) == 0;
 }
 
-/* May the calling thread record without a use, if the channel is open? */
+/*
+ * May the calling thread record without a use, if the channel is open? That it is open is to be asked afterwards,
+ * with nothing in between that could end the registration: code of Python's.
+ */
 static inline int
 ringbuf_is_known_here(const struct ringbuf_channel *ch)
 {
@@ -97,6 +106,36 @@ static inline void
 ringbuf_number_set(int64_t *number, int64_t value)
 {
 	__atomic_store_n(number, value, __ATOMIC_RELAXED); /* relaxed: see above */
+}
+
+/*
+ * An object that many threads call, and few make: its reference count is for none of them to write, as far as
+ * this version of Python has a way to say so.
+ */
+static inline void
+ringbuf_share(PyObject *object)
+{
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
+	PyUnstable_Object_EnableDeferredRefcount(object);
+#else
+	(void)object;
+#endif
+}
+
+/* A new reference to an item of what PySequence_Fast gave, which may be a list that others change; NULL: it is shorter. */
+static inline PyObject *
+ringbuf_item_of(PyObject *fast, Py_ssize_t i)
+{
+#ifdef Py_GIL_DISABLED
+	if (PyList_Check(fast)) {
+		PyObject *item = PyList_GetItemRef(fast, i);
+
+		if (!item)
+			PyErr_Clear(); /* IndexError */
+		return item;
+	}
+#endif
+	return i < PySequence_Fast_GET_SIZE(fast) ? Py_NewRef(PySequence_Fast_GET_ITEM(fast, i)) : NULL;
 }
 
 #endif /* RINGBUF_LIFE_H */

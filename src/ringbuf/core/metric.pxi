@@ -26,15 +26,32 @@ cdef enum:
 
 @cython.final
 @cython.internal
+@cython.no_gc_clear
 cdef class _Metric:
-    """A declared metric of a channel: what all its series have in common."""
+    """A declared metric of a channel: what all its series have in common.
+
+    Where there is no GIL it is a use of the channel, for as long as it lives: so counting is none, and needs no word
+    that threads share.
+    """
 
     cdef Channel channel
+    cdef bint is_use
     cdef ringbuf_metric m
     cdef str name, unit
     cdef tuple names        # of the labels
     cdef object encode      # values of the labels, in order -> their bytes; TypeError, ValueError
     cdef dict series        # label values -> Counter, Gauge or Histogram
+
+    cdef int hold(self, Channel channel) except -1:
+        if RINGBUF_NO_GIL:
+            channel.enter_open()
+            self.is_use = True
+        self.channel = channel
+        return 0
+
+    def __dealloc__(self):
+        if self.is_use:
+            self.channel.leave()
 
     cdef int64_t word_of(self, bytes labels) except -1:
         """The word of the series, in this process image."""
@@ -120,9 +137,10 @@ cdef class MetricSeries:
         cdef ringbuf_channel *ch = self.metric.channel.open_ch()
         if self.state == LABELLED:
             raise TypeError(f"{self.name} has labels: {self.name}.labels({', '.join(self.metric.names)})")
-        if self.image != ch.image:
-            self.word = <uint32_t>self.metric.word_of(self.encoded)
-            self.image = ch.image
+        with cython.critical_section(self):
+            if self.image != ch.image:
+                self.word = <uint32_t>self.metric.word_of(self.encoded)
+                self.image = ch.image
         return 0
 
     def __repr__(self):
@@ -134,7 +152,7 @@ cdef class MetricSeries:
 
 cdef inline ringbuf_channel *_channel_now(MetricSeries series) except NULL:
     """The channel, with the series's `word` valid for it."""
-    if RINGBUF_UNLIKELY(series.channel.is_closed):
+    if RINGBUF_UNLIKELY(ringbuf_flag(<const int *>&series.channel.is_closed)):
         series.channel.open_ch()
     if RINGBUF_UNLIKELY(series.state != READY):
         series.prepare()
@@ -395,7 +413,7 @@ cdef class _Timer:
     def __exit__(self, *error):
         cdef uint64_t end = _now_ns()
         cdef Histogram histogram = self.histogram
-        if not histogram.metric.channel.is_closed:  # closed meanwhile: no reason to fail here
+        if not histogram.metric.channel.closed:  # closed meanwhile: no reason to fail here
             ringbuf_observe(_channel_now(histogram), &histogram.metric.m, histogram.word, (end - self.begin) * self.scale)
 
 
@@ -448,7 +466,7 @@ def declare_metric(Channel channel not None, str kind not None, str name not Non
     cdef int ret
     cdef ringbuf_channel *ch
     texts = [name.encode(), unit.encode(), help.encode(), labels.encode()]
-    metric.channel = channel
+    metric.hold(channel)
     metric.name = name
     metric.unit = unit
     metric.names = names

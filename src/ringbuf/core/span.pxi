@@ -99,6 +99,7 @@ cdef class SpanType:
         if begin.fields_text.split(",")[:N_IDS] != ["span_id:u64", "parent_id:u64"] or end.fields_text != "span_id:u64,error:str":
             raise TypeError(f"no span: {begin!r} to {end!r}")
         self.vectorcall = <vectorcallfunc>_call_span_type
+        ringbuf_share(<PyObject *>self)
         self.begin = begin
         self.end = end
         self.names = begin.fields.names[N_IDS:]
@@ -259,7 +260,7 @@ cdef inline int _begin_span(SpanType kind, PyObject *const *values, open_span *s
     place = _current_place()
     ids[0] = ringbuf_next_span_id()
     ids[1] = _number_of(place)
-    if RINGBUF_LIKELY(_is_plain(kind.begin) and not kind.begin.channel.is_closed):
+    if RINGBUF_LIKELY(_is_plain(kind.begin) and not ringbuf_flag(<const int *>&kind.begin.channel.is_closed)):
         recorded = ringbuf_record_after(
             kind.begin.channel.ch, <const int *>&kind.begin.channel.is_closed, kind.begin.event_id, ids,
             N_IDS * sizeof(uint64_t), kind.begin.fields.fields + N_IDS, kind.begin.fields.n - N_IDS, values)
