@@ -107,9 +107,15 @@ cdef class Durations:
         return None if limit == UINT64_MAX else limit / 1e9
 
 
+cdef list _former = []  # what channels had; few, for somebody decides each time
+
+
 def watch_spans(Channel channel not None, Durations durations):
     """Tell `durations` of each span of this process that ends in the channel; None: nobody any more."""
-    channel.durations = durations
+    with cython.critical_section(channel):
+        if channel.durations is not None:
+            _former.append(channel.durations)  # another thread may have it in hand, without a lock
+        channel.durations = durations
 
 
 # ---- exceptions that nobody has caught ----
