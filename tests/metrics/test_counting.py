@@ -295,7 +295,7 @@ def test_a_gauge_of_each_process_goes_with_it(tracer):
     assert {one.pid: one.value for one in metric.series} == {os.getpid(): 100, process.pid: 200}
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    gc.collect()  # without a GIL it ends what other tests have left: one channel is open, and its number is the process's
+    gc.collect()  # of what other tests have left: the number of a process names its only channel
     for target in (tracer, os.getpid()):
         (metric,) = metrics.read(target)
         assert {one.pid: one.value for one in metric.series} == {os.getpid(): 100}

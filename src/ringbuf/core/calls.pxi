@@ -236,7 +236,7 @@ cdef class Calls:
         cdef uint64_t word = ringbuf_code_word(code)
         cdef uint32_t number = <uint32_t>word, era = <uint32_t>(word >> 32) & ~<uint32_t>ERA_OF_COROUTINES
         cdef void *key
-        if not self.c.is_on or self.c.is_closed[0]:
+        if not self.is_recording():
             return True
         if era < _first_era:
             number = self.tell(code, <uint32_t>(word >> 32), number, NULL)
@@ -268,7 +268,9 @@ cdef class Calls:
         cdef uint64_t now = ringbuf_era()
         cdef uint32_t number = <uint32_t>word
         if not number or word >> 32 < _first_era:
-            number = ringbuf_new_code(self.c.ch)
+            number = self.begins.channel.new_code()
+            if not number:
+                return 0  # closed meanwhile
         told = self.declare_c(number, name)
         if told is None:
             number = 0
