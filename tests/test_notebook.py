@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import browser
 import needs
 import pytest
 
@@ -38,6 +39,19 @@ def test_a_cell_is_recorded_and_shown(magic):
     assert counts["fib"] == 25
     assert "fib" in cell._repr_html_() and "<table>" in cell._repr_html_() and "fib" in repr(cell)
     assert cell.trace._repr_html_().startswith("<table>")
+
+
+@pytest.mark.slow
+def test_the_report_of_a_cell_is_shown_in_a_frame_that_can_do_nothing_else(magic, tmp_path):
+    page = tmp_path / "notebook.html"
+    page.write_text(f"<!doctype html><title>notebook</title>{magic('', CELL)._repr_html_()}")
+    with browser.chromium() as chromium:
+        shown, wrong = browser.page_of(chromium)
+        shown.goto(page.as_uri())
+        frame = shown.frame_locator("iframe")
+        frame.locator("html[data-ready]").wait_for()
+        assert "fib" in frame.locator("#summary").inner_text()
+        assert wrong == [] and shown.title() == "notebook"
 
 
 def test_the_trace_may_be_kept_and_functions_chosen(magic, tmp_path):

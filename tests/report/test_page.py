@@ -200,6 +200,31 @@ def test_slices_are_where_they_were_and_overlapping_ones_both(show, tmp_path):
     )
 
 
+def test_what_follows_from_another_process_or_thread_has_an_arrow(show, tmp_path):
+    tracer = ringbuf.Tracer("links", mode="discard")
+    links = []
+    with tracer.record(tmp_path / "t"):
+        with tracer.span("ask") as span:
+            links.append(span.link())
+
+        def answer():
+            with tracer.span("answer"):
+                tracer.follow(links[0])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        thread.join()
+    tracer.channel.close()
+    page = show(open_trace(tmp_path / "t"))
+    (ask,), (answer,) = slices(page, "ask"), slices(page, "answer")
+    assert page.evaluate("ringbuf.head.links") == [[ask, answer]]
+    place = place_of(page, answer)
+    assert colour_at(page, int(place["x"]) - 4, int(place["y"] + place["height"] / 2)) != background(page)
+    page.evaluate("(i) => ringbuf.choose(i)", answer)
+    page.locator("#details").get_by_role("button", name="ask").click()
+    assert page.locator("#details h2").first.inner_text() == "ask"
+
+
 def test_an_error_is_seen_however_narrow(show, tmp_path):
     page = show(nested(tmp_path))
     _, inner = slices(page, "db")

@@ -7,6 +7,7 @@ whole are of all of them.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 
 import numpy
@@ -35,6 +36,7 @@ _TEXT = 300  # characters of a value
 _ROWS = 1500  # of the table
 _PATHS = 12_000  # of the flame graph of the whole
 _LOSSES = 1000
+_LINKS = 20_000
 _MOST_ROWS = 1024  # of slices that overlap, one below the other
 _CLASSES = 4  # of a histogram, for each doubling
 
@@ -74,7 +76,9 @@ class _Collector:
         self._is_call = numpy.zeros(0, "i8")
         self._errors: dict[int, int] = {}
         self._points: list = []
-        self._is_shown = numpy.array([meaning(one) != "code" and not is_counted(one) for one in self._events], "?")
+        self._is_shown = numpy.array(
+            [meaning(one) not in ("code", "link") and not is_counted(one) for one in self._events], "?"
+        )
         self._n_points = numpy.zeros(len(self._events), "i8")
         self._graphs = Graphs(trace, self._first, self._last)
 
@@ -290,6 +294,7 @@ class _Collector:
             "slices": len(rows) + self._kept.n_left,
             "details": self._details(rows, points),
             "lost": self._lost(),
+            "links": self._links(rows),
             "graphs": self._graphs.head(),
             "about": [[plain(title), plain(text)] for title, text in self._about.lines()],
             "notRecorded": [list(map(plain, one)) for one in self._about.not_recorded],
@@ -301,6 +306,13 @@ class _Collector:
         }
         found["findings"] = findings(found, rows, points, self._first)
         return found
+
+    def _links(self, rows) -> list[list[int]]:
+        """[from, to] of the spans that follow from others, as far as both are kept."""
+        spans = numpy.flatnonzero(rows["kind"] == min(KINDS))
+        places = dict(zip(rows["id"][spans].tolist(), spans.tolist(), strict=True))
+        flows = itertools.islice(self._trace.flows(begin=self._first, end=self._last), _LINKS)
+        return [[places[one.source], places[one.target]] for one in flows if {one.source, one.target} <= places.keys()]
 
     def _offset(self, time):
         return None if time is None else time - self._first

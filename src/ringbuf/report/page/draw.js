@@ -396,7 +396,10 @@ function drawArrows() {
     const band = bandOfTrack(col.pointTrack[chosen.point]);
     if (band) outline(xOf(col.pointTime[chosen.point]) - 3, band.y - view.top + 1, 7, band.h - 4);
   }
-  if (chosen.slice < 0) return;
+  if (chosen.slice < 0) {
+    if (head.links.length <= 400) for (const [from, to] of head.links) arrow(placeOf(from), placeOf(to), true);
+    return;
+  }
   const own = placeOf(chosen.slice);
   if (!own) return;
   outline(own.x, own.y, Math.max(3, own.end - own.x), own.height);
@@ -410,7 +413,7 @@ function drawArrows() {
 }
 
 function linksOf(slice) {
-  return (head.links || []).filter((link) => link.includes(slice));
+  return head.links.filter((link) => link.includes(slice));
 }
 
 function outline(x, y, width, height) {
