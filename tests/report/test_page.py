@@ -10,7 +10,8 @@ from pathlib import Path
 
 import browser
 import pytest
-from timelines import TICK, written
+import test_foreign
+from timelines import OF_IMAGES, TICK, written
 
 import ringbuf
 from ringbuf.trace.trace import open_trace
@@ -403,6 +404,43 @@ def _recorded(directory):
         for n in range(2000):
             event(n, "text")
     tracer.channel.close()
+
+
+ODD = {
+    "no contexts": ([(1, "tick", TICK), (2, "db", [1, 0, "x"]), (3, "function_begin", [1])], {"contexts": ""}),
+    "only ends": ([(1, "span_end", [1, "x"]), (2, "function_end", [7])], {}),
+    "one instant": ([(1, "tick", TICK)], {}),
+    "all at one time": ([(5, "db", [i + 1, i, "x"]) for i in range(300)], {}),
+    "very deep": ([(i, "function_begin", [1]) for i in range(3000)], {}),
+    "losses": ([(1, "tick", TICK), (9, "tick", TICK)], {"discarded": (5, 9)}),
+    "tasks": (
+        [(2, "strand", [9, "task", "t"]), (3, "strand_switch", [9, 1]), (4, "function_begin", [1]),
+         (5, "process_image", [2, 1, 1])],
+        {"schemas": OF_IMAGES},
+    ),
+    "a death of which nothing else is known": ([(1, "tick", TICK)], {"env": {"ended_1": "9 9 0 0 2 x"}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_traces_give_pages(show, tmp_path, what):
+    records, options = ODD[what]
+    page = show(written(tmp_path, *records, **options))
+    for key in ("n", "f", "i", "o", "s", "0", "+", "-"):
+        page.locator("#canvas").press(key)
+    for tab in ("Details", "Summary", "Flame graph", "Histogram", "Trace"):
+        page.get_by_role("tab", name=tab).click()
+    for button in page.locator("#findingsList button").all():
+        button.click()
+    assert page.evaluate("ringbuf.frames()") > 3
+
+
+def test_a_trace_without_times_gives_a_page(show, tmp_path):
+    directory = test_foreign.write(tmp_path / "t", f"{test_foreign.U8} a;", [b"\1", b"\2"], map="", time="when")
+    text = (directory / "metadata").read_text().replace("timestamp_begin", "first").replace("timestamp_end", "last")
+    (directory / "metadata").write_text(text)
+    page = show(open_trace(directory))
+    assert "2 events" in page.locator("#facts").inner_text()
 
 
 def test_without_a_script_it_says_what_the_trace_is(chromium, tmp_path):
