@@ -54,7 +54,7 @@ def missing(what):
 
     if IN_CI:
         pytest.fail(f"{what} is missing, and CI=true allows no skips", pytrace=False)
-    pytest.skip(f"{what} is missing")
+    pytest.skip(f"{what} is missing", allow_module_level=True)
 
 
 def module(name):
@@ -75,7 +75,7 @@ def _missing_module(name):
     import pytest
 
     if os.environ.get("RINGBUF_OTHER"):  # from tools/test.sh
-        pytest.skip(f"{name} is installed for one interpreter only")
+        pytest.skip(f"{name} is installed for one interpreter only", allow_module_level=True)
     return missing(name)
 
 

@@ -17,7 +17,7 @@ SUITES=${SUITES:-$(($(nproc) + 1))}
 
 # Once, under one interpreter: what has little to do with it, or takes long.
 once=()
-for path in c deploy differential fuzz guard kill model packaging stress test_aarch64.py test_docs.py test_examples.py \
+for path in c deploy differential fleet fuzz guard kill model packaging stress test_aarch64.py test_docs.py test_examples.py \
     test_musl.py test_needs.py kernel/test_tracefs.py test_ordering_tags.py test_sanitizers.py test_site.py; do
     once+=("tests/$path")
 done

@@ -1,6 +1,7 @@
 """ringbuf.dask on real clusters: what a snapshot shows, and who cannot be shown."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -229,6 +230,31 @@ def test_a_death_snapshots_the_cluster(tmp_path):
             assert named(trace.manifest, victim).state == "dead"
 
 
+def test_the_readme_s_ten_lines_do_what_they_say(two, tmp_path, monkeypatch):
+    from readme import blocks
+
+    from ringbuf.dask.agents import directory_of
+
+    (code,) = [text for _, text in blocks("py") if "ringbuf.dask" in text]
+    assert len([line for line in code.splitlines() if line and not line.startswith("import")]) <= 10
+    first, second = code.split("ringbuf.dask.snapshot", 1)
+    monkeypatch.chdir(tmp_path)
+    names = {"client": two, "work": slow}
+    exec(first, names)
+    recorded(two, 2)
+    time.sleep(1)
+    victim = list(two.run(os.getpid).values())[0]
+    os.kill(victim, signal.SIGKILL)
+    time.sleep(1)
+    printed = []
+    exec("import ringbuf\nringbuf.dask.snapshot" + second, {**names, "print": printed.append})
+    assert str(printed[0]).startswith("died: worker ") and "not ended" in str(printed[0]).splitlines()[0]
+    assert (tmp_path / "what-happened.pftrace").stat().st_size > 1000
+    two.cancel(names["numbers"])
+    for nanny in two.cluster.workers.values():  # what the dead have left, where nobody has said
+        shutil.rmtree(directory_of(ringbuf.dask.Options().base(), nanny.address), ignore_errors=True)
+
+
 def test_dask_s_preload_installs_it(tmp_path, monkeypatch):
     dask = needs.module("dask")
     monkeypatch.setenv("RINGBUF_DASK_DIRECTORY", str(tmp_path / "flight"))
@@ -236,6 +262,14 @@ def test_dask_s_preload_installs_it(tmp_path, monkeypatch):
         recorded(client, 2)
         manifest = snapshot(client, tmp_path / "set")
         assert len([one for one in manifest.members if one.traces]) == 3
+
+
+def test_it_can_be_installed_again_with_other_options(two, tmp_path):
+    install(two, tmp_path / "other", size=1 << 20)
+    time.sleep(1)
+    manifest = snapshot(two, tmp_path / "set")
+    assert len([one for one in manifest.members if one.traces]) == 3
+    assert not list((tmp_path / "flight").rglob("scheduler.ringbuf"))
 
 
 def test_uninstalling_leaves_nothing(tmp_path):

@@ -17,6 +17,7 @@ from ringbuf.fleet.gather import Expected, Gatherer
 from ringbuf.fleet.health import report
 from ringbuf.fleet.manifest import Gathered, Manifest, Member
 from ringbuf.fleet.node import Agent, Request, file_of, open_flight, safe_name
+from ringbuf.trace.meanings import ended
 
 S = 10**9
 
@@ -131,6 +132,39 @@ def test_programs_with_other_clocks_are_on_the_same_time_line(flights, monkeypat
     assert all(abs(one["last_record"] - 1000 * S - before) < 50_000_000 for one in traces)
     (refused,) = [one["problem"] for one in files if one["problem"]]
     assert "clock" in refused  # nobody but its program can read that one
+
+
+def test_what_is_said_of_ends_is_by_the_same_clock(flights, tmp_path):
+    """The thread of a dead process ended when its trace did, whatever its own clock said."""
+    subprocess.run([sys.executable, "-c", DYING, flights], check=False)
+    agent = Agent([flights])
+    samples = [(n * S, time.monotonic_ns() - (10 - n) * S + 50_000, n * S + 100_000) for n in range(10)]
+    answer = agent.collect(asked(offset=None, samples=samples))
+    (only,) = answer["files"]
+    for name in agent.listing(answer["token"]):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(agent.fetch(answer["token"], name, 0, 1 << 20))
+    with ringbuf.open_trace(tmp_path / "here") as trace:
+        (thread,) = ended(trace)
+        last = list(trace)[-1].timestamp
+        assert 0 < last < 12 * S and abs(thread.last - last) <= 2
+        assert only["trace"]["last_record"] == last
+
+
+def test_processes_of_two_machines_with_one_id_have_tracks_of_their_own(flights, tmp_path):
+    traces = tmp_path / "set"
+    traces.mkdir(mode=0o700)
+    for name in ("one", "two"):  # this process stands for both
+        with open_flight(flights, name, 65536, channel=name) as tracer:
+            with tracer.span(name):
+                pass
+            tracer.snapshot(traces / name)
+    with ringbuf.open_trace(traces) as trace:
+        trace.export(tmp_path / "set.json")
+    events = json.loads((tmp_path / "set.json").read_text())["traceEvents"]
+    places = {event["name"]: event["pid"] for event in events if event["ph"] in "bB" or event["ph"] == "X"}
+    assert places["one"] != places["two"]
 
 
 def test_names_are_safe_and_files_are_new(flights):

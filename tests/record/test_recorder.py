@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 
 import judge
@@ -785,6 +786,31 @@ def test_a_snapshot_has_the_newest_records_without_a_gap(tmp_path):
         assert (written["lapped"], written["incomplete"], written["before"]) == (0, 0, 0)
         after = tracer.stats()
         assert (after.records_read, after.records_unread) == (0, before.records_unread)
+
+
+@pytest.mark.parametrize("kind", ["monotonic", "auto"])
+@pytest.mark.parametrize("seconds", [3600, -86400.5])
+def test_a_snapshot_has_the_time_of_a_wall_clock_that_was_set(kind, seconds, tmp_path, monkeypatch):
+    tracer = ringbuf.Tracer("weeks", clock=kind)
+    tracer.event("e", n="u32")(1)
+    tracer.snapshot(tmp_path / "before")
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + int(seconds * 1e9))  # as NTP may do once it has an answer
+    tracer.snapshot(tmp_path / "after")
+    (before,), (after,) = (list(ringbuf.open_trace(tmp_path / name)) for name in ("before", "after"))
+    assert abs(after.timestamp - before.timestamp - seconds * 1e9) < 1e7
+    assert len(numbers(tmp_path / "after")) == 0 and after.ticks == before.ticks
+
+
+def test_a_snapshot_leaves_clocks_alone_that_were_not_set(tmp_path):
+    calls = []
+    own = ringbuf.Tracer("own", clock=lambda: calls.append(1) or len(calls))
+    usual = ringbuf.Tracer("usual", clock="monotonic")
+    for tracer in (own, usual):
+        tracer.event("e", n="u32")(1)
+        tracer.snapshot(tmp_path / tracer.name)
+        clock = ringbuf.open_trace(tmp_path / tracer.name).clock
+        assert (clock.freq, clock.offset_s, clock.offset) == tracer.channel.clock_parameters[1:]
 
 
 def test_snapshots_can_be_repeated_and_take_nothing(tmp_path):

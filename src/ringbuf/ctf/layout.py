@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 from ..errors import RegionError
 from .metadata import ChannelLayout, ClockInfo
 from .schema import EventSchema
 
-__all__ = ["channel_layout", "clock_info"]
+__all__ = ["channel_layout", "clock_info", "clock_now"]
+
+_SET = 10_000_000  # ns that the wall clock differs from what a channel says, if it was set since
 
 
 def clock_info(channel) -> ClockInfo:
     """The channel's clock as trace metadata says it."""
     kind, freq, offset_s, offset = channel.clock_parameters
     return ClockInfo(freq=freq, offset_s=offset_s, offset_cycles=offset, name="ringbuf", description=kind)
+
+
+def clock_now(channel) -> ClockInfo:
+    """The channel's clock, by the wall clock as it is now: that may have been set since the channel was made.
+
+    A clock of the program's own is left as it is: nobody else knows what it counts.
+    """
+    clock = clock_info(channel)
+    if clock.description == "custom":
+        return clock
+    tries = []
+    for _ in range(5):
+        before = time.time_ns()
+        tick = channel.current_timestamp()
+        tries.append((time.time_ns() - before, before, tick))
+    took, before, tick = min(tries)
+    ahead = before + took // 2 - clock.offset_s * 10**9 - (clock.offset_cycles + tick) * 10**9 // clock.freq
+    if abs(ahead) <= _SET + took:
+        return clock
+    zero = clock.offset_s * clock.freq + clock.offset_cycles + ahead * clock.freq // 10**9
+    offset_s, offset = divmod(zero, clock.freq)
+    return replace(clock, offset_s=offset_s, offset_cycles=offset)
 
 
 def channel_layout(channel, *, holes: bool, events=None) -> ChannelLayout:

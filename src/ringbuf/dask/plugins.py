@@ -78,6 +78,10 @@ class SchedulerShim(SchedulerPlugin):
     async def start(self, scheduler):
         from ringbuf.dask.scheduler import Coordinator
 
+        before = scheduler.plugins.get("ringbuf")
+        if getattr(before, "coordinator", None) is not None:  # it is installed anew
+            await before.coordinator.close()
+            scheduler.remove_plugin("ringbuf")
         self.coordinator = Coordinator(scheduler, self.options)
 
     def add_worker(self, scheduler, worker):

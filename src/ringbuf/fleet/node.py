@@ -32,6 +32,8 @@ PROTOCOL = 1
 
 _UNFETCHED = 600.0  # seconds that traces wait to be fetched
 _LONGEST_WAIT = 5.0  # seconds that an agent waits for the moment
+# Of a thread whose process has ended: its newest record, and when it was last seen to live. docs/formats.md
+_ENDED = re.compile(r'^(\tended_\d+ = "\d+ \d+ )(\d+ \d+)', re.MULTILINE)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -198,9 +200,10 @@ class Agent:
             begin, end = (line[1] + round((tick - line[0]) * line[2]) for tick in (first, last))
             to_reference = asked.correction(begin, end)
         if to_reference is not None:
+            before = info
             info = corrected(info, line, to_reference, (first + last) // 2)
             env = {"ringbuf_clock_reference": asked.reference, **_about(made, to_reference)}
-            _rewrite(os.path.join(target, "metadata"), info, env)
+            _rewrite(os.path.join(target, "metadata"), before, info, env)
         with open_trace(target, errors="skip") as trace:
             made.begin, made.end = trace.time_range or (None, None)
             made.last_record = max(
@@ -312,13 +315,22 @@ def _about(made: Gathered, correction: Correction) -> dict:
     }  # fmt: skip
 
 
-def _rewrite(path: str, clock: ClockInfo, env: dict) -> None:
+def _rewrite(path: str, before: ClockInfo, clock: ClockInfo, env: dict) -> None:
+    """Metadata with another clock, and the times in them as that has them."""
     from ..output import directory_of
 
     with open(path) as file:
         text = with_clock(file.read(), clock, env)
+    text = _ENDED.sub(lambda found: found[1] + " ".join(_moved(one, before, clock) for one in found[2].split()), text)
     with directory_of(path) as folder:
         folder.write(os.path.basename(path), text)
+
+
+def _moved(text: str, before: ClockInfo, after: ClockInfo) -> str:
+    """A time by one clock as another one has it that counts the same ticks. 0: it is not known."""
+    ns = int(text)
+    ticks = (ns - before.offset_s * 10**9) * before.freq // 10**9 - before.offset_cycles
+    return str(after.offset_s * 10**9 + (ticks + after.offset_cycles) * 10**9 // after.freq) if ns else "0"
 
 
 def _scratch(directories: list[str]) -> str:
@@ -353,13 +365,18 @@ def file_of(directory: str, name: str) -> str:
     return path
 
 
-def open_flight(directory: str, name: str, size: int, *, channel: str, contexts=("vpid", "vtid", "thread_name")):
-    """A tracer over a flight file of its own, on the machine's one clock; its file goes if the process ends well."""
+def open_flight(directory: str, name: str, size: int, *, channel: str):
+    """A tracer over a flight file of its own, on the machine's one clock; its file goes if the process ends well.
+
+    Processes of two machines, or containers, have the same ids: a number in each record tells them apart.
+    """
     from ..output import own_directory
     from ..record.tracer import Tracer
 
     os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
     own_directory(directory).close()
+    image = int.from_bytes(os.urandom(4), "little")
+    contexts = ("vpid", "vtid", "thread_name", ("image", "u32", lambda: image))
     subbuf = max(4096, 1 << (size // 8).bit_length() - 1)
     return Tracer(
         channel, path=file_of(directory, name), keep=False, contexts=contexts, clock="monotonic", streams="global",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .._core import Channel, Consumer, read_metrics, snapshot_files
-from ..ctf.layout import channel_layout
+from ..ctf.layout import channel_layout, clock_now
 from ..ctf.metadata import channel_metadata, check_format, in_format
 from ..ctf.schema import EventSchema
 from ..errors import RegionError
@@ -305,7 +305,7 @@ def write_snapshot(
     written = snapshot_files(channel, output, channel.name, since, timeout)
     if written["flush_errors"]:
         warnings.warn(f"{output.path}: {_NO_PLACE}", RuntimeWarning, stacklevel=3)
-    layout = channel_layout(channel, holes=_has_holes(channel.stats()))
+    layout = replace(channel_layout(channel, holes=_has_holes(channel.stats())), clock=clock_now(channel))
     metadata = channel_metadata(replace(layout, env={**layout.env, **(made_by or {})}))
     samples.ask_gauges()
     metadata += samples.sample_channel(output, layout, read_metrics(channel), channel.current_timestamp())
