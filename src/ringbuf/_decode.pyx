@@ -208,6 +208,13 @@ cdef extern from "decode/decode.h" nogil:
     int64_t ctf_time_ns(const ctf_clock *clock, uint64_t ticks)
     const uint8_t *ctf_at(const ctf_cursor *c, uint64_t pos)
     uint32_t ctf_hash(const void *bytes, uint64_t length)
+    struct ctf_spot:
+        uint64_t ticks, start, end
+        int64_t time_ns
+        uint32_t index, zero
+
+    int64_t ctf_list_events(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, uint64_t align, ctf_spot *spots,
+                            uint64_t room)
     int64_t ctf_regular_events(const ctf_plan *p, const ctf_stream *s, ctf_cursor *c, uint32_t event, uint64_t *first,
                                uint64_t *stride)
     void ctf_merge_rows(ctf_lane **heap, uint32_t n, uint32_t row_size, uint8_t *to)
@@ -974,6 +981,11 @@ cdef class Packet:
     cdef readonly dict context
     cdef uint64_t _first_event, _content_bits, _first_ticks, _context_pos
     cdef uint32_t _stream_index
+
+    @property
+    def header_bits(self):
+        """int: of header and context, before the first event."""
+        return self._first_event
 
     def __repr__(self):
         return (
@@ -1921,6 +1933,66 @@ cdef class Decoder:
         # It is frombuffer() that holds on to the buffer for as long as there is an array.
         held = _numpy().frombuffer(buffer, "u1")
         return _numpy().ndarray((count,), dtype, held, first // 8, (stride // 8 or dtype.itemsize,))
+
+    def event_spots(self, buffer, Packet packet not None, *, offset=None):
+        """Where each event of a packet is.
+
+        Returns
+        -------
+        numpy.ndarray
+            Structured: ``ticks``, ``time_ns``; ``start`` and ``end``, in bits from the packet's beginning, with
+            the event's header; ``index`` into `event_names`.
+
+        Raises
+        ------
+        TraceError
+            The packet is damaged.
+        """
+        cdef const uint8_t[::1] view = buffer
+        cdef const ctf_stream *s = self._stream_of(packet)
+        cdef ctf_cursor c
+        cdef uint64_t room, align = self.header_align(packet)
+        cdef int64_t found
+        cdef uint8_t[::1] bytes_
+        counts = self.new_counts()
+        self.count_events(buffer, packet, counts, offset=offset)
+        room = sum(counts)
+        words = [("ticks", "u8"), ("start", "u8"), ("end", "u8"), ("time_ns", "i8"), ("index", "u4"), ("zero", "u4")]
+        spots = _numpy().zeros(room, words)
+        if not room:
+            return spots
+        bytes_ = spots.view("u1")
+        cdef uint64_t *slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
+        try:
+            self._begin(&c, view, packet, offset, slots)
+            with nogil:
+                found = ctf_list_events(&self._plan, s, &c, align, <ctf_spot *>&bytes_[0], room)
+            if found < 0:
+                self._fail_in(packet, &c)
+            return spots[:found]
+        finally:
+            PyMem_Free(slots)
+
+    def header_align(self, Packet packet not None):
+        """Alignment of the headers of a packet's events, in bits."""
+        cdef const ctf_stream *s = self._stream_of(packet)
+        return self._nodes[s.event_header].align if s.event_header >= 0 else 1
+
+    def event_align(self, index):
+        """The largest alignment within an event of one of `event_names`, in bits."""
+        cdef _EventInfo info = self._events[index]
+        return max([1] + [self._largest_align(node) for node in (info.stream_context, info.context, info.fields) if node >= 0])
+
+    def _largest_align(self, int32_t node):
+        cdef const ctf_node *n = &self._nodes[node]
+        cdef list within = []
+        if n.kind == CTF_STRUCT:
+            within = self.members_of(node)
+        elif n.kind in (CTF_VARIANT, CTF_OPTIONAL):
+            within = [self._ranges[n.first + i].node for i in range(n.count)]
+        elif n.kind in (CTF_ARRAY, CTF_SEQUENCE):
+            within = [n.first]
+        return max([n.align] + [self._largest_align(one) for one in within])
 
     cdef _fill(self, const ctf_stream *s, ctf_cursor *c, Packet packet, list by_index, ctf_rows *rows, int32_t cpu):
         """Without the GIL, unless something becomes an object: to take it again for each is what costs."""

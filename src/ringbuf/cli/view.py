@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+from ..errors import TraceError
 from ..texts import printable_lines
 from ..trace.choose import is_of
 from ..trace.plain import to_json
@@ -45,10 +46,12 @@ def run(args) -> int:
     with _selection.opened(args) as trace:
         wanted = _selection.wanted(args, trace)
         chosen = _selection.chosen(args, trace, wanted)
+        if args.tail is not None and args.head is None and chosen is None:
+            wanted = trace.near_the_end(args.tail + 1, **wanted)  # a line says how long after the one before
         parts = _parts(args, trace, wanted) if chosen is None else _of_some(args, trace, wanted, chosen)
         with _progress.shown(trace) if args.tail is not None else contextlib.nullcontext():
-            lines = _cut(parts, args.head, args.tail)
-        sys.stdout.writelines(map(printable_lines, lines))
+            for line in _cut(parts, args.head, args.tail):
+                sys.stdout.write(printable_lines(line))
         sys.stdout.flush()
         _selection.report(args, trace)
     return 0
@@ -81,7 +84,20 @@ def _cut(parts: Iterable[str], head: int | None, tail: int | None) -> Iterable[s
     lines = _lines(parts)
     if head is not None:
         lines = itertools.islice(lines, head)
-    return lines if tail is None else deque(lines, tail)
+    return lines if tail is None else _last(lines, tail)
+
+
+def _last(lines: Iterator[str], n: int) -> Iterator[str]:
+    """The last `n`; where the trace is damaged, those before the damage, and then the error."""
+    kept: deque[str] = deque(maxlen=n)
+    error = None
+    try:
+        kept.extend(lines)
+    except TraceError as one:
+        error = one
+    yield from kept
+    if error is not None:
+        raise error
 
 
 # ---- following ----

@@ -1427,6 +1427,30 @@ ctf_regular_events(const struct ctf_plan *p, const struct ctf_stream *s, struct 
 	return n;
 }
 
+/* Where an event is in its packet: from its header, which is aligned to `align`, to its end. In bits. */
+struct ctf_spot {
+	uint64_t ticks, start, end;
+	int64_t time_ns;
+	uint32_t index, zero;
+};
+
+/* Walk to the end, or over `room` events; how many there were, or -1. */
+static int64_t
+ctf_list_events(const struct ctf_plan *p, const struct ctf_stream *s, struct ctf_cursor *c, uint64_t align,
+		struct ctf_spot *spots, uint64_t room)
+{
+	struct ctf_record r;
+	uint64_t n = 0, start;
+
+	for (; c->pos < c->end && n < room; n++) {
+		start = (c->pos + align - 1) & ~(align - 1);
+		if (ctf_next_event(p, s, c, &r))
+			return -1;
+		spots[n] = (struct ctf_spot){r.ticks, start, c->pos, ctf_time_ns(&s->clock, r.ticks), r.event->index, 0};
+	}
+	return (int64_t)n;
+}
+
 /* ---- merging rows by time ---- */
 
 struct ctf_piece {

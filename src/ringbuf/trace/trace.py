@@ -429,9 +429,11 @@ class Trace:
                 with self.skipping(stream, packet, data, offset):
                     yield from decoder.packet_records(data, packet, offset=offset, in_ns=True, check=False)
 
-    def packets_with_bytes(self, stream: Stream) -> Iterator[tuple[memoryview, Packet, int]]:
+    def packets_with_bytes(
+        self, stream: Stream, begin: int | None = None, end: int | None = None
+    ) -> Iterator[tuple[memoryview, Packet, int]]:
         """Bytes, a packet in them, and where it begins there: good until the next is asked for."""
-        for data, places, _ in self._chunks(stream):
+        for data, places, _ in self._chunks(stream, *_bounds(begin, end)):
             for packet, offset in places:
                 yield data, packet, offset
 
@@ -473,6 +475,43 @@ class Trace:
             for name, count in zip(source.decoder.event_names, found, strict=False):
                 totals[name] += count
         return totals
+
+    def near_the_end(self, count: int, events=None, begin: int | None = None, end: int | None = None) -> dict:
+        """Which records to ask for, so that the last ones are among them and as little as possible is read.
+
+        Parameters
+        ----------
+        count : int
+            How many are wanted.
+        events, begin, end
+            Which, as for `records`.
+
+        Returns
+        -------
+        dict
+            The arguments of `records`, with a later `begin` if that will do. All that is
+            read for it is the last packets.
+        """
+        wanted = {"events": events, "begin": begin, "end": end}
+        names = frozenset(self.event_names(events))
+        found = [(packet.begin, stream, packet) for stream in self.streams for packet in stream.packets]
+        if any(packet.begin is None or packet.end is None for _, _, packet in found):
+            return wanted
+        for start, stream, packet in sorted(found, key=lambda one: one[0], reverse=True):
+            if end is not None and packet.end > end:
+                continue  # some of its records are too late
+            if count <= 0 or (begin is not None and start < begin):
+                break
+            count -= self._count_in(stream, packet, names)
+            wanted["begin"] = start
+        return wanted if count <= 0 else {"events": events, "begin": begin, "end": end}
+
+    def _count_in(self, stream: Stream, packet: Packet, names: frozenset) -> int:
+        decoder = stream.source.decoder
+        counts = decoder.new_counts()
+        with contextlib.suppress(TraceError):  # whoever reads the records is told
+            decoder.count_events(self.packet_bytes(packet), packet, counts, offset=0)
+        return sum(n for name, n in zip(decoder.event_names, counts, strict=False) if name in names)
 
     # ---- spans and calls ----
 
@@ -709,7 +748,8 @@ class Trace:
         path : path-like
             ``x.pftrace`` (Perfetto) or ``x.json`` (Chrome), both for ui.perfetto.dev and
             with or without ``.gz``; or ``x.parquet``. It appears when it is complete, and
-            then takes the place of one that is there.
+            then takes the place of one that is there. A name without a dot, or with a slash
+            at its end, is that of a new directory: a trace in CTF, of the version this one has.
         events, begin, end
             Which records, as for `records`.
         **wanted

@@ -4,9 +4,11 @@
 ``.pftrace``         Perfetto's protobuf, for ui.perfetto.dev and trace_processor
 ``.json``            Chrome's JSON, for the same and chrome://tracing
 ``.parquet``         a table, for pandas, polars, DuckDB, Spark
+a directory          CTF, of the version that the trace has
 ==================== =============================================================
 
-The first two may end with ``.gz`` as well. docs/formats.md says how records look in each.
+The name of a directory has no dot, ends with a slash, or is that of an empty one. The first two may end
+with ``.gz`` as well. docs/formats.md says how records look in each.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import IO
 
 from ...output import directory_of
 from ..choose import LIMITS, chooser
-from . import chrome, parquet, perfetto
+from . import chrome, ctf, parquet, perfetto
 from .timeline import Timeline
 
 __all__ = ["FORMATS", "export"]
@@ -37,8 +39,9 @@ def export(trace, path, *, events=None, begin=None, end=None, **more) -> None:
     if os.path.exists(folder) and os.path.samefile(folder, trace.path):
         raise ValueError(f"{path}: every file in the directory of a trace is a stream of it: export to another")
     some = {name: one for name, one in more.items() if one is not None}
-    if some and write is _write_parquet:
-        raise ValueError(f"{path}: a table has records of some events and times, and takes no {next(iter(some))}")
+    if some and write in (_write_parquet, _write_ctf):
+        what = "a table" if write is _write_parquet else "a trace in CTF"
+        raise ValueError(f"{path}: {what} has records of some events and times, and takes no {next(iter(some))}")
     write(trace, path, {"events": events, "begin": begin, "end": end, **some})
 
 
@@ -46,7 +49,9 @@ def _format_of(path: str) -> Callable:
     for suffix, write in FORMATS.items():
         if path.endswith(suffix):
             return write
-    raise ValueError(f"{path}: the name of an export ends with one of {', '.join(FORMATS)}")
+    if path.endswith("/") or "." not in os.path.basename(path) or os.path.isdir(path):
+        return _write_ctf
+    raise ValueError(f"{path}: the name of an export ends with one of {', '.join(FORMATS)}, or is a directory's")
 
 
 def _write_timeline(writer_class, trace, path: str, wanted: dict) -> None:
@@ -70,6 +75,10 @@ def _write_chrome(trace, path: str, wanted: dict) -> None:
 def _write_perfetto(trace, path: str, wanted: dict) -> None:
     once = functools.partial(perfetto.Writer, compress=not path.endswith(".gz"))
     _write_timeline(once, trace, path, wanted)
+
+
+def _write_ctf(trace, path: str, wanted: dict) -> None:
+    ctf.write(trace, path.rstrip("/"), **wanted)
 
 
 def _write_parquet(trace, path: str, wanted: dict) -> None:
