@@ -4,6 +4,7 @@ import logging
 import sys
 from pathlib import Path
 
+import compiled
 import peers
 import pytest
 from lttng import output
@@ -40,14 +41,27 @@ def bench_disabled_span(benchmark, one_cpu, tracer, scaled):
     beside(benchmark, "ringbuf span, disabled", "with db('orders'): pass", scaled, db=db)
 
 
+@pytest.mark.parametrize("manager", ["Empty", "Setter"])
+def bench_least_span(benchmark, one_cpu, scaled, manager):
+    what = {"Empty": "that is empty", "Setter": "that sets a context variable twice"}[manager]
+    made = getattr(compiled.extension("nothing.c"), manager)
+    beside(benchmark, f"a context manager in C {what}", "with made('orders'): pass", scaled, made=made)
+
+
+def bench_span_in_a_span(benchmark, one_cpu, tracer, scaled):
+    db = tracer.span_type("db", table="str")
+    with db("outer"):
+        beside(benchmark, "ringbuf span, declared: str, in another", "with db('orders'): pass", scaled, db=db)
+
+
 def bench_traced_function(benchmark, one_cpu, tracer, scaled):
     beside(benchmark, "ringbuf @trace: a call", "traced()", scaled, traced=tracer.trace(lambda: None))
 
 
-def beside_clock_in(benchmark, what, scaled, program, *arguments):
+def beside_clock_in(benchmark, what, scaled, program, *arguments, table="span"):
     command = [sys.executable, PROGRAMS / program, *arguments]
     in_a_program(
-        benchmark, what, lambda rounds, count: output([*command, str(rounds), str(count)]), scaled, table="span"
+        benchmark, what, lambda rounds, count: output([*command, str(rounds), str(count)]), scaled, table=table
     )
 
 
@@ -55,17 +69,21 @@ def viztracer_version():
     return peers.python_package("viztracer")[1]
 
 
-def bench_call(benchmark, one_cpu, scaled):
-    beside_clock_in(benchmark, "a call, not recorded", scaled, "traced_calls.py", "nobody")
+@pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="sys.monitoring is there from Python 3.12 on")
+def bench_least_call(benchmark, one_cpu, scaled):
+    what = "two callbacks of sys.monitoring that do nothing"
+    beside_clock_in(benchmark, what, scaled, "traced_calls.py", "nothing", table="calls")
 
 
 def bench_recorded_call(benchmark, one_cpu, scaled):
-    beside_clock_in(benchmark, f"ringbuf --functions: a call ({HOW})", scaled, "traced_calls.py", "ringbuf")
+    beside_clock_in(benchmark, f"ringbuf --functions ({HOW})", scaled, "traced_calls.py", "ringbuf", table="calls")
 
 
-def bench_viztracer_call(benchmark, one_cpu, scaled):
-    what = f"VizTracer {viztracer_version()}: a call"
-    beside_clock_in(benchmark, what, scaled, "traced_calls.py", "viztracer")
+@pytest.mark.parametrize("peer", ["viztracer", "trace0"])
+def bench_peers_call(benchmark, one_cpu, scaled, peer):
+    _, version = peers.python_package(peer)
+    name = {"viztracer": "VizTracer"}.get(peer, peer)
+    beside_clock_in(benchmark, f"{name} {version}", scaled, "traced_calls.py", peer, table="calls")
 
 
 @pytest.mark.parametrize("handler", ["ringbuf", "null"])

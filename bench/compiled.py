@@ -71,11 +71,13 @@ def metrics():
 
 
 def extension(source):
-    """A module written in Cython, which must be installed; imported."""
+    """A module written in C, or in Cython, which must be installed; imported."""
     name = Path(source).stem
     BUILD.mkdir(parents=True, exist_ok=True)
-    translated = BUILD / f"{name}.c"
-    subprocess.run([sys.executable, "-m", "cython", "-3", str(SOURCES / source), "-o", str(translated)], check=True)
+    translated = SOURCES / source
+    if translated.suffix == ".pyx":
+        translated = BUILD / f"{name}.c"
+        subprocess.run([sys.executable, "-m", "cython", "-3", str(SOURCES / source), "-o", str(translated)], check=True)
     target = f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = f"-I{sysconfig.get_paths()['include']}"
     spec = importlib.util.spec_from_file_location(

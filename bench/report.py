@@ -41,6 +41,10 @@ TABLES = {
     "span": Table(CLOCK, "ratio"),
     "metrics": Table(CLOCK, "ratio"),
     "metrics_c": Table([("", "what", ""), ("ns", "ns", ".1f"), ("one atomic addition: times", "ratio", ".2f")]),
+    "calls": Table(
+        [("", "what", ""), ("ns above the plain call", "ns", ",.1f"), ("times perf_counter_ns", "ratio", ",.2f")],
+        "ratio",
+    ),
     "get": Table(
         [("", "what", ""), ("ns", "ns", ".1f"), ("the kernel's: ns", "base_ns", ".1f"), ("ratio", "ratio", ".3f")]
     ),
@@ -216,7 +220,31 @@ def targets(tables):
         ratio = value(tables, "scaling", "ratio", kind, "a stream for each CPU", pick=min)
         rows.append((f"two producers, times one: {kind}", ratio, ">=", 1.9, ".2f"))
     columns = [value(tables, "reading", key, "iter_numpy", "one stream") for key in ("m_events_s", "ratio")]
+    call, span = value(tables, "calls", "ns", OURS), value(tables, "span", "ns", "disabled")
     return rows + [
+        (
+            "recorded call, times VizTracer's",
+            quotient(call, value(tables, "calls", "ns", "VizTracer")),
+            "<=",
+            0.6,
+            ".2f",
+        ),
+        (
+            "recorded call, times two empty callbacks",
+            quotient(call, value(tables, "calls", "ns", "nothing")),
+            "<=",
+            2,
+            ".2f",
+        ),
+        ("declared span, times perf_counter_ns", value(tables, "span", "ratio", "declared"), "<=", 4, ".2f"),
+        ("@trace, times perf_counter_ns", value(tables, "span", "ratio", "@trace"), "<=", 4, ".2f"),
+        (
+            "disabled span, times an empty context manager",
+            quotient(span, value(tables, "span", "ns", "empty")),
+            "<=",
+            1.3,
+            ".2f",
+        ),
         ("swapping a sub-buffer, times the kernel's ioctl", value(tables, "get", "ratio", "swap"), "<=", 0.25, ".3f"),
         ("consumer to memory, GB for each CPU second", value(tables, "drain", "cpu_gb_s"), ">=", 1, ".2f"),
         ("consumer at 1 M events/s, % of a CPU", value(tables, "share", "share_percent"), "<=", 5, ".2f"),

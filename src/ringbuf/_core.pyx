@@ -1610,30 +1610,25 @@ cdef class Reservation:
             self.data = self.view = None
         return 0
 
-    def commit(self):
-        """The record is complete."""
+    cdef int end_by_commit(self) except -1:
         self.end("commit")
         ringbuf_commit(self.channel.ch, &self.r)
         self.channel.leave()
+        return 0
 
-    def discard(self):
-        """Give the record up; it counts as discarded, not as lost."""
+    cdef int end_by_discard(self) except -1:
         self.end("discard")
         ringbuf_discard(self.channel.ch, &self.r)
         self.channel.leave()
+        return 0
 
-    def __enter__(self):
-        if not self.is_open:
-            raise ValueError("the reservation is committed or discarded")
-        return self
+    def commit(self):
+        """The record is complete."""
+        self.end_by_commit()
 
-    def __exit__(self, exc_type, exc, tb):
-        if not self.is_open:
-            return
-        if exc_type is None:
-            self.commit()
-        else:
-            self.discard()
+    def discard(self):
+        """Give the record up; it counts as discarded, not as lost."""
+        self.end_by_discard()
 
     def __dealloc__(self):
         if not self.is_open:
@@ -1655,3 +1650,33 @@ include "core/calls.pxi"
 include "core/program.pxi"
 include "core/recorder.pxi"
 include "core/recovery.pxi"
+
+
+# ---- a reservation as a context manager ----
+
+cdef PyObject *_enter_reservation(PyObject *self, PyObject *_nothing) except NULL:
+    if not (<Reservation>self).is_open:
+        raise ValueError("the reservation is committed or discarded")
+    Py_INCREF_ptr(self)
+    return self
+
+
+cdef PyObject *_exit_reservation(PyObject *self, PyObject *const *args, Py_ssize_t n) except NULL:
+    if n != 3:
+        raise TypeError(f"__exit__() takes 3 arguments (type, exception, traceback), not {n}")
+    if (<Reservation>self).is_open:
+        if args[0] is Py_None:
+            (<Reservation>self).end_by_commit()
+        else:
+            (<Reservation>self).end_by_discard()
+    Py_INCREF_ptr(Py_None)
+    return Py_None
+
+
+cdef PyMethodDef _reservation_methods[3]
+_reservation_methods[0] = PyMethodDef(b"__enter__", <PyCFunction>_enter_reservation, METH_NOARGS,
+                                      b"__enter__($self, /)\n--\n\n")
+_reservation_methods[1] = PyMethodDef(b"__exit__", <PyCFunction><void *>_exit_reservation, METH_FASTCALL,
+                                      b"__exit__($self, exc_type, exc, traceback, /)\n--\n\n")
+_reservation_methods[2] = PyMethodDef(NULL, NULL, 0, NULL)
+ringbuf_add_methods(<PyObject *>Reservation, _reservation_methods)

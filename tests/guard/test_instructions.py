@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import calls
 import needs
 import pytest
 
@@ -26,7 +27,7 @@ CC = os.environ.get("CC", "cc")
 FLAGS = ["-std=gnu11", "-O2", "-g", "-fPIC", "-ftls-model=initial-exec", "-pthread", f"-I{ROOT / 'include'}"]
 TOLERANCE = 0.03
 RECORDS, CALLS = 1000, 500  # counted.c, calls.py
-CALLED = [f"__pyx_f_7ringbuf_5_core__call_{kind}" for kind in ("event", "counter", "histogram")]
+COMPILED = "__pyx_f_7ringbuf_5_core_{}"  # a function of calls.COUNTED
 WRITE = bool(os.environ.get("RINGBUF_GUARD_WRITE"))
 
 
@@ -92,13 +93,14 @@ def test_a_record_from_c_takes_as_many_instructions_as_it_did():
 
 def test_a_call_from_python_takes_as_many_instructions_as_it_did():
     extension = Path(ringbuf._core.__file__).read_bytes()
-    if CALLED[0].encode() not in extension:
+    counted = [COMPILED.format(name) for names in calls.COUNTED.values() for name in names]
+    if any(name.encode() not in extension for name in counted):
         pytest.skip("the extension is stripped: callgrind cannot tell where the call begins")
     counter = build("counter", "-shared")
     # valgrind's threads have no restartable sequences: what the C library does instead is left out
-    toggles = [f"--toggle-collect={name}" for name in [*CALLED, "ringbuf_cpu_slow*"]]
+    toggles = [f"--toggle-collect={name}" for name in [*counted, "ringbuf_cpu_slow*"]]
     counts = count("calls", [sys.executable, HERE / "calls.py", counter], CALLS, *toggles)
-    assert len(counts) == 8, counts
+    assert len(counts) == 11, counts
     # What counting is for: it costs a third of a record at most.
     assert 3 * counts["a counter with labels, and n"] <= counts["one integer"], counts
     compare("Python %d.%d" % sys.version_info[:2], counts)
