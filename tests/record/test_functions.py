@@ -306,6 +306,14 @@ def test_results_and_exceptions_are_what_they_were(tracer):
         assert inspect.currentframe().f_code.co_name == "test_results_and_exceptions_are_what_they_were"
 
 
+def test_callbacks_that_somebody_else_calls_take_anything(tracer):
+    """Who registers another callback is handed ours."""
+    with Functions(tracer, include=HERE, c_functions=True) as functions:
+        for callback in functions._calls.callbacks().values():
+            for args in ((), (1,), (None, 2), ("x", 1, 2, 3)):
+                assert callback(*args) is None
+
+
 # ---- functions of C ----
 
 

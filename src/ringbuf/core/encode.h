@@ -682,7 +682,7 @@ ringbuf_write_values(const struct ringbuf_field *fields, Py_ssize_t n, const str
  * measuring may do. The record begins with `n_start` bytes that are as they will stand in it.
  * Returns: 1 recorded, 0 lost, -1 with an exception, -2: the channel is closed.
  */
-static inline int
+RINGBUF_INLINE int
 ringbuf_record_after(struct ringbuf_channel *ch, const int *closed, uint32_t event_id, const void *start,
 		     Py_ssize_t n_start, const struct ringbuf_field *fields, Py_ssize_t n, PyObject *const *args)
 {
@@ -709,7 +709,7 @@ ringbuf_record_after(struct ringbuf_channel *ch, const int *closed, uint32_t eve
 	return ret;
 }
 
-static inline int
+RINGBUF_INLINE int
 ringbuf_record_args(struct ringbuf_channel *ch, const int *closed, uint32_t event_id,
 		    const struct ringbuf_field *fields, Py_ssize_t n, PyObject *const *args)
 {
