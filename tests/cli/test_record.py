@@ -172,7 +172,8 @@ def test_the_programs_own_sitecustomize_runs(shop):
     (shop / "site").mkdir()
     (shop / "site" / "sitecustomize.py").write_text(OWN)
     path = os.pathsep.join([str(shop / "site"), *filter(None, sys.path)])
-    show = "import sys, sitecustomize; print(sys.ours, sitecustomize.__file__, [p for p in sys.path if 'ringbuf/inject' in p])"
+    ours = "[path for path in sys.path if 'ringbuf/inject' in path]"
+    show = f"import sys, sitecustomize; print(sys.ours, sitecustomize.__file__, {ours})"
     command = "--logging", "-o", "out", "--", sys.executable, "-c", show
     assert record(*command, cwd=shop, PYTHONPATH=path)[0] == (
         "own sitecustomize sitecustomize\n" * 2 + f"True {shop}/site/sitecustomize.py []\n"

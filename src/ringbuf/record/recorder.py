@@ -308,7 +308,8 @@ def write_snapshot(
     layout = replace(channel_layout(channel, holes=_has_holes(channel.stats())), clock=clock_now(channel))
     metadata = channel_metadata(replace(layout, env={**layout.env, **(made_by or {})}))
     samples.ask_gauges()
-    if found := read_metrics(channel):
+    found = read_metrics(channel)
+    if found[0]:
         metadata += samples.sample_channel(output, layout, found, channel.current_timestamp())
     complete(output, channel.name, channel, in_format(metadata, format))
     return written
