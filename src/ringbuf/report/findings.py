@@ -16,6 +16,7 @@ _FEW, _FAR = 5, 4  # a name is of interest from so many on, if its slowest takes
 _MAJOR = 0.4  # of a slice, that one of its children takes to be the reason
 _NOTABLE = 0.2  # of the longest excess: what is less is not told
 _SHOWN = 4  # of each sort
+_MOST_SLOW = 6
 _WITHIN = " \u203a "
 
 
@@ -119,11 +120,16 @@ class _Look:
         far = [one for one in far if self._excess(*one) >= most * _NOTABLE]
         far.sort(key=lambda one: (int(self._rows["depth"][one[1]]), -self._excess(*one)))  # what is around first
         explained: set[int] = set()
+        told: set[tuple] = set()
         for row, slowest in far:
             if slowest in explained:
                 continue
             chain = self._reason(slowest)
             explained.update(chain, [slowest])
+            words = tuple(self._described(index) for index in (slowest, *chain))
+            if words in told or len(told) >= _MOST_SLOW:
+                continue  # one of its kind is enough
+            told.add(words)
             duration = int(self._rows["duration"][slowest])
             text = (
                 f"{self._described(slowest)}: took {duration_text(duration)}, where half of {row['count']} took less "

@@ -75,9 +75,11 @@ function childrenOf(slice) {
   return found;
 }
 
-// What a record that is neither begin nor end says in one line.
+// What a record that is neither begin nor end says in one line: its message, or its name with what tells most.
 function pointText(point) {
-  const event = head.events[col.pointEvent[point]];
-  const fields = head.details.points[point];
-  return fields && typeof fields.message === "string" ? fields.message : event;
+  const event = head.events[col.pointEvent[point]], fields = head.details.points[point];
+  if (!fields) return event;
+  if (typeof fields.message === "string") return fields.message;
+  const said = [fields.next_comm, fields.comm, ...Object.values(fields)].find((one) => typeof one === "string" && one);
+  return said === undefined ? event : `${event} ${said}`;
 }

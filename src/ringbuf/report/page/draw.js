@@ -457,10 +457,10 @@ function drawRuler() {
   context.fillRect(0, 0, view.width, RULER);
   const step = niceStep((view.end - view.begin) / (view.width / 110));
   context.fillStyle = theme.soft;
-  for (let time = Math.ceil(view.begin / step) * step; time <= view.end; time += step) {
-    const x = Math.round(xOf(time));
+  for (let n = Math.ceil(view.begin / step); n * step <= view.end; n++) {
+    const time = n * step, x = Math.round(xOf(time));
     context.fillRect(x, RULER - 6, 1, 6);
-    context.fillText(time < 0 ? "-" + durationText(-time) : "+" + durationText(time), x + 4, RULER / 2);
+    context.fillText(rulerText(time, step), x + 4, RULER / 2);
   }
   context.fillStyle = theme.line;
   context.fillRect(0, RULER - 1, view.width, 1);

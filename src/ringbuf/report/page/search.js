@@ -37,7 +37,9 @@ function showResults() {
   const first = Math.max(0, Math.min(resultAt - 3, results.length - 60));
   const items = results.slice(first, first + 60).map((one, i) => {
     const item = node("li", one.slice === undefined ? pointText(one.point) : `${nameOf(one.slice)} ${durationText(col.duration[one.slice])}`);
-    item.append(node("small", `${sinceText(one.time)} ${one.why}`));
+    const fields = one.slice === undefined ? {} : fieldsOf(one.slice);
+    const why = one.why || Object.entries(fields).slice(0, 3).map(([name, value]) => `${name}=${value}`).join(" ");
+    item.append(node("small", `${sinceText(one.time)} ${why}`));
     item.setAttribute("role", "option");
     item.id = `result${first + i}`;
     item.setAttribute("aria-selected", String(first + i === resultAt));

@@ -115,8 +115,10 @@ function tableNotes(rows) {
 function command() {
   const [begin, end] = chosen.range || [view.begin, view.end];
   const seconds = (ns) => (Math.max(0, ns) / 1e9).toFixed(9);
-  return `ringbuf report ${head.path} --from +${seconds(begin)} --to +${seconds(end)} -o part.html`;
+  return `ringbuf report ${shellQuoted(head.path)} --from +${seconds(begin)} --to +${seconds(end)} -o part.html`;
 }
+
+const shellQuoted = (text) => (/^[\w./+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
 
 function numberOf(row) {
   if (row.number !== undefined) return row.number;

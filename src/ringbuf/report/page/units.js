@@ -21,6 +21,13 @@ function countText(number) {
 
 const sinceText = (ns) => "+" + durationText(Math.max(0, ns));
 
+// A time of the ruler, to what its steps tell apart.
+function rulerText(ns, step) {
+  const [unit, name] = [[1e9, "s"], [1e6, "ms"], [1e3, "\u00b5s"], [1, "ns"]].find(([one]) => Math.abs(ns) >= one) || [1, "ns"];
+  const digits = Math.max(0, Math.min(9, Math.ceil(-Math.log10(step / unit) - 1e-9)));
+  return `${ns < 0 ? "-" : "+"}${(Math.abs(ns) / unit).toFixed(digits)} ${name}`;
+}
+
 // The time of day, to the nanosecond: the sum of a large number and a small one.
 function momentText(ns) {
   const moment = BigInt(head.begin) + BigInt(Math.round(ns));
