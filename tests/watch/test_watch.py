@@ -369,11 +369,10 @@ def test_a_snapshot_that_fails_is_counted_and_the_next_one_is_not_worse(tracer, 
 def test_a_full_disk_leaves_nothing_half_written(tracer, tiny_disk):
     step = tracer.event("step", data="bytes")
     with tracer.watch(tiny_disk / "incidents", "loss", at_most="100/s") as watch:
-        with open(tiny_disk / "filler", "wb") as file:
+        with open(tiny_disk / "filler", "wb", buffering=0) as file:
             try:
                 while True:
                     file.write(bytes(4096))
-                    file.flush()
             except OSError:
                 pass
         for _ in range(20):

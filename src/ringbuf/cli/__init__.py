@@ -22,8 +22,8 @@ from . import _signals
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
-    "clean", "doctor", "export", "flame", "info", "list", "metrics", "record", "recover", "report", "snapshot",
-    "stat", "stream", "summary", "top", "ui", "view",
+    "attach", "clean", "doctor", "export", "flame", "info", "list", "metrics", "record", "recover", "report",
+    "snapshot", "stat", "stream", "summary", "top", "ui", "view",
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from ..record import processes
 from ..record.recorder import Recorder, write_snapshot
 from ..record.tracer import Tracer
 from . import _buffers, _program, _signals
+from ._memory import memory
 from ._notes import Note, Notes
 from ._output import say
 
@@ -72,7 +73,7 @@ def run(args) -> int:
     with contextlib.ExitStack() as stack:
         mask = stack.enter_context(_signals.held_back())  # first: they come when everything is written and removed
         kernel, clock = _kernel(args, stack)
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-", dir=_memory()))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ringbuf-", dir=memory()))
         tracer = stack.enter_context(_tracer(args, command, f"{folder}/channel", clock))
         notes = stack.enter_context(Notes())
         failures: list[OSError] = []
@@ -216,10 +217,6 @@ def _kernel(args, stack):
 
     kernel = stack.enter_context(KernelEvents(args.kernel.split(",")))
     return kernel, kernel.channel_clock
-
-
-def _memory() -> str | None:
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def _counts(stats, kernel, written: dict[str, int], failures: list[OSError]) -> dict:

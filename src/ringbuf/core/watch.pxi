@@ -126,15 +126,26 @@ def watch_spans(Channel channel not None, Durations durations):
 cdef list _listening = []  # callables of (kind of hook, exception type, exception, traceback)
 cdef bint _is_hooked = False
 
+cdef extern from *:
+    """
+    static _Thread_local int ringbuf_hearing; /* what listeners raise would come here again, and again */
+    """
+    int ringbuf_hearing
+
 
 cdef int _hear(const char *event, PyObject *args, void *unused) noexcept:
-    if event[0] != c"s":
+    global ringbuf_hearing
+    if event[0] != c"s" or ringbuf_hearing or not _is_hooked or not _listening:
         return 0
-    if strcmp(event, "sys.excepthook") == 0:
+    if strcmp(event, "sys.excepthook") != 0 and strcmp(event, "sys.unraisablehook") != 0:
+        return 0
+    ringbuf_hearing = 1
+    if event[4] == c"e":
         _tell_uncaught("sys.excepthook", (<tuple>args)[1:4])
-    elif strcmp(event, "sys.unraisablehook") == 0:
+    else:
         about = (<tuple>args)[1]
         _tell_uncaught("sys.unraisablehook", (about.exc_type, about.exc_value, about.exc_traceback))
+    ringbuf_hearing = 0
     return 0
 
 

@@ -15,10 +15,12 @@ import sys
 from .._core import Channel, Event, moved_up
 from ..record import later
 
-__all__ = ["CHANNEL", "WHAT", "WORDS", "begin", "start"]
+__all__ = ["CHANNEL", "REQUEST", "WHAT", "WORDS", "begin", "start"]
 
 CHANNEL = "RINGBUF_CHANNEL"  # path of the channel to record into
 WHAT = "RINGBUF_INJECT"  # what to record: a line for each thing and its argument
+
+REQUEST = "ringbuf.inject.request"  # name of the script that runs in a process which is attached to, and its module's
 
 #: What can be recorded, and how; whether it takes a value (None: it may).
 WORDS = {

@@ -9,12 +9,13 @@ import sys
 from .. import inject
 from .options import parse_words
 
-__all__ = ["DEFAULT", "options_of", "start"]
+__all__ = ["DEFAULT", "ENDING", "SIZE", "new_channel", "options_of", "size_of", "start"]
 
 DEFAULT = ("functions", "logging")  # what is recorded if nothing is said
 _NAME = "flight"
 _RAY = "ray"  # set by ringbuf.ray.runtime_env
-_SIZE = 32 << 20  # bytes of the buffers of all CPUs
+ENDING = ".ringbuf"
+SIZE = 32 << 20  # bytes of the buffers of all CPUs
 _MOST = 32  # files of the dead in a directory that nobody has named; they are in memory
 _CONTEXTS = "vpid:i32,vtid:i32"
 
@@ -22,19 +23,31 @@ _CONTEXTS = "vpid:i32,vtid:i32"
 def start() -> None:
     """Begin, as RINGBUF says; one line where it says nothing that can be done."""
     text = os.environ.get("RINGBUF", "")
-    if not text or os.environ.get(inject.WHAT):
-        return  # `ringbuf record` has this program already
-    try:
-        if text == _RAY:
-            from ..ray.worker import begin
+    if text and not os.environ.get(inject.WHAT):  # else `ringbuf record` has this program already
+        _try("RINGBUF", lambda: _begin_as_said(text))
+    text = os.environ.get("RINGBUF_LISTEN", "")
+    if text:
+        from . import listen
 
-            begin()
-        else:
-            _begin(*options_of(text))
+        _try(listen.LISTEN, lambda: listen.start(text))
+
+
+def _begin_as_said(text: str) -> None:
+    if text == _RAY:
+        from ..ray.worker import begin
+
+        begin()
+    else:
+        _begin(*options_of(text))
+
+
+def _try(variable: str, action) -> None:
+    try:
+        action()
     except (ValueError, OSError, RuntimeError) as error:
-        _say(f"RINGBUF: {error}")
+        _say(f"{variable}: {error}")
     except Exception as error:
-        _say(f"RINGBUF: {type(error).__name__}: {error}")
+        _say(f"{variable}: {type(error).__name__}: {error}")
 
 
 def options_of(text: str) -> "tuple[dict[str, list[str]], int]":
@@ -48,30 +61,37 @@ def options_of(text: str) -> "tuple[dict[str, list[str]], int]":
         what |= {name: [] for name in DEFAULT}
     if {"include", "exclude", "c-functions"} & what.keys() and "functions" not in what:
         raise ValueError("include, exclude and c-functions are about functions: add functions")
-    return what, _size(sizes[-1]) if sizes else _SIZE
+    return what, size_of(sizes[-1]) if sizes else SIZE
 
 
-def _size(text: str) -> int:
-    from ..watch.rules import size_of
+def size_of(text: str) -> int:
+    """Bytes: ``64M``."""
+    from ..watch import rules
 
-    return size_of(text, "size")
+    return rules.size_of(text, "size")
 
 
 def _begin(what: "dict[str, list[str]]", size: int) -> None:
-    from ..record.automatic import channel_in, default_directory, remove_at_exit
-
-    directory = default_directory()
-    if not os.environ.get("RINGBUF_DIR"):
-        _check(directory)
-    channel = inject.here = channel_in(directory, _NAME, _geometry(size))
-    if os.environ.get("RINGBUF_KEEP") != "1":
-        _remove_at_exit(remove_at_exit, channel)
+    channel = inject.here = new_channel(size)
     sink = inject.Sink(channel)
     inject.begin(sink, what, {})
     if os.environ.get("RINGBUF_WATCH"):
         from ..watch.watch import from_environment
 
         from_environment(sink)
+
+
+def new_channel(size: int):
+    """In a file, which goes when the process ends well."""
+    from ..record.automatic import channel_in, default_directory, remove_at_exit
+
+    directory = default_directory()
+    if not os.environ.get("RINGBUF_DIR"):
+        _check(directory)
+    channel = channel_in(directory, _NAME, _geometry(size))
+    if os.environ.get("RINGBUF_KEEP") != "1":
+        _remove_at_exit(remove_at_exit, channel)
+    return channel
 
 
 def _check(directory: str) -> None:

@@ -1,8 +1,8 @@
 """Records of `logging` in a program as it is: described without running any of its code."""
 
-from .._core import Tap
 from ..record.later import when_imported
 from ..record.log_event import LOG_FIELDS
+from ..record.taps import tapped
 from ..texts import encodable
 from .audit import describe
 
@@ -14,22 +14,28 @@ _DEPTH = 3
 _FRAMES = 100  # of a traceback, the innermost
 
 
-def record_logging(sink) -> None:
-    """Record what loggers pass on to their handlers, from now on.
+def record_logging(sink):
+    """Record what loggers pass on to their handlers, from now on; what ends that.
 
     Not by a handler of the root logger: `logging.basicConfig` would find the root configured, and do
     nothing; `logging.config` would remove it; and what does not propagate would not get there.
     """
     event = sink.event("log", **LOG_FIELDS)
+    undo: list = []
 
     def begin(logging) -> None:
         try:
             tap = _Log(event, logging.LogRecord)
-            logging.Logger.callHandlers = Tap(logging.Logger.callHandlers, tap.before, tap.after)
+            undo.append(tapped(logging.Logger, "callHandlers", tap.before, tap.after))
         except AttributeError:
             pass  # a module of the program's own that has this name
 
+    def end() -> None:
+        for one in undo:
+            one()
+
     when_imported("logging", begin)
+    return end
 
 
 class _Log:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Functions"]
 
+_REQUEST = "ringbuf.inject.request"  # in what `ringbuf attach` runs, in a module without a name
 _OURSELVES = ("ringbuf", "_ringbuf_start")
 #: Of C, and not recorded: from these another process returns as well, or, of greenlets, another stack does.
 _LEAVING = ("posix.fork", "posix.forkpty")
@@ -135,7 +136,7 @@ class Functions:
 
     def _declare(self, number: int, code, names: dict) -> bool | None:
         """What `Calls` asks when it meets a code."""
-        module = names.get("__name__", "?")
+        module = names.get("__name__") or (_OURSELVES[0] if _REQUEST in code.co_consts else "?")
         if not isinstance(module, str):
             return None  # the interpreter is taking the module to pieces
         wanted = self._wanted.get(module)

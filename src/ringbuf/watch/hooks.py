@@ -6,8 +6,9 @@ Each function begins to listen for a `Watch`, and returns what ends that.
 import _signal  # type: ignore[import-not-found]
 import os
 
-from .._core import Tap, listen_to_uncaught, stop_listening, untapped
+from .._core import Tap, listen_to_uncaught, stop_listening
 from ..record.later import when_imported
+from ..record.taps import tapped
 from ..texts import encodable
 from ..texts import of_error as text_of
 
@@ -42,8 +43,8 @@ def on_exceptions(watch):
     when_imported("multiprocessing.util", lambda util: _on_children(watch, util))
 
     def end() -> None:
-        for step in undo:
-            step()
+        while undo:
+            undo.pop()()
 
     return end
 
@@ -80,29 +81,13 @@ def _on_tasks(watch, module):
             watch.tell_uncaught(error, f"{where}{text_of(error)}")
         return False
 
-    return _tapped(loop, "call_exception_handler", tell)
+    return tapped(loop, "call_exception_handler", tell)
 
 
 def _on_children(watch, util) -> None:
     """A child that multiprocessing has forked catches all its exceptions: its exit code tells."""
     if hasattr(util, "register_after_fork"):
         util.register_after_fork(watch, type(watch).begin_in_child_of_multiprocessing)
-
-
-def _tapped(owner, name: str, before):
-    """Put a tap into a class; what takes it out, if it is still there."""
-    tap = Tap(getattr(owner, name), before, None)
-    had = name in vars(owner)
-    setattr(owner, name, tap)
-
-    def undo() -> None:
-        if vars(owner).get(name) is tap:
-            if had:
-                setattr(owner, name, untapped(tap))
-            else:
-                delattr(owner, name)
-
-    return undo
 
 
 def _nothing() -> None:
@@ -158,7 +143,7 @@ def on_log_records(watch, level: int):
     def begin(logging) -> None:
         logger = getattr(logging, "Logger", None)
         if hasattr(logger, "callHandlers"):
-            undo[0] = _tapped(logger, "callHandlers", tell)
+            undo[0] = tapped(logger, "callHandlers", tell)
 
     def tell(_logger, record) -> bool:
         about = record.__dict__

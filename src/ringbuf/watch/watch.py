@@ -49,6 +49,7 @@ class Watch:
         self._pid = 0
         self._is_told = False  # that an exception ends this process
         self._undo: list = []
+        self._stop_listening = None
         self._closed = False
         self._busy = _thread.allocate_lock()
         self._watchdog: "Watchdog | None" = None
@@ -69,7 +70,8 @@ class Watch:
         for number in by_kind.get("signal", ()):
             self._undo.append(hooks.on_signal(self, number))
         if "exception" in by_kind:
-            self._undo.append(hooks.on_exceptions(self))
+            self._stop_listening = hooks.on_exceptions(self)
+            self._undo.append(self._stop_listening)
         if "log" in by_kind:
             self._undo.append(hooks.on_log_records(self, min(by_kind["log"])))
         if "over" in by_kind:
@@ -235,6 +237,8 @@ class Watch:
             error = sys.exc_info()[1]
             self.fire("exception", "the process does not end well", error=error)
         self.wait()
+        if self._stop_listening is not None:
+            self._stop_listening()  # the interpreter is taken to pieces now, and much is raised
         if self.error is not None and not self._closed:
             import warnings
 

@@ -6,8 +6,9 @@ import sys
 import time
 from _weakref import ref
 
-from .._core import Tap, call_in_main_thread, untapped
+from .._core import call_in_main_thread
 from ..record.later import when_imported
+from ..record.taps import tapped
 
 __all__ = ["PERIODIC", "Watchdog"]
 
@@ -81,19 +82,8 @@ class Watchdog:
 
     def _follow_loops(self, module) -> None:
         kind = getattr(module, "BaseEventLoop", None) or getattr(module, "Loop", None)
-        if not hasattr(kind, "run_forever"):
-            return
-        had = "run_forever" in vars(kind)
-        tap = Tap(kind.run_forever, self._add_loop, None)
-        kind.run_forever = tap
-
-        def undo() -> None:
-            if vars(kind).get("run_forever") is tap:
-                kind.run_forever = untapped(tap)
-                if not had:
-                    del kind.run_forever
-
-        self._undo.append(undo)
+        if hasattr(kind, "run_forever"):
+            self._undo.append(tapped(kind, "run_forever", self._add_loop))
 
     def _add_loop(self, loop) -> bool:
         self._loops[id(loop)] = _Waiting(ref(loop), _thread.get_ident())
