@@ -1,6 +1,7 @@
-"""Write a trace, or a part of it, for other tools: .pftrace (Perfetto), .json (Chrome), either with .gz, or .parquet.
+"""Write a trace, or a part of it, for other tools, in the format that the name of the file says.
 
-The name of a directory makes a trace of it: what --event, --from and --to choose, the chunks of a session as one.
+.pftrace (Perfetto), .json (Chrome), .otlp.json (spans for OpenTelemetry), with or without .gz; .parquet. The name
+of a directory makes a trace of it: what --event, --from and --to choose, the chunks of a session as one.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ def configure(parser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="the file or directory; its name says the format"
     )
+    parser.add_argument("--partition", choices=("event",), help="of Parquet: a directory with a file for each event")
 
 
 def run(args) -> int:
     with _selection.opened(args) as trace:
-        more = {**_selection.wanted_threads(args), **_selection.wanted_limits(args)}
+        more = {**_selection.wanted_threads(args), **_selection.wanted_limits(args), "partition": args.partition}
         with _progress.shown(trace, passes=2):  # of names of functions, and of all
             trace.export(args.output, **_selection.wanted(args, trace), **more)
         size = _size(args.output)

@@ -747,7 +747,8 @@ class Trace:
         ----------
         path : path-like
             ``x.pftrace`` (Perfetto) or ``x.json`` (Chrome), both for ui.perfetto.dev and
-            with or without ``.gz``; or ``x.parquet``. It appears when it is complete, and
+            with or without ``.gz``; ``x.otlp.json`` (spans and calls for OpenTelemetry); or
+            ``x.parquet``, with ``partition="event"`` a directory. It appears when it is complete, and
             then takes the place of one that is there. A name without a dot, or with a slash
             at its end, is that of a new directory: a trace in CTF, of the version this one has.
         events, begin, end
@@ -772,6 +773,42 @@ class Trace:
         from .export import export
 
         export(self, path, events=events, begin=begin, end=end, **wanted)
+
+    def query(self, sql: str):
+        """Ask the trace in SQL, through DuckDB.
+
+        Parameters
+        ----------
+        sql : str
+            Each event that it names is a table, with the columns of `to_arrow`; a name
+            that is no identifier is quoted: ``FROM "db:query"``.
+
+        Returns
+        -------
+        pyarrow.Table
+
+        Raises
+        ------
+        ImportError
+            duckdb or pyarrow is not installed.
+        duckdb.Error
+            The query is wrong.
+        TraceError
+            As `to_numpy`.
+
+        Events that the query names are read into memory; of a large trace, ask the files
+        that `export` makes.
+
+        >>> trace.query("SELECT path, avg(ms) FROM request GROUP BY path ORDER BY 2 DESC").to_pandas()
+        """
+        duckdb = tables.library("duckdb")
+        with duckdb.connect() as connection:
+            # Nothing but the trace is there: no file, and none of the caller's variables.
+            connection.execute("SET enable_external_access = false; SET python_enable_replacements = false")
+            for name in self._names:
+                if name in sql:
+                    connection.register(name, self.to_arrow(name))
+            return connection.sql(sql).to_arrow_table()
 
     def report(self, path, **wanted) -> None:
         """Write one page that shows the trace: a file that opens offline in any browser, of some megabytes at most.

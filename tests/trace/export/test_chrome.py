@@ -49,13 +49,23 @@ def test_cpus_have_names(exported):
     assert (events[0]["pid"], events[0]["tid"]) == (0, 0)
 
 
-def test_calls_begin_and_end(exported):
+def test_a_call_is_one_complete_event(exported):
     code = (0, "function_code", [3, "pay", "shop.py", 12])
-    (begin, end), _ = exported(code, (1000, "function_begin", [3]), (3000, "function_end", [3]))
-    assert (begin["ph"], begin["name"], begin["args"]) == ("B", "pay", {"file": "shop.py", "line": 12})
-    assert (end["ph"], end["name"]) == ("E", "pay")
-    assert end["ts"] - begin["ts"] == pytest.approx(2)
-    assert (begin["pid"], begin["tid"]) == (end["pid"], end["tid"]) == (PID, TID)
+    inner = [(1500, "function_begin", [3]), (1500, "function_end", [3])]
+    events, _ = exported(code, (1000, "function_begin", [3]), *inner, (3000, "function_end", [3]))
+    assert {event["ph"] for event in events} == {"X"}
+    inner, outer = events
+    assert (outer["name"], outer["cat"], outer["args"]) == ("pay", "function", {"file": "shop.py", "line": 12})
+    assert outer["dur"] == pytest.approx(2) and inner["dur"] == 0
+    assert inner["ts"] - outer["ts"] == pytest.approx(0.5)
+    assert (outer["pid"], outer["tid"]) == (PID, TID)
+
+
+def test_calls_that_have_not_ended_begin(exported):
+    code = (0, "function_code", [3, "pay", "shop.py", 12])
+    events, _ = exported(code, *[(time, "function_begin", [3]) for time in (1000, 2000)], (3000, "function_end", [3]))
+    assert [(event["ph"], event["name"]) for event in events] == [("X", "pay"), ("B", "pay")]
+    assert events[0]["ts"] - events[1]["ts"] == pytest.approx(1)
 
 
 def test_spans_are_asynchronous_events_told_apart_by_id(exported):
@@ -94,8 +104,8 @@ def test_rows_of_greenlets_and_of_a_second_image_are_their_own(tmp_path):
     trace = timelines.written(tmp_path, *code, *calls, schemas=timelines.OF_IMAGES)
     trace.export(tmp_path / "out.json")
     events = json.loads((tmp_path / "out.json").read_text())["traceEvents"]
-    rows = [(one["pid"], one["tid"]) for one in events if one["ph"] == "B"]
-    assert len({*rows}) == 3 and rows[1][0] == rows[2][0] != rows[0][0] == timelines.PID
+    rows = {(one["pid"], one["tid"]) for one in events if one["ph"] in "BX"}
+    assert len(rows) == 3 and timelines.PID in {pid for pid, _ in rows} and len({pid for pid, _ in rows}) == 2
     names = [one["args"]["name"] for one in events if one["ph"] == "M"]
     assert names == [f"process {timelines.PID}, image 2", f"task Task-1 in {timelines.TID}"]
 

@@ -103,3 +103,22 @@ def test_pyarrow_is_named_where_it_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match="pip install pyarrow"):
         written(tmp_path).export(tmp_path / "x.parquet")
+
+
+def test_partitions_have_a_file_for_each_event(tmp_path):
+    parquet = needs.module("pyarrow.parquet")
+    trace = written(tmp_path, *[(n, "log", [20, "a", f"{n}", "f", n, "", ""]) for n in range(1, 9)], (9, "tick", TICK))
+    trace.export(tmp_path / "x.parquet", partition="event")
+    found = sorted(
+        path.relative_to(tmp_path / "x.parquet").as_posix() for path in (tmp_path / "x.parquet").rglob("*.*")
+    )
+    assert found == ["event=log/part-0.parquet", "event=tick/part-0.parquet"]
+    whole = parquet.read_table(tmp_path / "x.parquet" / "event=log" / "part-0.parquet", partitioning=None)
+    assert whole.to_pylist() == trace.to_arrow("log").to_pylist()
+    both = parquet.read_table(tmp_path / "x.parquet", columns=["timestamp", "event"])
+    assert sorted(both["event"].to_pylist()) == ["log"] * 8 + ["tick"]
+    for wrong in ("x.json", "y"):
+        with pytest.raises(ValueError):
+            trace.export(tmp_path / wrong, partition="event")
+    with pytest.raises(FileExistsError):
+        trace.export(tmp_path / "x.parquet", partition="event")

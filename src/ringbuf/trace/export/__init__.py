@@ -3,6 +3,7 @@
 ==================== =============================================================
 ``.pftrace``         Perfetto's protobuf, for ui.perfetto.dev and trace_processor
 ``.json``            Chrome's JSON, for the same and chrome://tracing
+``.otlp.json``       spans and calls for OpenTelemetry, a request to a line
 ``.parquet``         a table, for pandas, polars, DuckDB, Spark
 a directory          CTF, of the version that the trace has
 ==================== =============================================================
@@ -23,7 +24,7 @@ from typing import IO
 
 from ...output import directory_of
 from ..choose import LIMITS, chooser
-from . import chrome, ctf, parquet, perfetto
+from . import chrome, ctf, otlp, parquet, perfetto
 from .timeline import Timeline
 
 __all__ = ["FORMATS", "export"]
@@ -38,11 +39,15 @@ def export(trace, path, *, events=None, begin=None, end=None, **more) -> None:
     folder = os.path.dirname(path) or os.curdir
     if os.path.exists(folder) and os.path.samefile(folder, trace.path):
         raise ValueError(f"{path}: every file in the directory of a trace is a stream of it: export to another")
+    partition = more.pop("partition", None)
+    if partition not in (None, "event") or (partition and write is not _write_parquet):
+        raise ValueError("partition is 'event', and of Parquet alone")
     some = {name: one for name, one in more.items() if one is not None}
     if some and write in (_write_parquet, _write_ctf):
         what = "a table" if write is _write_parquet else "a trace in CTF"
         raise ValueError(f"{path}: {what} has records of some events and times, and takes no {next(iter(some))}")
-    write(trace, path, {"events": events, "begin": begin, "end": end, **some})
+    wanted = {"events": events, "begin": begin, "end": end, **some}
+    write(trace, path, wanted | ({"partition": partition} if partition else {}))
 
 
 def _format_of(path: str) -> Callable:
@@ -77,11 +82,20 @@ def _write_perfetto(trace, path: str, wanted: dict) -> None:
     _write_timeline(once, trace, path, wanted)
 
 
+def _write_otlp(trace, path: str, wanted: dict) -> None:
+    trace.pairs(wanted["events"])  # an error before there is a file
+    with _draft(path) as draft, _packed(draft, path.endswith(".gz")) as file:
+        otlp.write(trace, file, **wanted)
+
+
 def _write_ctf(trace, path: str, wanted: dict) -> None:
     ctf.write(trace, path.rstrip("/"), **wanted)
 
 
 def _write_parquet(trace, path: str, wanted: dict) -> None:
+    if wanted.pop("partition", None):
+        parquet.write_partitions(trace, path, **wanted)
+        return
     with _draft(path) as draft:
         parquet.write(trace, draft, **wanted)
 
@@ -90,6 +104,8 @@ def _write_parquet(trace, path: str, wanted: dict) -> None:
 FORMATS = {
     ".pftrace": _write_perfetto,
     ".pftrace.gz": _write_perfetto,
+    ".otlp.json": _write_otlp,
+    ".otlp.json.gz": _write_otlp,
     ".json": _write_chrome,
     ".json.gz": _write_chrome,
     ".parquet": _write_parquet,

@@ -1,5 +1,6 @@
 """Chrome's JSON trace events, one to a line.
 
+A call is one complete event, written when it ends: what has not ended is written last, as beginnings.
 Times are microseconds from a whole second at or before the trace's beginning, which ``otherData`` has:
 since 1970 they would not fit the doubles of those who read them.
 """
@@ -28,6 +29,7 @@ class Writer:
         about = {"origin_ns": self._origin, **trace.env}
         write(f'{{"displayTimeUnit":"ns","otherData":{to_json(about)},"traceEvents":['.encode())
         self._before = "\n"
+        self._open: dict[Track, list[tuple]] = {}  # calls that have begun, innermost last
 
     def track(self, track: Track) -> None:
         # Rows are told apart by these two numbers: a second process image with the same id needs another one,
@@ -49,13 +51,21 @@ class Writer:
     def begin(self, time, track, name, category, args, function) -> None:
         if function is not None:
             args = {"file": function.file, "line": function.line, **args}
-        self._event("b" if track.kind == "spans" else "B", time, track, name, category, args)
+        if track.kind == "spans":
+            self._event("b", time, track, name, category, args)
+        else:
+            self._open.setdefault(track, []).append((time, name, category, args))
 
     def flow(self, outgoing, incoming) -> None:
         """Arrows of this format lead to slices of threads alone, and spans are none."""
 
     def end(self, time, track, name, category, args) -> None:
-        self._event("e" if track.kind == "spans" else "E", time, track, name, category, args)
+        if track.kind == "spans":
+            self._event("e", time, track, name, category, args)
+            return
+        begin, name, category, before = self._open[track].pop()
+        duration = f'X","dur":{(time - begin) / 1000!r},"cat":"{category}'
+        self._event(duration, begin, track, name, None, {**before, **args})
 
     def instant(self, time, track, name, category, args) -> None:
         self._event('i","s":"t', time, track, name, category, args)
@@ -64,12 +74,17 @@ class Writer:
         self._event("C", time, track, track.name, "counter", {track.unit or "value": value})
 
     def close(self) -> None:
+        for track, calls in self._open.items():
+            for time, name, category, args in calls:
+                self._event("B", time, track, name, category, args)
         self._write(b"\n]}\n")
 
+    # `phase` may have members behind it.
     def _event(self, phase, time, track, name, category, args) -> None:
         head = f'"ph":"{phase}","ts":{(time - self._origin) / 1000!r},{self._places[track]}'
+        kind = f',"cat":"{category}"' if category else ""
         more = f',"args":{to_json(args)}' if args else ""
-        self._line(f'{head},"name":{_quoted(name)},"cat":"{category}"{more}')
+        self._line(f'{head},"name":{_quoted(name)}{kind}{more}')
 
     def _name(self, what: str, where: str, name: str) -> None:
         self._line(f'"ph":"M",{where},"name":"{what}","args":{{"name":{_quoted(name)}}}')

@@ -8,9 +8,15 @@ second one's column is ``EVENT.FIELD``. What pyarrow has no type for is JSON.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+from urllib.parse import quote
+
+from ...output import directory_of, own_directory
 from .. import tables
 
-__all__ = ["write"]
+__all__ = ["write", "write_partitions"]
 
 _ROWS = 1 << 17  # about how many make a row group
 
@@ -33,6 +39,39 @@ def write(trace, file, *, events=None, begin: int | None = None, end: int | None
             whole = group[0] if len(group) == 1 else arrow.concat_tables(group).sort_by("timestamp")
             if len(whole):
                 writer.write_table(whole)
+
+
+def write_partitions(trace, path: str, *, events=None, begin: int | None = None, end: int | None = None) -> None:
+    """Write a new directory with a file for each event that has a record: ``event=NAME/part-0.parquet``.
+
+    DuckDB, Spark, polars and pyarrow read it as one table that has a column ``event``, and open only the files
+    of the events that are asked for. In each file are the columns that this event has.
+    """
+    arrow, parquet = tables.library("pyarrow"), tables.library("pyarrow.parquet")
+    if os.path.exists(path):
+        raise FileExistsError(f"{path}: export to a new directory")
+    with own_directory(path):
+        for name in trace.event_names(events):
+            _write_partition(
+                arrow, parquet, trace, name, os.path.join(path, f"event={quote(name, safe=' ')}"), begin, end
+            )
+
+
+def _write_partition(arrow, parquet, trace, name: str, folder: str, begin: int | None, end: int | None) -> None:
+    kinds, writer = trace._kinds(name), None
+    with contextlib.ExitStack() as stack:
+        batches = trace._column_batches({name: trace._names[name]}, _ROWS, begin, end)
+        for _, rows in itertools.chain.from_iterable(batches):
+            rows = _within(rows, begin, end)
+            if not len(rows):
+                continue
+            table = tables.to_arrow(rows, kinds)
+            if writer is None:
+                stack.enter_context(own_directory(folder))
+                place = stack.enter_context(directory_of(os.path.join(folder, "part-0.parquet")))
+                file = stack.enter_context(place.replacing("part-0.parquet", durable=True))
+                writer = stack.enter_context(parquet.ParquetWriter(file, table.schema, compression="zstd"))
+            writer.write_table(table)
 
 
 def _within(rows, begin: int | None, end: int | None):
