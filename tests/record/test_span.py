@@ -377,6 +377,22 @@ def test_an_exception_of_a_traced_function_passes(tracer):
     assert spans_of(tracer)["fails"][0][3] == "LookupError: nothing"
 
 
+def test_a_recursion_that_goes_too_deep_ends_its_spans_and_nothing_is_printed(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with rings.tracer(subbuf_size=1 << 20) as tracer:
+
+        @tracer.trace(name="deep")
+        def deep(n):
+            return deep(n + 1)
+
+        with pytest.raises(RecursionError):
+            deep(0)
+        errors = [span[3] for span in spans_of(tracer)["deep"]]
+    assert len(errors) > 100 and all(error.startswith("RecursionError") for error in errors)
+    assert told == []
+
+
 def test_methods_of_all_kinds_are_traced_in_either_order(tracer):
     class Shop:
         @tracer.trace(name="method")

@@ -79,6 +79,13 @@ _begin_span_ids()
 os.register_at_fork(after_in_child=_begin_span_ids)
 
 
+cdef str _text_of(object error):
+    try:
+        return _texts.of_error(error)
+    except Exception:  # at the limit of recursion, say
+        return type(error).__name__
+
+
 @cython.final
 cdef class SpanType:
     """Spans of one name and one list of fields: call it with their values, in order or by name.
@@ -167,7 +174,7 @@ cdef class SpanType:
             ringbuf_record_span_end(self.end.channel.ch, <const int *>&self.end.channel.is_closed, self.end.event_id, number)
             return 0
         id = number
-        text = "" if error is None else _texts.of_error(error)
+        text = "" if error is None else _text_of(error)
         args[0] = <PyObject *>id
         args[1] = <PyObject *>text
         try:

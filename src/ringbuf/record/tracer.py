@@ -277,7 +277,8 @@ class Tracer:
         """Decorate a function, so that each run of it is a span: ``@tracer.trace``.
 
         For functions, coroutine functions, generators and asynchronous generators, and methods;
-        above or below ``@classmethod`` and ``@staticmethod``. A generator's span is from its first
+        above or below ``@classmethod`` and ``@staticmethod``. A plain function becomes an object like that of
+        `functools.lru_cache`, without a frame of its own. A generator's span is from its first
         value to its end; what happens between two values is not inside it.
 
         Parameters
