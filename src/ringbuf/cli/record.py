@@ -25,6 +25,7 @@ from ..output import own_directory, trace_directory
 from ..record import processes
 from ..record.recorder import Recorder, write_snapshot
 from ..record.tracer import Tracer
+from ..watch.rules import triggers_of
 from . import _buffers, _program, _signals
 from ._memory import memory
 from ._notes import Note, Notes
@@ -59,6 +60,13 @@ def configure(parser) -> None:
     parser.add_argument(
         "--audit", metavar="EVENT", action="append", nargs="?",
         help="Python's audit events, such as open or 'socket.*'; by default all but what is of no interest",
+    )  # fmt: skip
+    parser.add_argument("--gc", action="store_true", help="runs of Python's garbage collector")
+    parser.add_argument("--exceptions", action="store_true", help="exceptions as they are raised; Python 3.12 or later")
+    parser.add_argument(
+        "--snapshot-on", metavar="TRIGGERS", action="append", default=[],
+        help="with --mode overwrite, also what the buffers hold when something happens, such as exception,signal=USR2: "
+        "to DIR-snapshots (docs/flight.md)",
     )  # fmt: skip
     parser.add_argument("--kernel", metavar="EVENTS", help="kernel events, such as sched:sched_switch,irq; needs root")
     parser.add_argument("--subbuf-size", type=int, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
@@ -107,12 +115,16 @@ def _checked(args) -> list[str]:
         raise ValueError(f"{hint}: put -- before the program")
     if program[0].startswith("-"):
         raise ValueError(f"there is no option {program[0]}; see ringbuf record --help")
-    if (args.include or args.exclude) and not args.functions:
-        raise ValueError("--include and --exclude choose among functions: add --functions")
+    if (args.include or args.exclude) and not (args.functions or args.exceptions):
+        raise ValueError("--include and --exclude choose among functions: add --functions (or --exceptions)")
     if args.c_functions and not args.functions:
         raise ValueError("--c-functions is about what functions call: add --functions")
     if args.mode == "overwrite" and (args.kernel is not None or args.block):
         raise ValueError(f"{'--block waits' if args.block else '--kernel streams'}: it goes with --mode discard")
+    if args.snapshot_on:
+        triggers_of(args.snapshot_on)
+        if args.mode != "overwrite":
+            raise ValueError("--snapshot-on writes what is left in the buffers: it goes with --mode overwrite")
     for pattern in [*args.include, *args.exclude, *filter(None, args.audit or ())]:
         if not pattern.strip() or "\n" in pattern:
             raise ValueError(f"{pattern!r} is no pattern of names")
@@ -123,10 +135,13 @@ def _what(args) -> dict[str, list[str]]:
     """As `inject.environment.environment` takes it."""
     what: dict[str, list[str]] = {}
     if args.functions:
-        what |= {"functions": [], "include": args.include, "exclude": args.exclude}
+        what["functions"] = []
         what |= {"c-functions": []} if args.c_functions else {}
-    if args.logging:
-        what["logging"] = []
+    if args.functions or args.exceptions:
+        what |= {"include": args.include, "exclude": args.exclude}
+    what |= {name: [] for name in ("logging", "gc", "exceptions") if getattr(args, name)}
+    if args.snapshot_on:
+        what |= {"watch": args.snapshot_on, "watch-directory": [os.path.abspath(f"{args.output}-snapshots")]}
     if args.audit is not None:
         what["audit"] = [pattern for pattern in args.audit if pattern is not None]
     return {name: value for name, value in what.items() if value or name not in ("include", "exclude")}

@@ -25,6 +25,7 @@ REQUEST = "ringbuf.inject.request"  # name of the script that runs in a process 
 #: What can be recorded, and how; whether it takes a value (None: it may).
 WORDS = {
     "functions": False, "c-functions": False, "include": True, "exclude": True, "logging": False, "audit": None,
+    "gc": False, "exceptions": False,
 }  # fmt: skip
 
 here: "Channel | None" = None  # that of this process's own flight recorder
@@ -100,6 +101,17 @@ def begin(sink: Sink, what: dict[str, list[str]], actions: dict, displaced=None)
     record = audit.recorder(sink, what["audit"]) if "audit" in what else None
     audit.watch(record, actions | {"import": _on_import})
     later.expect_arming()
+    if "gc" in what or "exceptions" in what:
+        from . import notes, raised
+
+        if "gc" in what:
+            raised.record_collections(sink)
+        if "exceptions" in what and not raised.record_exceptions(
+            sink, what.get("include", ()), what.get("exclude", ())
+        ):
+            notes.tell("its exceptions are not: that takes Python 3.12")
+    if "watch" in what:
+        _watch(sink, what)
     if "logging" in what:
         from .logs import record_logging
 
@@ -108,6 +120,14 @@ def begin(sink: Sink, what: dict[str, list[str]], actions: dict, displaced=None)
         from ..record.functions import Functions
 
         Functions(sink, what.get("include", ()), what.get("exclude", ()), displaced, "c-functions" in what).start()
+
+
+def _watch(sink: Sink, what: dict[str, list[str]]) -> None:
+    """As `ringbuf record --snapshot-on` says: the triggers, and the directory."""
+    from ..watch.watch import Watch
+
+    (directory,) = what["watch-directory"]
+    Watch(sink, directory, what["watch"], last=None, at_most="1/s", keep=100, max_size=None)
 
 
 _PROGRAM_BEGINS = [f"cpython.run_{what}" for what in ("command", "file", "interactivehook", "module", "stdin")]

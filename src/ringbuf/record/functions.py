@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Functions"]
+__all__ = ["Functions", "is_wanted", "take_tool"]
 
 _REQUEST = "ringbuf.inject.request"  # in what `ringbuf attach` runs, in a module without a name
 _OURSELVES = ("ringbuf", "_ringbuf_start")
@@ -75,7 +75,7 @@ class Functions:
             raise RuntimeError("functions are recorded already")
         disable = sys.monitoring.DISABLE if hasattr(sys, "monitoring") else None
         if disable is not None:
-            self._tool = _take_tool(sys.monitoring)
+            self._tool = take_tool(sys.monitoring)
         declare_c = self._declare_c if self._c_functions else None
         calls = Calls(*self._events, self._strands, self._declare, self._retell, disable, declare_c)
         self._calls = self._strands.calls = calls
@@ -141,7 +141,7 @@ class Functions:
             return None  # the interpreter is taking the module to pieces
         wanted = self._wanted.get(module)
         if wanted is None:
-            wanted = self._wanted[module] = self._is_wanted(module)
+            wanted = self._wanted[module] = is_wanted(module, self._include, self._exclude)
         if not wanted:
             return None
         name = f"{module}.{getattr(code, 'co_qualname', code.co_name)}"
@@ -155,13 +155,15 @@ class Functions:
             return None
         return self._code(number, encodable(name), "", 0, self._channel.image)
 
-    def _is_wanted(self, module: str) -> bool:
-        package = module.partition(".")[0]
-        if package in _OURSELVES or _matches(module, self._exclude):
-            return False
-        if self._include:
-            return _matches(module, self._include)
-        return package not in sys.stdlib_module_names and not _matches(module, _MADE_UP)
+
+def is_wanted(module: str, include: "Iterable[str]", exclude: "Iterable[str]") -> bool:
+    """Is what this module does to be recorded? As `Functions` has it."""
+    package = module.partition(".")[0]
+    if package in _OURSELVES or _matches(module, exclude):
+        return False
+    if include:
+        return _matches(module, include)
+    return package not in sys.stdlib_module_names and not _matches(module, _MADE_UP)
 
 
 def _matches(module: str, patterns: "Iterable[str]") -> bool:
@@ -169,7 +171,7 @@ def _matches(module: str, patterns: "Iterable[str]") -> bool:
     return any(glob_matches(one, module) or glob_matches(f"{one}.*", module) for one in patterns)
 
 
-def _take_tool(monitoring) -> int:
+def take_tool(monitoring) -> int:
     """An id that has no purpose of its own, if there is one left."""
     for tool in (4, 3, monitoring.PROFILER_ID):
         if monitoring.get_tool(tool) is None:
