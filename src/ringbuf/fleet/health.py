@@ -23,13 +23,17 @@ def report(manifest: Manifest, trace=None) -> list[str]:
         The set, to look for the last spans in.
     """
     end = _usual_end(manifest)
-    missing = [f"missing: {one.title}: {one.problem or 'nothing is known'}" for one in manifest.missing]
-    dead = [_death(one, manifest, trace) for one in manifest.by_state("dead") if one.traces]
-    late = [
-        _lateness(one, end, trace) for one in manifest.by_state("alive") if one.traces and _behind(one, end) > _LATE
+    with_traces = [one for one in manifest.members if one.traces]
+    groups = [
+        (manifest.missing, lambda one: f"missing: {one.title}: {one.problem or 'nothing is known'}"),
+        ([one for one in with_traces if one.state == "dead"], lambda one: _death(one, manifest, trace)),
+        (
+            [one for one in with_traces if one.state == "alive" and _behind(one, end) > _LATE],
+            lambda one: _lateness(one, end, trace),
+        ),
+        ([one for one in with_traces if one.problem], lambda one: f"not whole: {one.title}: {one.problem}"),
     ]
-    partly = [f"not whole: {one.title}: {one.problem}" for one in manifest.members if one.problem and one.traces]
-    lines = [line for some in (missing, dead, late, partly) for line in _some(some)]
+    lines = [line for members, describe in groups for line in _some(members, describe)]
     return [*lines, _counts(manifest), _clock(manifest)]
 
 
@@ -38,8 +42,10 @@ def set_lines(trace) -> tuple[str, ...]:
     return () if trace.manifest is None else tuple(report(trace.manifest, trace))
 
 
-def _some(lines: list[str]) -> list[str]:
-    return lines[:_SHOWN] + ([f"and {len(lines) - _SHOWN} more like that"] if len(lines) > _SHOWN else [])
+def _some(members: list[Member], describe) -> list[str]:
+    """The first ones: to describe one may take reading its trace."""
+    rest = len(members) - _SHOWN
+    return [*map(describe, members[:_SHOWN]), *([f"and {rest} more like that"] if rest > 0 else [])]
 
 
 def _usual_end(manifest: Manifest) -> int:
@@ -68,7 +74,10 @@ def _last_span(member: Member, trace) -> str:
     if trace is None:
         return "last record "
     best, text = None, "last record "
+    known = {directory for source in trace.sources for directory in source.directories}
     for one in member.traces:
+        if one.directory not in known:  # the manifest says so, and may be anybody's
+            continue
         with _opened(trace, one.directory) as part:
             newest = max((span for span in part.pairs() if span.name), key=_rank, default=None)
             if newest is not None and (best is None or _rank(newest) > best):

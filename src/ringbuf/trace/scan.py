@@ -331,7 +331,7 @@ class _Planner:
         self._end = 2**63 - 1 if end is None else end
         if self._begin > self._end:
             raise ValueError(f"begin {begin} is later than end {end}")
-        self._packets: list[tuple] = []  # (packet, directory, file)
+        self._directories: list[str] = []
         self._kinds: dict[tuple[str, str], object] = {}
         self._event_names: dict[str, None] = {}
         self._types: dict[str, dict[str, object]] = {}  # by event: columns
@@ -350,7 +350,12 @@ class _Planner:
             if begin is not None and self.opened and (end < self._begin or begin >= self._end):
                 self.left_out += 1  # but one is opened always, for its events
                 continue
-            self._read_trace(directory)
+            self._note_events(self._open(directory))
+            self._directories.append(directory)
+
+    def _open(self, directory: str) -> Trace:
+        # What is damaged is left out of the plan.
+        return Trace(place_of(self.url).join(directory), errors="skip", limits=self.limits)
 
     def _known_times(self, place) -> dict[str, tuple]:
         from ..fleet.manifest import read_manifest
@@ -360,17 +365,20 @@ class _Planner:
             return {}
         return {one.directory: (one.begin, one.end) for member in manifest.members for one in member.traces}
 
-    def _read_trace(self, directory: str) -> None:
+    def _note_events(self, trace: Trace) -> None:
         self.opened += 1
-        trace = Trace(place_of(self.url).join(directory), errors="skip", limits=self.limits)
         for index, event in enumerate(trace.event_classes):
             self._event_names.setdefault(event.name)
             self._note_types(trace, index, event.name)
-        for source in trace.sources:
-            for file, packets, _ in source.files():
-                for packet in packets:
-                    if _from(packet, self._end) and _until(packet, self._begin):
-                        self._packets.append((packet, directory, file))
+
+    def _packets(self) -> Iterator[tuple]:
+        """(packet, directory, file), file by file: there may be millions."""
+        for directory in self._directories:
+            for source in self._open(directory).sources:
+                for file, packets, _ in source.files():
+                    for packet in packets:
+                        if _from(packet, self._end) and _until(packet, self._begin):
+                            yield packet, directory, file
 
     def _note_types(self, trace: Trace, index: int, name: str) -> None:
         # Most traces of a set have the same events: what a column is, is asked once for each kind.
@@ -422,7 +430,7 @@ class _Planner:
         """Packets in the order of their files, until there are enough."""
         group: list[tuple] = []
         total = 0
-        for item in self._packets:
+        for item in self._packets():
             if group and total + item[0].size > size:
                 yield self._partition(group, self._begin, self._end)
                 group, total = [], 0
@@ -433,7 +441,7 @@ class _Planner:
 
     def by_time(self, size: int) -> Iterator[Partition]:
         """All packets that overlap a time, from cut to cut."""
-        items = sorted(self._packets, key=lambda item: (_begin_of(item[0]), item[1], item[2]))
+        items = sorted(self._packets(), key=lambda item: (_begin_of(item[0]), item[1], item[2]))
         cuts, total = [], 0
         for packet, _, _ in items:
             if total >= size and (not cuts or _begin_of(packet) > cuts[-1]):
