@@ -43,6 +43,10 @@ class Local:
         """For messages, and for who opens the file itself."""
         return os.path.join(self.path, name) if name else self.path
 
+    def is_at(self, folder: str) -> bool:
+        """It is this directory of this machine."""
+        return os.path.exists(folder) and os.path.samefile(folder, self.path)
+
     def is_directory(self) -> bool:
         return os.path.isdir(self.path)
 
@@ -146,6 +150,9 @@ class Remote:
 
     def _full(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
+
+    def is_at(self, folder: str) -> bool:
+        return False
 
     def is_directory(self) -> bool:
         return self._fs.isdir(self._root)

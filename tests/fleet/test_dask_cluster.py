@@ -124,6 +124,32 @@ def test_who_was_sent_away_is_not_missed(two, tmp_path):
     assert all(str(tmp_path) not in line for line in str(manifest).splitlines())
 
 
+def test_who_was_restarted_is_not_missed(tmp_path):
+    with local_cluster(2) as client:
+        install(client, tmp_path, triggers=str(tmp_path / "sets"))
+        client.restart()
+        recorded(client, 2)
+        time.sleep(2.5)
+        manifest = snapshot(client, tmp_path / "set")
+        assert [one.state for one in manifest.members] == ["alive"] * 3
+        assert not sets_in(tmp_path / "sets")
+
+
+def test_workers_of_the_program_s_own_process_are_recorded(tmp_path):
+    distributed = needs.module("distributed")
+    with (
+        distributed.LocalCluster(n_workers=2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        install(client, tmp_path)
+        client.gather(client.map(slow, range(4)))
+        snapshot(client, tmp_path / "set")
+        assert "RINGBUF_DIR" not in os.environ
+    with ringbuf.open_trace(tmp_path / "set") as trace:
+        assert len(list(trace.spans("slow"))) == 4 and len(trace.manifest.members) == 3
+    assert not list((tmp_path / "flight").rglob("*.ringbuf"))
+
+
 # ---- who cannot be shown ----
 
 

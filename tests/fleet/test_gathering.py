@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import needs
 import pytest
 from simulate import Fleet, gathered
 
@@ -292,11 +293,29 @@ def test_last_spans_are_named(tmp_path):
     with ringbuf.open_trace(tmp_path) as trace:
         found = trace.summary().set
     assert found[0] == "worker a: last span fetch(), not ended, 90.0 s before the others' end"
-    out = subprocess.run(
-        [sys.executable, "-m", "ringbuf", "summary", tmp_path], capture_output=True, text=True, check=True
-    )
-    assert out.stdout.startswith("worker a: last span fetch()")
-    out = subprocess.run(
-        [sys.executable, "-m", "ringbuf", "info", "--json", tmp_path], capture_output=True, text=True, check=True
-    ).stdout  # fmt: skip
-    assert json.loads(out)["set"][0].startswith("worker a: ")
+    assert printed("summary", tmp_path).startswith("worker a: last span fetch()")
+    assert json.loads(printed("info", "--json", tmp_path))["set"][0].startswith("worker a: ")
+
+
+@pytest.mark.parametrize("kind", ["file", "local"])  # as a path, and by fsspec
+def test_all_commands_take_a_url(kind, tmp_path):
+    needs.module("fsspec")
+    needs.module("pyarrow")
+    (tmp_path / "set").mkdir(mode=0o700)
+    tracer = ringbuf.Tracer("a")
+    with tracer.span("fetch"):
+        pass
+    tracer.snapshot(tmp_path / "set" / "a")
+    (tmp_path / "set" / "manifest.json").write_text(Manifest("test", 100 * S, members=[Member("b")]).to_json())
+    url = f"{kind}://{tmp_path}/set"
+    for command in ("view", "info", "summary"):
+        assert "fetch" in printed(command, url)
+    for command, name in (("export", "x.pftrace"), ("export", "x.parquet"), ("report", "x.html"), ("flame", "x.txt")):
+        printed(command, url, "-o", tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 0
+    assert printed("summary", url).startswith("missing: worker b")
+
+
+def printed(*arguments):
+    command = [sys.executable, "-m", "ringbuf", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -23,7 +23,9 @@ from ..fleet.node import default_base
 if TYPE_CHECKING:
     import distributed
 
-__all__ = ["Options", "dask_setup", "install", "snapshot", "trigger", "uninstall"]
+__all__ = [
+    "Options", "dask_setup", "install", "install_async", "snapshot", "snapshot_async", "trigger", "uninstall",
+]  # fmt: skip
 
 _PIECE = 4 << 20  # bytes of a file that are fetched at a time: what the scheduler has of it in memory
 _PLUGIN = "ringbuf"

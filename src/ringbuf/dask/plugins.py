@@ -92,6 +92,10 @@ class SchedulerShim(SchedulerPlugin):
         if self._is_open():
             self.coordinator.remove_worker(worker)
 
+    def restart(self, scheduler):
+        if self._is_open():
+            self.coordinator.restart()
+
     def transition(self, key, start, finish, *args, stimulus_id=None, **kwargs):
         if self._is_open():
             self.coordinator.transition(key, start, finish, kwargs.get("worker"))

@@ -46,6 +46,7 @@ class Coordinator:
         self._expected: dict[str, Expected] = {}
         self._joined: dict[str, float] = {}
         self._gone: dict[str, float] = {}
+        self._sent_away: set[str] = set()
         self._tasks: set[asyncio.Task] = set()
         self._triggered = -1e9
         self._handlers = {one.__name__: one for one in self._make_handlers()}
@@ -93,6 +94,10 @@ class Coordinator:
         self._joined.pop(address, None)
         self._gone.setdefault(address, time.monotonic())
 
+    def restart(self) -> None:
+        """The program restarts all workers: nobody is missed."""
+        self._sent_away.update(self._scheduler.workers)
+
     def transition(self, key, start: str, finish: str, worker) -> None:
         self._transition(encodable(str(key)), start, finish, worker if isinstance(worker, str) else "")
 
@@ -101,7 +106,9 @@ class Coordinator:
             self._trigger(str(msg.get("reason", "")) if isinstance(msg, dict) else str(msg))
         elif topic == "all" and isinstance(msg, dict) and msg.get("action") == "remove-worker":
             # Before the scheduler does anything about it.
-            address, expected = msg["worker"], bool(msg.get("expected"))
+            address = msg["worker"]
+            expected = bool(msg.get("expected")) or address in self._sent_away
+            self._sent_away.discard(address)
             self._removed(address, expected, len(msg.get("processing-tasks", ())))
             if expected:
                 self._forget(address)
@@ -144,7 +151,9 @@ class Coordinator:
 
     def _fresh(self, one: Expected) -> Expected:
         known = one.member
-        return Expected(Member(known.name, known.label, known.role, known.host), one.agent)
+        left = "it has left, and no flight file: it ended well, or was never recorded"
+        problem = left if known.name in self._gone else ""
+        return Expected(Member(known.name, known.label, known.role, known.host), one.agent, problem)
 
     async def _explain(self, member: Member) -> str:
         """Why there is no trace of a worker, by asking itself."""

@@ -321,9 +321,8 @@ def _members(expected: list[Expected], answers: dict[str, dict], agents: dict[st
             files[one.agent].remove(file)
             _add(member, file, own)
         if not member.problem and not member.traces:
-            member.problem = one.problem or _why(one, answers, agents)
-        elif one.problem and not member.traces:
-            member.problem = one.problem
+            known = one.problem if one.agent in answers else ""
+            member.problem = known or _why(one, answers, agents) or one.problem
         members.append(member)
     for address, rest in files.items():
         for file in rest:

@@ -35,7 +35,7 @@ def write(trace, path, **wanted) -> None:
     """See `Trace.report`."""
     path = os.fsdecode(path)
     folder = os.path.dirname(path) or os.curdir
-    if os.path.exists(folder) and os.path.samefile(folder, trace.path):
+    if trace.sources[0].place.is_at(folder):
         raise ValueError(f"{path}: every file in the directory of a trace is a stream of it: write to another")
     with directory_of(path) as output, output.replacing(os.path.basename(path)) as draft:
         draft.write(rendered(trace, **wanted).encode("ascii"))

@@ -37,7 +37,7 @@ def export(trace, path, *, events=None, begin=None, end=None, **more) -> None:
     path = os.fsdecode(path)
     write = _format_of(path)
     folder = os.path.dirname(path) or os.curdir
-    if os.path.exists(folder) and os.path.samefile(folder, trace.path):
+    if trace.sources[0].place.is_at(folder):
         raise ValueError(f"{path}: every file in the directory of a trace is a stream of it: export to another")
     partition = more.pop("partition", None)
     if partition not in (None, "event") or (partition and write is not _write_parquet):
