@@ -30,9 +30,9 @@ test: $(VENV)/.built $(VENV)/.test  ## all tests, on every CPython found that is
 
 # Those that pyproject.toml promises, and the free-threaded build.
 TESTED := $(shell sed -n 's/.*:: Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml) 3.14t
-test-others: $(VENV)/.built $(VENV)/.test  ## the Python tests on those of TESTED= (all promised ones) that make test has not run; SOURCES= of CPython
+test-others: $(VENV)/.built $(VENV)/.test  ## the Python tests on those of TESTED= (all promised ones) that make test has not run; CHOSEN=1: some of the tests; SOURCES= of CPython
 	@others="$(filter-out $(shell tools/find-python.sh --all | cut -d " " -f 1),$(TESTED))"; \
-	    [ -z "$$others" ] || SOURCES="$(SOURCES)" tools/test.sh $$others
+	    [ -z "$$others" ] || SOURCES="$(SOURCES)" CHOSEN="$(CHOSEN)" tools/test.sh $$others
 
 wheels: $(VENV)/.built $(VENV)/.test  ## a wheel in dist/ for each CPython found, tried with the README's code; VERSIONS= for these
 	tools/wheels.sh $(VERSIONS)

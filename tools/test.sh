@@ -7,6 +7,7 @@
 #   test.sh --here VERSION      the Python tests under one, in .venv (what the line above does within a minimal system)
 #
 # LIMIT of one run's time (30m), SUITES at a time (one more than processors: tests mostly wait), SOURCES for cpython.sh.
+# CHOSEN=1: some of the Python tests.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,6 +23,14 @@ for path in c deploy differential fleet fuzz guard kill model packaging stress t
     once+=("tests/$path")
 done
 python_tests=(tests "${once[@]/#/--ignore=}")
+
+# CHOSEN=1: what differs most between interpreters, in a fifth of the time: calls, values, references, threads, ends.
+if [ -n "${CHOSEN:-}" ]; then
+    python_tests=(tests/test_{channel,core_stub,errors,event,imports,interpreters,interruptions,reader,reservation,values}.py
+        tests/lifetime/test_{closing,leaks,threads,views}.py tests/metrics/test_counting.py
+        tests/record/test_{contexts,functions,logging_handler,recorder,span,strands,tracer}.py
+        tests/trace/test_{decode,trace}.py)
+fi
 
 export RINGBUF_NOT_RUN=$PWD/build/not-run.txt  # tests/conftest.py appends to these two
 export RINGBUF_COUNTS=$PWD/build/counts.txt
@@ -125,7 +134,7 @@ start_in_system() {
     rm -rf "$system/root/ringbuf"
     git clone -q . "$system/root/ringbuf"
     clones+=("$system/root/ringbuf")
-    start "$version" tools/system.sh run "$system" ringbuf/tools/test.sh --here "$version"
+    start "$version" tools/system.sh run "$system" env "CHOSEN=${CHOSEN:-}" ringbuf/tools/test.sh --here "$version"
 }
 
 these() {
