@@ -1,6 +1,7 @@
 """Contexts: what every record says about where it was recorded."""
 
 import asyncio
+import contextvars
 import enum
 import os
 import threading
@@ -359,3 +360,47 @@ def test_contexts_work_in_every_thread_at_once():
         assert len(found) == 1200
         for record in found:
             assert record.contexts == {"vtid": record.fields["vtid"], "thread_name": names[record.fields["vtid"]]}
+
+
+def test_a_context_variable_is_what_it_is_where_the_record_is_made():
+    request = contextvars.ContextVar("request")
+    user = contextvars.ContextVar("user", default=-1)
+    with rings.tracer(contexts=(("request", "str", request), ("user", "i64", user))) as tracer:
+        event = tracer.event("event", i="u8")
+        event(0)
+
+        async def serve(i, name):
+            request.set(name)
+            await asyncio.sleep(0)
+            user.set(i)
+            event(i)
+
+        async def main():
+            await asyncio.gather(serve(1, "/pay"), serve(2, "/list"))
+
+        asyncio.run(main())
+        event(3)
+        found = {one.fields["i"]: (one.contexts["request"], one.contexts["user"]) for one in records(tracer.channel)}
+    assert found == {0: ("", -1), 1: ("/pay", 1), 2: ("/list", 2), 3: ("", -1)}
+
+
+@pytest.mark.parametrize("kind", [Color, "f64[3]"])
+def test_a_context_variable_without_a_value_that_can_be_recorded_is_refused(kind):
+    with pytest.raises(TypeError, match="give the context variable a default"):
+        rings.tracer(contexts=(("color", kind, contextvars.ContextVar("color")),))
+    empty = {Color: Color.RED, "f64[3]": [0.0] * 3}[kind]
+    with rings.tracer(contexts=(("color", kind, contextvars.ContextVar("color", default=empty)),)) as tracer:
+        assert tracer.event("event", i="u8")(1)
+
+
+def test_a_context_variable_that_is_empty_at_the_start_may_be_of_any_length():
+    sizes = contextvars.ContextVar("sizes")
+    with rings.tracer(
+        contexts=(("sizes", "u32[]", sizes), ("body", "bytes", contextvars.ContextVar("body")))
+    ) as tracer:
+        event = tracer.event("event", i="u8")
+        event(1)
+        sizes.set([1, 2])
+        event(2)
+        found = [(one.contexts["sizes"], one.contexts["body"]) for one in records(tracer.channel)]
+    assert found == [([], b""), ([1, 2], b"")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from _contextvars import Context as EmptyContext
+from _contextvars import ContextVar
 from collections import namedtuple
 
 from ..ctf import schema
@@ -81,8 +83,38 @@ BUILTIN = {
 }
 
 
+class _Variable:
+    """The value that a context variable has where a record is made: in a thread, a task of asyncio, a callback.
+
+    Where it has none, its default; else 0 or an empty text.
+    """
+
+    __slots__ = ("_empty", "_get")
+
+    def __init__(self, variable: ContextVar, empty) -> None:
+        self._get, self._empty = variable.get, empty
+
+    def __call__(self):
+        return self._get(self._empty)
+
+    def __reduce__(self):
+        raise TypeError("a context variable does not pickle: give a function that returns its value")
+
+
+def _where_it_has_none(variable: ContextVar, field: schema.Field, kind):
+    """What is recorded there. TypeError: nothing can be."""
+    try:
+        return EmptyContext().run(variable.get)
+    except LookupError:
+        pass
+    empty = {"str": "", "bytes": b"", "sequence": (), "int": 0, "uint": 0, "float": 0.0, "bool": False}.get(field.kind)
+    if empty is None or isinstance(kind, type):
+        raise TypeError(f"context {field.name!r}: give the context variable a default, for where it has no value")
+    return empty
+
+
 def resolve(contexts: Iterable) -> tuple[Context, ...]:
-    """Contexts from what a user wrote: names of built-in ones, or (name, type, callable).
+    """Contexts from what a user wrote: names of built-in ones, or (name, type, callable or contextvars.ContextVar).
 
     Raises
     ------
@@ -105,9 +137,11 @@ def _resolve_one(item) -> Context:
         name, kind, provider = item
     except (TypeError, ValueError):
         raise TypeError(f"a context is a name or a (name, type, callable) tuple, not {item!r}") from None
-    if not callable(provider):
-        raise TypeError(f"context {name!r}: {provider!r} is not callable")
     (field,) = schema.from_mapping({name: kind})
+    if isinstance(provider, ContextVar):
+        provider = _Variable(provider, _where_it_has_none(provider, field, kind))
+    if not callable(provider):
+        raise TypeError(f"context {name!r}: {provider!r} is neither callable nor a ContextVar")
     return Context(field, provider, enum_class=kind if isinstance(kind, type) else None)
 
 

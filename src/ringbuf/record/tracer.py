@@ -41,7 +41,8 @@ class Tracer:
     contexts : iterable
         Fields that every record carries: names among ``"vpid"``, ``"vtid"``,
         ``"procname"``, ``"thread_name"``, ``"task_name"``, or tuples
-        ``(name, type, callable)`` whose callable gives the value.
+        ``(name, type, callable)`` whose callable gives the value, or a `contextvars.ContextVar` in its
+        place: its value where the record is made, its default, 0 or empty where it has none.
     **options
         As for `Channel`.
 
