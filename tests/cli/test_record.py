@@ -325,3 +325,21 @@ def test_the_report_is_json_and_the_exit_status_the_programs(shop):
     printed, _ = record("--json", "--functions", "--mode", "overwrite", "-o", "out", "--", *program, cwd=shop, status=3)
     result = json.loads(printed)
     assert result["exit_status"] == 3 and result["records"] == 3
+
+
+def test_a_recording_can_end_before_the_program(tmp_path):
+    (tmp_path / "app.py").write_text(
+        "import time\n"
+        "def before(): pass\n"
+        "def after(): pass\n"
+        "before()\n"
+        "time.sleep(2)\n"
+        "after()\n"
+        "print('the end')\n"
+        "raise SystemExit(3)\n"
+    )
+    printed = record("--functions", "--duration", "1", "-o", "out", "--", "python", "app.py", cwd=tmp_path, status=3)
+    assert printed[0] == "the end\n" and "lost" not in printed[1]
+    (calls,) = named_calls(tmp_path / "out").values()
+    assert calls == ["__main__.<module>", "__main__.before"]
+    assert record("--duration", "-1", "--", "true", cwd=tmp_path, status=2)[1].strip().endswith("'-1'")

@@ -29,6 +29,7 @@ from ..watch.rules import triggers_of
 from . import _buffers, _program, _signals
 from ._memory import memory
 from ._notes import Note, Notes
+from ._numbers import seconds
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -48,6 +49,9 @@ def configure(parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--block", action="store_true", help="when the buffers are full, the program waits: nothing goes"
+    )
+    parser.add_argument(
+        "--duration", metavar="SECONDS", type=seconds, help="record so long; the program runs on to its end"
     )
     parser.add_argument("--functions", action="store_true", help="calls of Python functions")
     parser.add_argument("--c-functions", action="store_true", help="and what those call of C, such as len")
@@ -86,8 +90,10 @@ def run(args) -> int:
         notes = stack.enter_context(Notes())
         failures: list[OSError] = []
         made_by: dict[str, str | int] = {"procname": _name(command)}
+        after = None if args.duration is None else (args.duration, tracer.channel.disable)
         with _writing(args, tracer.channel, kernel, failures, made_by) as written:
-            status = _program.run(command, environment(tracer.channel.path, what, notes.address), mask, made_by)
+            status = _program.run(command, environment(tracer.channel.path, what, notes.address), mask, made_by, after)
+            tracer.channel.enable()
             found = [*notes.stop(), *_outliving(tracer.channel)]
             _tell(tracer, found)
         result = {"directory": args.output, "exit_status": status, **_counts(tracer.stats(), kernel, written, failures)}
@@ -235,7 +241,8 @@ def _kernel(args, stack):
 
 
 def _counts(stats, kernel, written: dict[str, int], failures: list[OSError]) -> dict:
-    counts = {"records": stats.records_written, "lost": stats.records_lost, "torn": stats.records_torn}
+    lost = stats.records_lost - stats.records_lost_disabled  # which --duration does not want
+    counts = {"records": stats.records_written, "lost": lost, "torn": stats.records_torn}
     if written:
         counts |= {"records": written["records"], "overwritten": stats.records_overrun}
     elif failures:
