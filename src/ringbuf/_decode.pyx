@@ -179,7 +179,7 @@ cdef extern from "decode/decode.h" nogil:
         const ctf_piece *piece
         int64_t time
 
-    void ctf_set_budget(ctf_cursor *c, uint64_t empty, int (*pause)() noexcept)
+    void ctf_set_budget(ctf_cursor *c, uint64_t empty, uint64_t seconds, int (*pause)() noexcept)
     void ctf_take_budget(ctf_cursor *c, const ctf_cursor *from_)
     int ctf_spend(ctf_cursor *c, uint64_t n)
     int ctf_align(ctf_cursor *c, uint64_t align)
@@ -1128,7 +1128,7 @@ cdef class Decoder:
     """
 
     cdef readonly object model, limits
-    cdef uint64_t _empty_values
+    cdef uint64_t _empty_values, _seconds
     cdef bint _checks_uuid  # whether packets of another channel are refused
     cdef ctf_plan _plan
     cdef ctf_node *_nodes
@@ -1146,7 +1146,7 @@ cdef class Decoder:
     cdef list _seen  # texts of late, by a hash: the same few come again and again
 
     def __cinit__(self, source, limits=_limits.DEFAULT):
-        self.limits, self._empty_values = limits, limits.empty_values
+        self.limits, self._empty_values, self._seconds = limits, limits.empty_values, limits.seconds
         self._checks_uuid = isinstance(source, ChannelLayout)
         self.model = tsdl.parse(channel_metadata(source)) if self._checks_uuid else source
         self._seen = [None] * TEXTS_SEEN
@@ -1326,7 +1326,7 @@ cdef class Decoder:
             raise self._packet_error(packet, "the file ends before it")
         c.data = &view[offset]
         c.end = 8 * <uint64_t>(view.shape[0] - offset)
-        ctf_set_budget(&c, self._empty_values, ctf_look_for_signals)
+        ctf_set_budget(&c, self._empty_values, self._seconds, ctf_look_for_signals)
         c.slots = <uint64_t *>_calloc(self._plan.n_slots, sizeof(uint64_t))
         try:
             self._read_header(packet, &c, available)
@@ -1492,10 +1492,10 @@ cdef class Decoder:
         c.data = &view[start]
         c.slots, c.end = slots, packet._content_bits
         if self._stream_of(packet).asks_packet:
-            ctf_set_budget(c, self._empty_values, ctf_look_for_signals)
+            ctf_set_budget(c, self._empty_values, self._seconds, ctf_look_for_signals)
             self._walk_header(c, self._stream_of(packet))
         c.pos, c.ticks = packet._first_event, packet._first_ticks
-        ctf_set_budget(c, self._empty_values, ctf_look_for_signals)
+        ctf_set_budget(c, self._empty_values, self._seconds, ctf_look_for_signals)
         return 0
 
     cdef _walk_header(self, ctf_cursor *c, const ctf_stream *s):
@@ -1662,7 +1662,7 @@ cdef class Decoder:
             memcpy(c.slots, PyBytes_AS_STRING(record._outside), len(record._outside))
         c.data = <const uint8_t *>PyBytes_AS_STRING(record._bytes)
         c.origin, c.pos, c.end = record._origin, record._begin, record._end
-        ctf_set_budget(c, self._empty_values, ctf_look_for_signals)
+        ctf_set_budget(c, self._empty_values, 0, ctf_look_for_signals)
         return 0
 
     cdef object _payload(self, Record record):

@@ -25,7 +25,10 @@ class Limits:
     empty_values : int
         Values of a packet beyond four for each of its bits: those that take no bytes.
     text_size : int
-        Bytes of the text of a packet's events; 4294967295 at most.
+        Bytes of the text of a packet's events; 4294967295 at most. `Trace.iter_text` and ``ringbuf view`` take
+        three times this and 32 MiB: with the default, 500 MiB at most for a trace of one stream.
+    seconds : int
+        That going through a packet once may take.
     row_size : int
         Bytes of a row of NumPy columns; 2147483647 at most.
 
@@ -37,8 +40,9 @@ class Limits:
     metadata_size: int = 32 << 20
     packet_size: int = 256 << 20
     empty_values: int = 1 << 20
-    text_size: int = 256 << 20
+    text_size: int = 128 << 20
     row_size: int = 256 << 20
+    seconds: int = 60
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

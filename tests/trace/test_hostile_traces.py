@@ -192,3 +192,21 @@ def test_limits_are_numbers_that_can_be():
     for wrong in ({"row_size": 1 << 31}, {"packet_size": 0}, {"text_size": 1 << 32}, {"metadata_size": "1"}):
         with pytest.raises(ValueError, match=f"limits: {next(iter(wrong))}"):
             Limits(**wrong)
+
+
+def test_a_packet_may_take_so_many_seconds(tmp_path):
+    fields, values = EMPTY["strings"]
+    path = hostile.trace(tmp_path / "t", hostile.event(fields), hostile.packet([values], padding=9000))
+    start = time.monotonic()
+    with pytest.raises(TraceError, match=r"limits\.seconds"):
+        ringbuf.open_trace(path, limits=Limits(empty_values=1 << 50, seconds=1)).count()
+    assert 0.9 < time.monotonic() - start < 30
+
+
+def test_small_packets_of_much_text_do_not_wait_for_each_other(tmp_path):
+    labels = ", ".join(f"l{n:04}{'x' * 100} = 0 ... 255" for n in range(1000))
+    fields = f"enum : uint8_t {{ {labels} }} x[100];"
+    packets = b"".join(hostile.packet([bytes(100)]) for _ in range(20))
+    path = hostile.trace(tmp_path / "t", hostile.event(fields), packets)
+    sizes = [len(part) for part in ringbuf.open_trace(path).iter_text()]
+    assert sum(sizes) > 150 << 20 and max(sizes) < 64 << 20

@@ -22,6 +22,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #define CTF_LIKELY(x) __builtin_expect(!!(x), 1)
 #define CTF_UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -140,6 +141,7 @@ struct ctf_cursor {
 	const char *error;
 	uint64_t at_hand, values; /* that may be gone through: until the next pause, and after it */
 	int (*pause)(void);       /* called now and then: not 0 ends the walk. Or NULL */
+	uint64_t deadline;        /* by CLOCK_MONOTONIC, in nanoseconds; 0: none */
 };
 
 struct ctf_record {
@@ -162,10 +164,23 @@ ctf_fail(struct ctf_cursor *c, const char *reason)
 #define CTF_VALUES_PER_BIT 4 /* a value has a bit, and is walked over, measured, and built */
 #define CTF_VALUES_AT_HAND (UINT64_C(1) << 20)
 
-/* For the whole of the cursor's packet: `empty` is how many values without bits it may have. */
-static inline void
-ctf_set_budget(struct ctf_cursor *c, uint64_t empty, int (*pause)(void))
+static inline uint64_t
+ctf_now(void)
 {
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * For the whole of the cursor's packet: `empty` is how many values without bits it may have, `seconds` how long it
+ * may take, or 0.
+ */
+static inline void
+ctf_set_budget(struct ctf_cursor *c, uint64_t empty, uint64_t seconds, int (*pause)(void))
+{
+	c->deadline = seconds && seconds < UINT32_MAX ? ctf_now() + seconds * 1000000000u : 0;
 	c->at_hand = 0;
 	c->values = CTF_VALUES_PER_BIT * (c->end - c->pos) + empty;
 	c->pause = pause;
@@ -181,6 +196,8 @@ ctf_spend_more(struct ctf_cursor *c, uint64_t n)
 	c->values -= n;
 	c->at_hand = c->values < CTF_VALUES_AT_HAND ? c->values : CTF_VALUES_AT_HAND;
 	c->values -= c->at_hand;
+	if (c->deadline && ctf_now() > c->deadline)
+		return ctf_fail(c, "it takes longer than limits.seconds allows");
 	return c->pause && c->pause() ? ctf_fail(c, "interrupted") : 0;
 }
 

@@ -55,6 +55,11 @@ cdef class _Lane:
     def __len__(self):
         return self.lines.used // sizeof(ctf_line)
 
+    @property
+    def held(self):
+        """int: bytes of text that were not printed."""
+        return self.text.used - self._done
+
     def take(self):
         """Take out where the lines are: rows for `merged_rows`."""
         data = PyBytes_FromStringAndSize(self.lines.data, self.lines.used)

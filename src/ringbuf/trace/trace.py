@@ -38,6 +38,7 @@ __all__ = ["Damage", "Event", "FieldInfo", "Lost", "Source", "Stream", "Trace", 
 
 _CHUNK = 256 * 1024
 _ROWS = 1 << 16  # read at a time: more does not fit a processor's own cache
+_HELD = 32 << 20  # bytes of text that may wait for other streams, and a packet's more
 _NEVER = 2**63
 _SHOWN_AT_ONCE = 64 << 20  # bytes, by a notebook
 
@@ -976,37 +977,44 @@ class Trace:
         sources = [self._filled(stream, lane, fill, begin, end) for stream, lane in pairs]
         # Earliest time that a stream can still bring. The one that holds up all others goes on.
         frontiers = [-_NEVER] * len(sources)
-        waiting = 0
+        waiting, held = 0, [0] * len(sources)
         while sources and min(frontiers) < _NEVER:
             behind = frontiers.index(min(frontiers))
             error = None
             try:
-                added, frontiers[behind] = next(sources[behind], (0, _NEVER))
+                added, frontiers[behind], held[behind] = next(sources[behind], (0, _NEVER, 0))
                 waiting += added
             except TraceError as one:
                 error = one
-            if error or waiting >= limit or min(frontiers) == _NEVER:
-                batch = _take_before(min(frontiers), lanes, merges)
+            if error or waiting >= limit or sum(held) >= _HELD or min(frontiers) == _NEVER:
+                # One stream waits for no other, not even where all of it is of one time.
+                batch = _take_before(min(frontiers) if len(sources) > 1 else _NEVER, lanes, merges)
                 waiting -= sum(len(rows) for _, rows in batch)
                 if batch:
                     yield batch
             if error:
                 raise error
 
-    def _filled(self, stream: Stream, lane, fill, begin: int, end: int) -> Iterator[tuple[int, int]]:
-        """Chunk by chunk: how many rows were added to the lane, and the earliest time of what follows."""
+    def _filled(self, stream: Stream, lane, fill, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Piece by piece: how many rows were added to the lane, the earliest time of what follows, bytes of text held."""
         tables = [table for some in lane.values() for table in some]
+        lines = [table for table in tables if hasattr(table, "held")]
         for data, places, frontier in self._chunks(stream, begin, end):
             before = sum(map(len, tables))
-            for packet, offset in places:
+            for index, (packet, offset) in enumerate(places):
                 try:
                     fill(stream, data, packet, offset, tables)
                 except TraceError as error:
                     reached = self._note(stream, packet, data, offset, error)
                     if not self._skips:
-                        yield sum(map(len, tables)) - before, reached
+                        yield sum(map(len, tables)) - before, reached, 0
                         raise
-            yield sum(map(len, tables)) - before, frontier
+                if sum(one.held for one in lines) >= _HELD and index + 1 < len(places):
+                    # A small packet may have much text.
+                    after = _begin_of(places[index + 1][0])
+                    yield sum(map(len, tables)) - before, after, sum(one.held for one in lines)
+                    before = sum(map(len, tables))
+            yield sum(map(len, tables)) - before, frontier, sum(one.held for one in lines)
 
 
 def _take_before(time: int, lanes, merges: dict) -> list:
