@@ -48,6 +48,10 @@ CHECKS = {
 }
 
 
+#: What else a command may be called, where Debian's package is not to be had.
+OTHERWISE = {"chromium": "google-chrome"}
+
+
 def missing(what):
     """Ends the calling test, because `what` is not on this machine."""
     import pytest
@@ -82,7 +86,11 @@ def _missing_module(name):
 def command(name):
     """The path of a command in PACKAGES; another one is an error, so that none is used which nobody installs."""
     packages = PACKAGES[name]
-    return shutil.which(name) or missing(f"{name} (of Debian's {' and '.join(packages)})")
+    return _which(name) or missing(f"{name} (of Debian's {' and '.join(packages)})")
+
+
+def _which(name):
+    return shutil.which(name) or (shutil.which(OTHERWISE[name]) if name in OTHERWISE else None)
 
 
 def tool(name):
@@ -94,7 +102,7 @@ def tool(name):
 @functools.cache
 def is_there(name):
     if name not in CHECKS:
-        return shutil.which(name) is not None
+        return _which(name) is not None
     arguments, text = CHECKS[name]
     try:
         return subprocess.run(arguments, input=text, text=True, capture_output=True, check=False).returncode == 0

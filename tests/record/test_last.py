@@ -34,7 +34,7 @@ def killed(tracer):
     process = FORK.Process(target=work, args=(tracer, ready))
     process.start()
     assert ready.wait(30)
-    time.sleep(0.25)  # it is seen to live
+    time.sleep(0.6)  # it is seen to live
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     return process.pid

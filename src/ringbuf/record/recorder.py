@@ -221,7 +221,7 @@ class Recorder:
             if not self._stopped:
                 self._stop_metadata.set()
                 self._metadata_thread.join()
-                self._watch.look()
+                self._watch.look(now=True)
                 result = self._consumer.stop(timeout)
                 self._sample()
                 if self._samples_file is not None:

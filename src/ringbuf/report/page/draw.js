@@ -345,9 +345,11 @@ function missingText(place) {
 
 function drawLosses(seen) {
   const band = seen.find((one) => one.kind === "lost");
+  let drawn = -Infinity; // as far as that
   for (const place of missingPlaces()) {
     const x = xOf(Math.max(0, place.begin)), width = Math.max(3, xOf(place.end) - x);
-    if (x > view.width || x + width < 0) continue;
+    if (x > view.width || x + width < 0 || x + width <= drawn + 1) continue;
+    drawn = Math.max(drawn, x + width);
     const left = Math.max(x, -4), size = Math.min(x + width, view.width + 4) - left;
     context.fillStyle = theme.bad;
     context.globalAlpha = 0.06;
