@@ -110,7 +110,7 @@ def extension(name, *more_flags):
 
 setup(
     packages=find_packages("src"),
-    py_modules=["_ringbuf_start"],
+    py_modules=["_ringbuf_pytest", "_ringbuf_start"],
     package_dir={"": "src"},
     package_data={
         "ringbuf": ["*.pxd", "*.pyi", "py.typed"],

@@ -81,13 +81,15 @@ def split(text: str) -> "list[str]":
 
 
 def triggers_of(on) -> "list[Trigger]":
-    """From what a user wrote: one text with commas, or several texts.
+    """From what a user wrote: one text with commas, or several texts. None: who watches calls `Watch.fire` himself.
 
     Raises
     ------
     ValueError
         No trigger, an unknown one, or one whose value is none.
     """
+    if on is None:
+        return []
     parts = split(on) if isinstance(on, str) else [one for each in on for one in split(each)]
     if not parts:
         raise ValueError(f"on: no trigger; there are {', '.join(KINDS)}")
