@@ -1,7 +1,7 @@
 """The libraries that people have, in one line each; a module for each, which imports it. docs/integrations.md.
 
-    import ringbuf.integrations.sqlalchemy
-    ringbuf.integrations.sqlalchemy.install(engine, tracer)
+import ringbuf.integrations.sqlalchemy
+ringbuf.integrations.sqlalchemy.install(engine, tracer)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def use(tracer) -> None:
 
 
 def tracer_or_default(tracer=None):
-    """`tracer`; or the one of `use`; or, if there is none, a flight recorder called ``app``, one for each process image."""
+    """`tracer`; or the one of `use`; or, if there is none, a flight recorder called ``app``."""
     global _tracer
     if tracer is not None:
         return tracer

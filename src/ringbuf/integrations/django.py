@@ -47,19 +47,15 @@ def middleware(get_response):
         responded(response.status_code, _text(match.view_name or "") if match else "")
         return response
 
-    if iscoroutinefunction(get_response):
+    async def answer_later(request):
+        with within(request):
+            return note(request, await get_response(request))
 
-        async def answer(request):
-            with within(request):
-                return note(request, await get_response(request))
+    def answer(request):
+        with within(request):
+            return note(request, get_response(request))
 
-    else:
-
-        def answer(request):
-            with within(request):
-                return note(request, get_response(request))
-
-    return answer
+    return answer_later if iscoroutinefunction(get_response) else answer
 
 
 def _text(text: str) -> str:

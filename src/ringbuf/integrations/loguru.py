@@ -1,6 +1,6 @@
 """loguru: what is logged, as events ``log``.
 
-    logger.add(ringbuf.integrations.loguru.sink(tracer))
+logger.add(ringbuf.integrations.loguru.sink(tracer))
 """
 
 from __future__ import annotations

@@ -40,7 +40,14 @@ class RingbufSpanProcessor(SpanProcessor):
     """
 
     def __init__(
-        self, tracer=None, directory=None, *, slow: float | None = None, last: float | None = 10.0, at_most="1/min", keep=20
+        self,
+        tracer=None,
+        directory=None,
+        *,
+        slow: float | None = None,
+        last: float | None = 10.0,
+        at_most="1/min",
+        keep=20,
     ) -> None:
         self._tracer = tracer_or_default(tracer)
         self._slow_ns = None if slow is None else round(slow * 1e9)

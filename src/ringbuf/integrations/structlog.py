@@ -16,7 +16,16 @@ from . import tracer_or_default
 
 __all__ = ["Processor"]
 
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "warn": 30, "error": 40, "exception": 40, "critical": 50, "fatal": 50}
+_LEVELS = {
+    "debug": 10,
+    "info": 20,
+    "warning": 30,
+    "warn": 30,
+    "error": 40,
+    "exception": 40,
+    "critical": 50,
+    "fatal": 50,
+}
 _HIDDEN = ("event", "level", "logger", "exc_info", "exception", "timestamp")
 
 
@@ -31,7 +40,13 @@ class Processor:
         pairs = " ".join(f"{name}={value!r}" for name, value in event_dict.items() if name not in _HIDDEN)
         name = event_dict.get("logger") or getattr(logger, "name", None) or ""
         frame = _caller()
-        texts = [str(name), f"{message} {pairs}".rstrip(), frame.f_code.co_filename, frame.f_code.co_name, _error(event_dict)]
+        texts = [
+            str(name),
+            f"{message} {pairs}".rstrip(),
+            frame.f_code.co_filename,
+            frame.f_code.co_name,
+            _error(event_dict),
+        ]
         logger_name, text, file, function, error = map(encodable, texts)
         self._record(_LEVELS.get(method_name, 0), logger_name, text, file, frame.f_lineno, function, error)
         return event_dict
