@@ -996,7 +996,7 @@ class Trace:
                 raise error
 
     def _filled(self, stream: Stream, lane, fill, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Piece by piece: how many rows were added to the lane, the earliest time of what follows, bytes of text held."""
+        """Piece by piece: rows added to the lane, the earliest time of what follows, bytes of text held."""
         tables = [table for some in lane.values() for table in some]
         lines = [table for table in tables if hasattr(table, "held")]
         for data, places, frontier in self._chunks(stream, begin, end):
