@@ -17,7 +17,7 @@ from ringbuf.errors import TraceError
 from ringbuf.fleet.gather import Expected, Gatherer
 from ringbuf.fleet.health import report
 from ringbuf.fleet.manifest import Gathered, Manifest, Member
-from ringbuf.fleet.node import Agent, Request, file_of, open_flight, safe_name
+from ringbuf.fleet.node import Agent, Request, file_of, open_flight, safe_name, tidy
 from ringbuf.trace.meanings import ended
 
 S = 10**9
@@ -166,6 +166,25 @@ def test_processes_of_two_machines_with_one_id_have_tracks_of_their_own(flights,
     events = json.loads((tmp_path / "set.json").read_text())["traceEvents"]
     places = {event["name"]: event["pid"] for event in events if event["ph"] in "bB" or event["ph"] == "X"}
     assert places["one"] != places["two"]
+
+
+def test_what_nobody_comes_for_goes_after_a_day(flights, tmp_path):
+    subprocess.run([sys.executable, "-c", DYING, flights], check=False)
+    (dead,) = [os.path.join(flights, name) for name in os.listdir(flights)]
+    empty, others = tmp_path / "empty", tmp_path / "others"
+    empty.mkdir()
+    others.mkdir()
+    (others / "notes.txt").write_text("not ours")
+    with open_flight(str(tmp_path / "living"), "a", 65536, channel="x"):
+        tidy(str(tmp_path))
+        assert os.path.exists(dead) and empty.exists()
+        for path in (dead, flights, empty, others, others / "notes.txt", tmp_path / "living"):
+            os.utime(path, (0, 0))
+        tidy(str(tmp_path))
+        assert sorted(os.listdir(tmp_path)) == ["flights", "living", "others"]  # what was removed has changed the first
+        assert os.listdir(flights) == [] and os.listdir(tmp_path / "living") == ["a.ringbuf"]
+        assert (others / "notes.txt").exists()
+    tidy(str(tmp_path / "nothing"))
 
 
 def test_names_are_safe_and_files_are_new(flights):

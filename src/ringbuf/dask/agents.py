@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from ..fleet.node import Agent, safe_name
+from ..fleet.node import Agent, safe_name, tidy
 
 __all__ = ["PREFIX", "directory_of", "serve", "serve_nanny"]
 
@@ -43,7 +43,9 @@ def serve_nanny(nanny, options: dict) -> Agent:
     """Make a nanny the agent of its workers: the one it has, and those that it starts later."""
     from . import Options
 
-    directory = directory_of(Options(**options).base(), nanny.address)
+    base = Options(**options).base()
+    tidy(base)
+    directory = directory_of(base, nanny.address)
     agent = Agent([directory])
     serve(nanny, agent)
     nanny.env.setdefault("RINGBUF_DIR", directory)  # for what the tasks' own code records

@@ -4,6 +4,8 @@ These classes travel by value: a process without ringbuf can take them, and goes
 refer to nothing of this package but by imports inside their methods.
 """
 
+import os
+
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
 __all__ = ["NannyShim", "SchedulerShim", "WorkerShim", "add_to", "packed"]
@@ -63,6 +65,11 @@ class NannyShim(NannyPlugin):
     def teardown(self, nanny):
         if self.agent is not None:
             self.agent.close()
+            for directory in self.agent.directories:
+                try:
+                    os.rmdir(directory)
+                except OSError:  # somebody records still, or has died
+                    pass
 
 
 class SchedulerShim(SchedulerPlugin):

@@ -25,11 +25,12 @@ from ..texts import of_error
 from .clock import Correction, Counter, Sample, clock_identity, corrected, relation
 from .manifest import Gathered
 
-__all__ = ["PROTOCOL", "Agent", "Request", "default_base", "file_of", "open_flight", "safe_name"]
+__all__ = ["PROTOCOL", "Agent", "Request", "default_base", "file_of", "open_flight", "safe_name", "tidy"]
 
 #: Of what agents are asked and answer. Another one is another version of this package.
 PROTOCOL = 1
 
+_FORGOTTEN = 86400.0  # seconds after which nobody comes for the files of a cluster that has gone
 _UNFETCHED = 600.0  # seconds that traces wait to be fetched
 _LONGEST_WAIT = 5.0  # seconds that an agent waits for the moment
 # Of a thread whose process has ended: its newest record, and when it was last seen to live. docs/formats.md
@@ -348,6 +349,18 @@ def default_base() -> str:
     """Where flight files are, if nobody says: in memory, where the machine has it as files."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else tempfile.gettempdir()
     return os.path.join(base, f"ringbuf-{os.getuid()}")
+
+
+def tidy(base: str) -> None:
+    """Remove what clusters have left below a directory a day ago: files of the dead, and empty directories.
+
+    It is mostly in memory. Where nobody may look or remove, nothing is done.
+    """
+    for directory, _, _ in os.walk(base, topdown=False):
+        with contextlib.suppress(OSError):
+            files.clean(directory, age=_FORGOTTEN)
+            if directory != base and time.time() - os.stat(directory).st_mtime > _FORGOTTEN:
+                os.rmdir(directory)  # if it is empty
 
 
 def safe_name(name: str) -> str:

@@ -20,7 +20,7 @@ import time
 
 from ..fleet.gather import Expected, Gatherer
 from ..fleet.manifest import NAME, Manifest, Member
-from ..fleet.node import Agent, default_base
+from ..fleet.node import Agent, default_base, tidy
 from ..places import Local, place_of
 
 __all__ = ["Recorder", "runtime_env", "start"]
@@ -232,6 +232,10 @@ def _is_trouble(member: Member) -> bool:
 
 class _Agent(Agent):
     """As an actor. It does not record itself."""
+
+    def __init__(self, directories: list[str]) -> None:
+        super().__init__(directories)
+        tidy(os.path.join(default_base(), "ray"))
 
 
 def _agent_on(node: str, directory: str):
