@@ -85,6 +85,8 @@ class SchedulerShim(SchedulerPlugin):
     async def start(self, scheduler):
         from ringbuf.dask.scheduler import Coordinator
 
+        if self._is_open():  # Dask starts once more what a preload has added
+            return
         before = scheduler.plugins.get("ringbuf")
         if getattr(before, "coordinator", None) is not None:  # it is installed anew
             await before.coordinator.close()
