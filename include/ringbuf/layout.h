@@ -311,8 +311,10 @@ struct ringbuf_channel {
 	uint32_t refs;
 	uint32_t closed;
 	uint32_t kept;   /* not freed with its last reference: producer.h */
-	ringbuf_atomic_u32 buried;   /* the file was cut short, the mapping is empty memory now: cut.h */
-	ringbuf_atomic_u64 cut_next; /* cut.h */
+#if !defined(RINGBUF_CERTIFICATE_HEADER)       /* cut.h; a model's regions are no files: */
+	ringbuf_atomic_u32 buried;            /* the file was cut short: the mapping is empty memory now */
+	ringbuf_atomic_u64 cut_next;
+#endif
 	char contexts[RINGBUF_CONTEXTS_SIZE]; /* field text */
 };
 

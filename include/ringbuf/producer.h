@@ -161,7 +161,7 @@ ringbuf_channel_unref(struct ringbuf_channel *ch)
 	*link = ch->registry_next;
 	ringbuf_cut_forget(ch);
 	ringbuf_end_image(ch);
-	if (!ringbuf_load(&ch->buried, RINGBUF_RELAXED)) /* else it stays: cut.h. relaxed: nobody else has it */
+	if (!ringbuf_is_buried(ch)) /* else it stays: cut.h */
 		munmap(ch->base, ch->region_size);
 	ringbuf_close_ours(ch->fd, &ch->file);
 	ch->fd = -1;
@@ -272,8 +272,7 @@ ringbuf_fork_child(void)
 			free(p);
 			ch->refs--;
 		}
-		/* relaxed: this thread has seen to it, in ringbuf_fork_prepare */
-		if (!ch->closed && !ringbuf_load(&ch->buried, RINGBUF_RELAXED)) {
+		if (!ch->closed && !ringbuf_is_buried(ch)) {
 			ringbuf_part_from_parent(ch);
 			ringbuf_begin_image(ch);
 		}
