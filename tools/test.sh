@@ -18,11 +18,13 @@ SUITES=${SUITES:-$(($(nproc) + 1))}
 
 # Once, under one interpreter: what has little to do with it, or takes long.
 once=()
-for path in c deploy differential fleet fuzz guard kill model packaging stress test_aarch64.py test_docs.py test_examples.py \
+for path in c deploy differential fuzz guard kill model packaging stress test_aarch64.py test_docs.py test_examples.py \
     test_musl.py test_needs.py kernel/test_tracefs.py test_ordering_tags.py test_sanitizers.py test_site.py; do
     once+=("tests/$path")
 done
-python_tests=(tests "${once[@]/#/--ignore=}")
+# In a process of their own, for the same: what clusters leave in a process, threads above all, is not for tests that fork.
+apart=(tests/fleet)
+python_tests=(tests "${once[@]/#/--ignore=}" "${apart[@]/#/--ignore=}")
 
 # CHOSEN=1: what differs most between interpreters, in a fifth of the time: calls, values, references, threads, ends.
 if [ -n "${CHOSEN:-}" ]; then
@@ -125,6 +127,7 @@ all_found() {
     prepare "${others[@]}"
     start "$primary-once" pytest "$VENV/bin/python" -m pytest "${once[@]}" $([ -d bench ] && echo bench --benchmark-disable)
     start "$primary" pytest "$VENV/bin/python" -m pytest "${python_tests[@]}"
+    start "$primary-apart" pytest "$VENV/bin/python" -m pytest "${apart[@]}"
     for version in "${others[@]}"; do start_other "$version"; done
 }
 

@@ -9,6 +9,10 @@ import pytest
 
 import ringbuf
 
+if not os.environ.get("RINGBUF_RAY"):
+    pytest.skip(
+        "RINGBUF_RAY=1 runs Ray's clusters: on a busy machine they now and then lose tasks", allow_module_level=True
+    )
 ray = needs.module("ray")
 cluster_utils = needs.module("ray.cluster_utils")
 

@@ -7,13 +7,15 @@ every combination; without RINGBUF_KILL=all, each point has its turn in one of t
 import os
 import random
 import signal
+from pathlib import Path
 
 import pytest
 from seeds import SEED
 from stage import Stage, points
 
 DOUBT = "repair_giving_up"  # only where two have died within a few instructions: tests/c/test_repair.c
-POINTS = [point for point in points() if point != DOUBT]
+METRICS = [point for point in points() if point.startswith("metric_")]  # these record nothing: tests/c/test_metrics.c
+POINTS = [point for point in points() if point != DOUBT and point not in METRICS]
 ENDS = {"kill": -signal.SIGKILL, "segv": -signal.SIGSEGV, "abort": -signal.SIGABRT, "exit": 3, "exec": 0}
 # Who passes the point: by its prefix, a producer if it has none of these.
 ROLES = {"reader": "reader", "map": "mapper", "consumer": "recorder", "repair": "repairer", "robust": "repairer",
@@ -44,6 +46,11 @@ def role_of(point):
 
 def is_reading(point):
     return role_of(point) in ("reader", "mapper", "recorder")
+
+
+def test_the_points_of_metrics_have_their_own_test():
+    text = (Path(__file__).parents[1] / "c" / "test_metrics.c").read_text()
+    assert METRICS and [point for point in METRICS if f'"{point}"' not in text] == []
 
 
 def start_victim(stage, point, how, rng):

@@ -101,11 +101,12 @@ def test_the_wheel_carries_what_cython_and_type_checkers_need(wheel):
 
 def test_the_wheel_carries_modules_and_nothing_else(wheel):
     modules = {name for name in wheel if name.endswith(".py")}
-    assert modules == sources("ringbuf/**/*.py")
+    assert modules == sources("ringbuf/**/*.py") | sources("_ringbuf_*.py")
     extensions = {name.split(".")[0] for name in wheel if name.endswith(".so")}
     assert extensions == {"ringbuf/_core", "ringbuf/_decode"}
+    page = {f"ringbuf/report/page/{path.name}" for path in (ROOT / "src/ringbuf/report/page").iterdir()}
     rest = {name for name in wheel if not re.search(r"\.(py|so|h|pxd|pyi)$|/py\.typed$|\.dist-info/", name)}
-    assert not rest
+    assert rest == page | {"ringbuf_trace.pth", "ringbuf_trace.start"}
 
 
 def test_the_metadata_names_the_distribution(wheel):

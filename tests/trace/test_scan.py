@@ -20,7 +20,7 @@ def traces(tmp_path_factory):
     """A set of three traces, one of them of many packets."""
     path = tmp_path_factory.mktemp("set")
     for name, count in (("a", 60_000), ("b", 500), ("c", 3)):
-        tracer = ringbuf.Tracer(name, mode="discard", subbuf_size=16384, n_subbufs=64)
+        tracer = ringbuf.Tracer(name, mode="discard", subbuf_size=16384, n_subbufs=64, blocking_timeout=None)
         order, note = tracer.event("order", n="u32", path="str"), tracer.event("note", text="str", n="u32")
         with tracer.record(path / name):
             for n in range(count):

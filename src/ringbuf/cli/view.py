@@ -46,15 +46,29 @@ def run(args) -> int:
     with _selection.opened(args) as trace:
         wanted = _selection.wanted(args, trace)
         chosen = _selection.chosen(args, trace, wanted)
-        if args.tail is not None and args.head is None and chosen is None:
-            wanted = trace.near_the_end(args.tail + 1, **wanted)  # a line says how long after the one before
-        parts = _parts(args, trace, wanted) if chosen is None else _of_some(args, trace, wanted, chosen)
         with _progress.shown(trace) if args.tail is not None else contextlib.nullcontext():
-            for line in _cut(parts, args.head, args.tail):
+            for line in _wanted_lines(args, trace, wanted, chosen):
                 sys.stdout.write(printable_lines(line))
         sys.stdout.flush()
         _selection.report(args, trace)
     return 0
+
+
+def _wanted_lines(args, trace, wanted: dict, chosen: Callable | None) -> Iterable[str]:
+    if chosen is not None:
+        return _cut(_of_some(args, trace, wanted, chosen), args.head, args.tail)
+    if args.tail is None or args.head is not None:
+        return _cut(_parts(args, trace, wanted), args.head, args.tail)
+    return _tail(args, trace, wanted)
+
+
+def _tail(args, trace, wanted: dict) -> Iterable[str]:
+    """From the last packets; if one of them is damaged, what is whole may be before them."""
+    near = trace.near_the_end(args.tail + 1, **wanted)  # a line says how long after the one before
+    lines, error = _last(_lines(_parts(args, trace, near)), args.tail)
+    if error is not None and len(lines) < args.tail:
+        lines, error = _last(_lines(_parts(args, trace, wanted)), args.tail)
+    return lines if error is None else _then_raise(lines, error)
 
 
 def _parts(args, trace, wanted: dict) -> Iterable[str]:
@@ -84,20 +98,25 @@ def _cut(parts: Iterable[str], head: int | None, tail: int | None) -> Iterable[s
     lines = _lines(parts)
     if head is not None:
         lines = itertools.islice(lines, head)
-    return lines if tail is None else _last(lines, tail)
+    if tail is None:
+        return lines
+    kept, error = _last(lines, tail)
+    return kept if error is None else _then_raise(kept, error)
 
 
-def _last(lines: Iterator[str], n: int) -> Iterator[str]:
-    """The last `n`; where the trace is damaged, those before the damage, and then the error."""
+def _last(lines: Iterator[str], n: int) -> tuple[deque[str], TraceError | None]:
+    """The last `n`; where the trace is damaged, those before the damage, and the error."""
     kept: deque[str] = deque(maxlen=n)
-    error = None
     try:
         kept.extend(lines)
-    except TraceError as one:
-        error = one
-    yield from kept
-    if error is not None:
-        raise error
+    except TraceError as error:
+        return kept, error
+    return kept, None
+
+
+def _then_raise(lines: Iterable[str], error: Exception) -> Iterator[str]:
+    yield from lines
+    raise error
 
 
 # ---- following ----

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 TYPE_CHECKING = False
@@ -57,9 +56,12 @@ def _open_at(pid: int, name: str) -> Iterator[str]:
     except OSError:
         return
     for number in numbers:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if os.path.basename(os.readlink(f"{folder}/{number}")) == name:
-                yield f"{folder}/{number}"
+        try:
+            link = os.readlink(f"{folder}/{number}")
+        except OSError:
+            continue  # closed meanwhile
+        if os.path.basename(link) == name:
+            yield f"{folder}/{number}"
 
 
 def _is_at(path: str, status: os.stat_result) -> bool:

@@ -115,6 +115,18 @@ def test_a_session_stays_one(tmp_path, rng):
     assert len(out.sources) == 2 and list(out) == list(session.records("one"))
 
 
+def damage(file, read):
+    """Overwrite some bytes of a file, where reading it notices: in the middle of a text it would not."""
+    whole = file.read_bytes()
+    for at in range(100, len(whole) - 40, 20):
+        file.write_bytes(whole[:at] + b"\xff" * 40 + whole[at + 40 :])
+        try:
+            read()
+        except TraceError:
+            return
+    raise AssertionError("no damage was noticed")
+
+
 def test_what_cannot_be_moved_is_refused_and_nothing_stays(tmp_path, rng):
     trace = make(tmp_path / "trace", rng, "compact", n=120, header_align=1)
     trace.export(tmp_path / "fine", events="one")
@@ -128,7 +140,7 @@ def test_what_cannot_be_moved_is_refused_and_nothing_stays(tmp_path, rng):
     assert not (tmp_path / "none").exists()
     whole = len(trace)
     data = tmp_path / "trace" / "chan_0"
-    data.write_bytes(data.read_bytes()[:100] + b"\xff" * 40 + data.read_bytes()[140:])
+    damage(data, lambda: list(open_trace(tmp_path / "trace")))
     with pytest.raises(TraceError):
         open_trace(tmp_path / "trace").export(tmp_path / "broken")
     assert not (tmp_path / "broken").exists()
