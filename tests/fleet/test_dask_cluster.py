@@ -274,7 +274,8 @@ def test_the_readme_s_ten_lines_do_what_they_say(two, tmp_path, monkeypatch):
     time.sleep(1)
     printed = []
     exec("import ringbuf\nringbuf.dask.snapshot" + second, {**names, "print": printed.append})
-    assert str(printed[0]).startswith("died: worker ") and "not ended" in str(printed[0]).splitlines()[0]
+    told = str(printed[0]).splitlines()[0]
+    assert told.startswith("died: worker ") and "last span slow-" in told  # ended or not: it dies at any moment
     assert (tmp_path / "what-happened.pftrace").stat().st_size > 1000
     two.cancel(names["numbers"])
     for nanny in two.cluster.workers.values():  # what the dead have left, where nobody has said
