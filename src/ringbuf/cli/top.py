@@ -19,7 +19,6 @@ from ..metrics.reading import read
 from ..record.files import open_channels
 from ..texts import printable
 from ..trace.units import short
-from . import _buffers
 from ._counted import number
 from ._counted import rows as counted_rows
 from ._numbers import seconds, target
@@ -47,7 +46,6 @@ class _Sample:
     lost: int
     full: float
     counted: dict[str, tuple[float, str]]
-    hint: str
 
 
 @dataclass
@@ -74,7 +72,6 @@ class _Row:
     lost_per_second: float
     lost: int
     full: float
-    hint: str  # which option would have kept what was lost
 
 
 def configure(parser) -> None:
@@ -137,13 +134,7 @@ def _sample(where: int | str, users: list[int]) -> _Sample:
             stats.records_lost + stats.records_torn,
             max(unread for _, unread in usage) / ring,
             {title: (value, said) for title, value, said in counted_rows(read(channel))},
-            _hint(stats, channel),
         )
-
-
-def _hint(stats, channel) -> str:
-    hint = _buffers.spares_hint(stats, channel)
-    return f"{hint}: make n_spares larger" if hint else ""
 
 
 def _row(path: str, before: _Sample, now: _Sample) -> _Row:
@@ -151,7 +142,7 @@ def _row(path: str, before: _Sample, now: _Sample) -> _Row:
         return max(0, getattr(now, name) - getattr(before, name)) / (now.time - before.time)
 
     rates = rate("records"), rate("bytes"), rate("lost")
-    return _Row(path, now.name, now.mode, now.processes, *rates, now.lost, now.full, now.hint)
+    return _Row(path, now.name, now.mode, now.processes, *rates, now.lost, now.full)
 
 
 def _counted(before: _Sample, now: _Sample) -> list[_Counted]:
@@ -192,8 +183,7 @@ def _lines(rows: list) -> list[str]:
     if isinstance(rows[0], Share):
         busiest = sorted(rows, key=lambda row: (-row.records_per_second, row.channel, row.event))
         return [_EVENT_COLUMNS.format("EVENT", "RECORDS/S", "SHARE", "CHANNEL"), *map(_event_line, busiest)]
-    busiest = sorted(rows, key=lambda row: (-row.records_per_second, row.name))
-    return [_HEADER, *map(_line, busiest), *(f"{printable(row.name)}: {row.hint}" for row in busiest if row.hint)]
+    return [_HEADER, *map(_line, sorted(rows, key=lambda row: (-row.records_per_second, row.name)))]
 
 
 def _counted_line(row: _Counted) -> str:
