@@ -42,11 +42,12 @@ class Pairing:
         self.calls = 0
         for one in self.records:
             self.take(one)
-        for stack in list(self.stacks.values()):
+        self.ended = self.deaths()
+        for thread, stack in list(self.stacks.items()):
             while stack:
-                self.close(stack.pop(), self.last, "", self.no_end)
+                self.finish(stack.pop(), thread)
         for one in list(self.spans.values()):
-            self.close(one, self.last, "", self.no_end)
+            self.finish(one, one.thread)
 
     def bounds(self):
         first, last = self.trace.time_range
@@ -66,6 +67,23 @@ class Pairing:
                     found.append((before.end, packet.begin))
                 before = packet
         return (min(one[0] for one in found), max(one[1] for one in found)) if found else (None, None)
+
+    def deaths(self):
+        """When the processes that ended before the trace did were last heard of, by pid: `ended_N`, and their records."""
+        found = {}
+        for name, value in self.trace.env.items():
+            if name.startswith("ended_"):
+                pid, _, _, seen = map(int, str(value).split(" ")[:4])
+                own = [time for thread, time in self.marked.items() if self.pid(thread) == pid]
+                found[pid] = max([min(seen, self.last), *own])
+        return found
+
+    def finish(self, one, thread):
+        """The trace ends, and it is open."""
+        if self.pid(thread) in self.ended:
+            self.close(one, self.ended[self.pid(thread)], "", lambda begin: "died")
+        else:
+            self.close(one, self.last, "", self.no_end)
 
     def no_end(self, begin):
         return "lost" if self.lost_to is not None and self.lost_to >= begin else "open"

@@ -498,6 +498,7 @@ struct pair_span {
 	int64_t begin;
 	int64_t covered, since; /* time with a child open, but for those open `since` */
 	uint64_t id, parent, at;
+	uint64_t counted_at;    /* `at` of the span that counts it among its children; its own: none does */
 	uint32_t name, thread, task, depth, path;
 	uint32_t n_children;    /* open now */
 	uint32_t next_free;
@@ -905,15 +906,17 @@ pair_close_span(struct pair_joiner *j, struct pair_place *place, int64_t time, u
 {
 	struct pair_span *span = &j->spans[place->value - 1], *parent;
 	struct pair_row *row = pair_new_row(j);
+	uint64_t counted_at = span->counted_at;
 
 	if (!row)
 		return -1;
-	if (span->n_children)
+	if (span->n_children && time > span->since)
 		span->covered = pair_plus(span->covered, pair_minus(time, span->since));
 	row->kind = PAIR_SPAN;
 	row->begin = span->begin;
 	row->duration = pair_minus(time, span->begin);
-	row->self = pair_minus(row->duration, span->covered);
+	/* Children may have begun after its process ended. */
+	row->self = span->covered < row->duration ? pair_minus(row->duration, span->covered) : 0;
 	row->id = span->id;
 	row->parent = span->parent;
 	row->begin_at = span->at;
@@ -929,8 +932,9 @@ pair_close_span(struct pair_joiner *j, struct pair_place *place, int64_t time, u
 	span->next_free = j->free_span;
 	j->free_span = place->value;
 	pair_remove(&j->spans_by_id, place);
+	/* Not one that began later, at the same time on another CPU, or with the id of one that was open before. */
 	parent = pair_open_span(j, row->parent);
-	if (parent && parent->n_children && !--parent->n_children)
+	if (parent && parent->at == counted_at && !--parent->n_children && time > parent->since)
 		parent->covered = pair_plus(parent->covered, pair_minus(time, parent->since));
 	return 0;
 }
@@ -966,13 +970,14 @@ pair_begin_span(struct pair_joiner *j, const struct pair_thread *t, const struct
 	span->begin = m->time;
 	span->id = m->id;
 	span->parent = m->parent;
-	span->at = m->at;
+	span->at = span->counted_at = m->at;
 	span->name = m->name;
 	span->thread = (uint32_t)(t - j->threads);
 	span->task = m->task ? m->task : t->task;
 	parent = m->parent && m->parent != m->id ? pair_open_span(j, m->parent) : NULL;
 	if (parent) {
 		span->depth = parent->depth + 1;
+		span->counted_at = parent->at;
 		if (!parent->n_children++)
 			parent->since = m->time;
 	}
@@ -1093,9 +1098,8 @@ pair_has_ended(const struct pair_joiner *j, int32_t pid, const struct pair_end *
 	return 1;
 }
 
-/* Rows for what is open at the end of the trace; of the processes in `ended` at theirs. */
 static int
-pair_finish(struct pair_joiner *j, int64_t end, const struct pair_end *ended, size_t n_ended)
+pair_finish_calls(struct pair_joiner *j, int64_t end, const struct pair_end *ended, size_t n_ended)
 {
 	for (size_t i = 0; i < j->n_threads; i++) {
 		struct pair_thread *t = &j->threads[i];
@@ -1107,20 +1111,66 @@ pair_finish(struct pair_joiner *j, int64_t end, const struct pair_end *ended, si
 					  died ? PAIR_DIED : pair_no_end(j, t->calls[t->n_calls - 1].begin)))
 				return -1;
 	}
-	/* In any order: they all end now, so that who is in whom makes no difference. */
-	for (size_t i = 0; i < j->n_spans; i++) {
-		struct pair_place *place = pair_find(&j->spans_by_id, j->spans[i].id);
-		int64_t last = end;
-		int died;
+	return 0;
+}
+
+/* A span that is open at the end of the trace, and when it is taken to end. */
+struct pair_last {
+	int64_t time;
+	uint64_t id;
+	uint8_t died;
+};
+
+static int
+pair_compare_lasts(const void *a, const void *b)
+{
+	int64_t first = ((const struct pair_last *)a)->time, second = ((const struct pair_last *)b)->time;
+
+	return (first > second) - (first < second);
+}
+
+/*
+ * In the order of time: what died before its parent is taken off the parent's
+ * own time up to its death, and what died after it up to the parent's end.
+ */
+static int
+pair_finish_spans(struct pair_joiner *j, int64_t end, const struct pair_end *ended, size_t n_ended)
+{
+	struct pair_last *lasts = (struct pair_last *)malloc((j->n_spans + 1) * sizeof(*lasts));
+	size_t n = 0, i;
+	int failed = !lasts;
+
+	for (i = 0; !failed && i < j->n_spans; i++) {
+		const struct pair_span *span = &j->spans[i];
+		struct pair_place *place = pair_find(&j->spans_by_id, span->id);
+		struct pair_last *one = &lasts[n];
 
 		if (!place || place->value != i + 1)
 			continue;
-		died = pair_has_ended(j, j->threads[j->spans[i].thread].pid, ended, n_ended, &last);
-		if (pair_close_span(j, place, last, PAIR_NOWHERE, died ? PAIR_DIED : pair_no_end(j, j->spans[i].begin),
-				    NULL, 0))
-			return -1;
+		one->time = end;
+		one->id = span->id;
+		one->died = (uint8_t)pair_has_ended(j, j->threads[span->thread].pid, ended, n_ended, &one->time);
+		n++;
 	}
-	return 0;
+	if (n > 1)
+		qsort(lasts, n, sizeof(*lasts), pair_compare_lasts);
+	for (i = 0; !failed && i < n; i++) {
+		struct pair_place *place = pair_find(&j->spans_by_id, lasts[i].id);
+		uint8_t missing = lasts[i].died ? PAIR_DIED : pair_no_end(j, j->spans[place->value - 1].begin);
+
+		failed = pair_close_span(j, place, lasts[i].time, PAIR_NOWHERE, missing, NULL, 0);
+	}
+	free(lasts);
+	return failed ? -1 : 0;
+}
+
+/* Rows for what is open at the end of the trace; of the processes in `ended` at theirs. */
+static int
+pair_finish(struct pair_joiner *j, int64_t end, const struct pair_end *ended, size_t n_ended)
+{
+	if (pair_finish_calls(j, end, ended, n_ended))
+		return -1;
+	return pair_finish_spans(j, end, ended, n_ended);
 }
 
 #endif /* RINGBUF_PAIRS_H */
