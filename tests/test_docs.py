@@ -242,13 +242,15 @@ load(ringbuf_atomic_u64 *p)
 static void
 show(const char *step)
 {
-	struct ringbuf_slot *slot = ringbuf_slot_at(ch, reader.s, 0);
-	unsigned long long c0 = load(&slot->committed), c1 = load(&ringbuf_slot_at(ch, reader.s, 4096)->committed);
-	unsigned long long ref = load(&slot->subbuf_ref);
+	unsigned long long ref = load(&ringbuf_slot_at(ch, reader.s, 0)->subbuf_ref);
+	unsigned long long ref1 = load(&ringbuf_slot_at(ch, reader.s, 4096)->subbuf_ref);
+	struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, reader.s, ref & RINGBUF_REF_IDX_MASK);
+	unsigned long long c0 = load(&sb->committed), stage = load(&sb->stage);
+	unsigned long long c1 = load(&ringbuf_subbuf_at(ch, reader.s, ref1 & RINGBUF_REF_IDX_MASK)->committed);
 
 	printf("| %s | %llu | %llu, %llu | %llu, %llu | %llu | %llu", step,
 		(unsigned long long)ringbuf_pos(load(&reader.s->produced)), c0 & UINT32_MAX, c0 >> 32, c1 & UINT32_MAX,
-		c1 >> 32, load(&slot->delivered) & UINT32_MAX, ref & RINGBUF_REF_IDX_MASK);
+		c1 >> 32, load(&sb->delivered[ringbuf_stage_cell(stage)]) & UINT32_MAX, ref & RINGBUF_REF_IDX_MASK);
 	if (ref & RINGBUF_REF_HELD)
 		printf(", HELD, spare %llu",
 			(unsigned long long)((ref & RINGBUF_REF_SPARE_MASK) >> RINGBUF_REF_SPARE_SHIFT));

@@ -267,6 +267,7 @@ class ChannelMachine(RuleBasedStateMachine):
             client=ringbuf.CtfClient(header=header),
             clock=lambda: self.clock,
             n_producers=4,
+            n_spares=0,  # parking is modelled in tests/c/test_park.c and tests/model/park.cc
             start_position=(1 << 48) - 8 * SUBBUF if wraps else 0,
         )
         self.handles = [self.channel, ringbuf.attach(self.channel.fileno(), clock=lambda: self.clock)]

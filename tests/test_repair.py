@@ -108,8 +108,9 @@ def test_producers_of_an_overwriting_ring_repair_what_they_come_round_to():
         rings.assert_exact(stats, attempts=1002)
 
 
-def test_a_stopped_producer_holds_up_its_own_packet_only():
-    with rings.small(mode="overwrite") as channel:
+@pytest.mark.parametrize("n_spares", [0, 2])
+def test_a_stopped_producer_holds_up_its_own_packet_only(n_spares):
+    with rings.small(mode="overwrite", n_spares=n_spares) as channel:
         ready_read, ready_write = os.pipe()
 
         def child():
@@ -123,8 +124,9 @@ def test_a_stopped_producer_holds_up_its_own_packet_only():
         os.read(ready_read, 1)
         os.waitpid(pid, os.WUNTRACED)
         written = sum(channel.write(b"%1000d" % i) for i in range(100))
-        assert 0 < written < 100
+        assert written == 100 if n_spares else 0 < written < 100
         assert channel.stats().records_lost_wrap == 100 - written
+        assert channel.stats().parked_now == bool(n_spares)
         assert channel.stats().records_torn == 0
         os.kill(pid, signal.SIGCONT)
         assert rings.exit_code(pid) == 0

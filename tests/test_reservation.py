@@ -345,7 +345,7 @@ def test_an_open_reservation_holds_its_packet_back_and_nothing_else():
 
 @pytest.mark.parametrize("mode", ["discard", "overwrite"])
 def test_records_that_come_round_to_an_open_one_are_lost_and_counted(mode):
-    with small(mode=mode) as channel:
+    with small(mode=mode, n_spares=0) as channel:
         attempts = 1
         with channel.reserve(4) as slot:
             slot.payload[:] = b"open"
@@ -362,8 +362,19 @@ def test_records_that_come_round_to_an_open_one_are_lost_and_counted(mode):
         assert found[0] == b"open" and len(found) == attempts - 2
 
 
+def test_with_a_spare_nothing_is_lost_to_an_open_record():
+    with small(mode="overwrite", n_spares=1) as channel:
+        with channel.reserve(4) as slot:
+            assert all([channel.write(b"x" * 1000) for _ in range(100)])
+            assert (channel.stats().packets_parked, channel.stats().parked_now) == (1, 1)
+            slot.payload[:] = b"open"
+        assert channel.stats().parked_now == 0
+        assert_exact(channel.stats(), attempts=101)
+        assert b"open" not in payloads(channel)
+
+
 def test_a_wrap_loss_heals_when_the_open_record_is_committed():
-    with small(mode="overwrite") as channel:
+    with small(mode="overwrite", n_spares=0) as channel:
         slot = channel.reserve(4)
         attempts = 1
         while channel.write(b"x" * 1000):

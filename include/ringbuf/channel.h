@@ -18,6 +18,7 @@ struct ringbuf_config {
 	const char *path;          /* file to create, or NULL: an anonymous memfd */
 	uint64_t subbuf_size;      /* bytes: a power of two, >= one page, <= 32 MiB */
 	uint64_t n_subbufs;        /* a power of two, >= 2, <= 16384 */
+	uint32_t n_spares;         /* more sub-buffers in each stream, for overwrite mode: park.h; <= 1024 */
 	uint32_t mode, streams, header, clock, wakeup;
 	uint32_t n_streams;        /* 0: one for each possible CPU */
 	uint32_t n_producers;      /* 0: 1024 */
@@ -50,7 +51,7 @@ RINGBUF_FUNC void
 ringbuf_compute_layout(struct ringbuf_superblock *sb)
 {
 	struct ringbuf_geometry g = ringbuf_geometry_of(sb->subbuf_order, sb->count_order);
-	uint64_t page = sb->page_size, n = ringbuf_n_subbufs(&g), off;
+	uint64_t page = sb->page_size, n = ringbuf_n_subbufs(&g), all = n + 1 + sb->n_spares, off;
 
 	sb->control_off = ringbuf_align_up(sizeof(*sb), page);
 	sb->schema_off = sb->control_off + ringbuf_align_up(sizeof(struct ringbuf_control), page);
@@ -63,14 +64,14 @@ ringbuf_compute_layout(struct ringbuf_superblock *sb)
 		sb->metrics_off + sb->metrics_size + (sb->metrics_rows + 1) * sb->metrics_stride, page);
 	off = sizeof(struct ringbuf_stream);
 	sb->slots_off = off;
-	off += n * sizeof(struct ringbuf_slot);
+	off = ringbuf_align_up(off + n * sizeof(struct ringbuf_slot), RINGBUF_CACHE_LINE);
 	sb->subbufs_off = off;
-	off += (n + 1) * sizeof(struct ringbuf_subbuf);
+	off += all * sizeof(struct ringbuf_subbuf);
 	sb->fillers_off = off;
-	off += n * ringbuf_filler_map_words(&g) * 8;
+	off += all * ringbuf_filler_map_words(&g) * 8;
 	sb->meta_off = ringbuf_align_up(off, page);
 	sb->data_off = sb->meta_off + page;
-	sb->stream_stride = ringbuf_align_up(sb->data_off + ((n + 1) << g.subbuf_order), page);
+	sb->stream_stride = ringbuf_align_up(sb->data_off + (all << g.subbuf_order), page);
 	sb->region_size = sb->streams_off + sb->n_streams * sb->stream_stride;
 }
 
@@ -85,7 +86,7 @@ ringbuf_check_geometry(const struct ringbuf_superblock *sb)
 	if (sb->subbuf_order < page_order || sb->subbuf_order > RINGBUF_SUBBUF_ORDER_MAX ||
 	    sb->count_order < 1 || sb->count_order > RINGBUF_COUNT_ORDER_MAX)
 		return -RINGBUF_E_CORRUPT;
-	if (!sb->n_streams || sb->n_streams > RINGBUF_STREAMS_MAX || !sb->n_producers ||
+	if (!sb->n_streams || sb->n_streams > RINGBUF_STREAMS_MAX || sb->n_spares > RINGBUF_SPARES_MAX || !sb->n_producers ||
 	    sb->n_producers > 1u << 20 || sb->schema_size > UINT64_C(1) << 30 ||
 	    sb->schema_size < 4096)
 		return -RINGBUF_E_CORRUPT;
@@ -167,6 +168,7 @@ ringbuf_channel_view(const struct ringbuf_superblock *sb, uint8_t *base, int fd)
 	ch->clock = (uint8_t)sb->clock;
 	ch->wakeup = (uint8_t)sb->wakeup;
 	ch->n_streams = sb->n_streams;
+	ch->n_all = ringbuf_n_subbufs(&ch->geometry) + 1 + sb->n_spares;
 	ch->cpus_share = sb->streams == RINGBUF_PER_CPU && sb->n_streams < ringbuf_cpus_possible();
 	ch->n_producers = sb->n_producers;
 	ch->packet_header_size = sb->packet_header_size;
@@ -401,6 +403,7 @@ ringbuf_fill_superblock(struct ringbuf_superblock *sb, const struct ringbuf_conf
 	if (ringbuf_order_of(cfg->subbuf_size, &sb->subbuf_order) ||
 	    ringbuf_order_of(cfg->n_subbufs, &sb->count_order))
 		return -EINVAL;
+	sb->n_spares = cfg->mode == RINGBUF_OVERWRITE ? cfg->n_spares : 0; /* nobody is lapped otherwise */
 	sb->n_producers = cfg->n_producers ? cfg->n_producers : 1024;
 	sb->packet_header_size = cfg->packet_header_size ? cfg->packet_header_size
 							 : ringbuf_ctf_packet_header_size(cfg->streams);
@@ -434,20 +437,24 @@ ringbuf_init_stream(const struct ringbuf_channel *ch, uint32_t idx)
 	struct ringbuf_stream *s = ringbuf_stream_at(ch, idx);
 	uint64_t n = ringbuf_n_subbufs(&ch->geometry), order = ch->geometry.subbuf_order;
 	uint64_t pass = ringbuf_ref_pass_before(ch, ch->start_pos);
+	uint64_t before = ringbuf_pos_sub(ch->start_pos, ringbuf_ring_size(&ch->geometry));
+	/* as though all passes before had been counted: tests start below the wrap of the counters */
+	uint64_t base = (uint32_t)(ringbuf_pass(&ch->geometry, ch->start_pos) << order);
 
 	/* relaxed: nobody else has the region before its magic (O10) */
 	s->index = s->cpu = idx;
 	ringbuf_store(&s->produced, ch->start_pos, RINGBUF_RELAXED);
 	ringbuf_store(&s->consumed_pos, ch->start_pos, RINGBUF_RELAXED);
 	ringbuf_store(&s->spare, 0, RINGBUF_RELAXED);
-	for (uint64_t i = 0; i < n; i++) {
-		struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, i << order);
-		uint64_t base = ringbuf_commit_base(&ch->geometry, ch->start_pos);
+	for (uint64_t i = 0; i < n; i++)
+		ringbuf_store(&ringbuf_slot_at(ch, s, i << order)->subbuf_ref,
+			      pass << RINGBUF_REF_PASS_SHIFT | RINGBUF_REF_READ | (i + 1), RINGBUF_RELAXED);
+	for (uint32_t i = 0; i < ch->n_all; i++) {
+		enum ringbuf_stage phase = !i ? RINGBUF_STAGE_READERS : i <= n ? RINGBUF_STAGE_DONE : RINGBUF_STAGE_FREE;
 
-		ringbuf_store(&slot->committed, base, RINGBUF_RELAXED);
-		ringbuf_store(&slot->delivered, base, RINGBUF_RELAXED);
-		ringbuf_store(&slot->subbuf_ref, pass << RINGBUF_REF_PASS_SHIFT | RINGBUF_REF_READ | (i + 1),
-			      RINGBUF_RELAXED);
+		ringbuf_store(&ringbuf_subbuf_at(ch, s, i)->stage, ringbuf_stage_word(before, phase, 0), RINGBUF_RELAXED);
+		ringbuf_store(&ringbuf_subbuf_at(ch, s, i)->committed, base, RINGBUF_RELAXED);
+		ringbuf_store(&ringbuf_subbuf_at(ch, s, i)->delivered[0], base, RINGBUF_RELAXED);
 	}
 }
 

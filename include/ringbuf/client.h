@@ -43,7 +43,7 @@ struct ringbuf_reservation {
 	uint64_t owned;        /* what its ledger entry says */
 	struct ringbuf_stream *stream;
 	uint8_t *data;         /* the sub-buffer it lies in */
-	struct ringbuf_slot *slot;
+	struct ringbuf_subbuf *subbuf; /* its entry, with the counter */
 	struct ringbuf_producer_slot *producer;
 	struct ringbuf_ledger_entry *entry;
 };

@@ -38,14 +38,14 @@ ringbuf_discard_with(const struct ringbuf_client *client, const struct ringbuf_c
 	if (!ringbuf_roll_back(ch, r)) {
 		RINGBUF_TESTPOINT(discard_before_filler);
 		ringbuf_ledger_set(r->entry, r->owned);
-		ringbuf_put_filler(client, ch, r->stream, r->data, r->pos, r->size, r->pre_padding);
+		ringbuf_put_filler(client, ch, r->stream, r->subbuf, r->pos, r->size, r->pre_padding);
 		ringbuf_signal_fence(); /* the filler, before I say that it is there: I may die next */
 		/* O7: read of the dead */
 		ringbuf_store(&r->entry->word,
 			      ringbuf_ledger_next(r->owned) | RINGBUF_LEDGER_NO_RECORD,
 			      RINGBUF_RELAXED);
 		RINGBUF_TESTPOINT(discard_written);
-		ringbuf_count(ch, r->stream, r->stream_idx, r->slot, r->pos, r->size);
+		ringbuf_count(ch, r->stream, r->stream_idx, r->subbuf, r->pos, r->size);
 	}
 	RINGBUF_TESTPOINT(discarded);
 	ringbuf_add(&r->stream->lost[RINGBUF_DISCARDED], ringbuf_n_records(r), RINGBUF_RELAXED); /* a statistic */

@@ -19,15 +19,17 @@
 #define RINGBUF_HOLE_LENGTH_MASK ((UINT32_C(1) << RINGBUF_HOLE_PADDING_SHIFT) - 1)
 
 /*
- * ringbuf_put_filler - turn `size` reserved bytes at `pos`, of which `padding`
- * precede the header, into something readers skip. Not counted yet.
+ * ringbuf_put_filler - turn `size` reserved bytes at `pos`, which lies in `sb`, of which
+ * `padding` precede the header, into something readers skip. Not counted yet.
  * Callers:  the owner of those bytes. Progress: wait-free. Ordering: O2.
  */
 RINGBUF_FUNC void
 ringbuf_put_filler(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		   struct ringbuf_stream *s, uint8_t *data, uint64_t pos, uint64_t size,
+		   struct ringbuf_stream *s, struct ringbuf_subbuf *sb, uint64_t pos, uint64_t size,
 		   uint32_t padding)
 {
+	uint32_t idx = ringbuf_subbuf_idx(ch, s, sb);
+	uint8_t *data = ringbuf_subbuf_data(ch, s, idx);
 	uint64_t off = ringbuf_subbuf_off(&ch->geometry, pos) + padding;
 	uint64_t unit = off / RINGBUF_FILLER_UNIT;
 	uint32_t skip;
@@ -43,9 +45,9 @@ ringbuf_put_filler(const struct ringbuf_client *client, const struct ringbuf_cha
 	skip = (uint32_t)(size - ringbuf_ctf_hole_size(ch));
 	ringbuf_ctf_write_hole(ch, data + off, skip | padding << RINGBUF_HOLE_PADDING_SHIFT);
 	/* relaxed: seen by the deliverer through the count that follows (O2) */
-	ringbuf_or(&ringbuf_filler_map(ch, s, pos)[unit / 64], UINT64_C(1) << (unit % 64),
+	ringbuf_or(&ringbuf_filler_map(ch, s, idx)[unit / 64], UINT64_C(1) << (unit % 64),
 		   RINGBUF_RELAXED);
-	ringbuf_store(&ringbuf_slot_at(ch, s, pos)->fillers, 1, RINGBUF_RELAXED);
+	ringbuf_store(&sb->fillers, 1, RINGBUF_RELAXED);
 }
 
 /* Where a walk over a sub-buffer's fillers stands. */
@@ -79,11 +81,11 @@ ringbuf_next_filler(const struct ringbuf_channel *ch, const uint8_t *data,
 }
 
 RINGBUF_INLINE void
-ringbuf_filler_walk_init(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos,
+ringbuf_filler_walk_init(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint32_t idx,
 			 struct ringbuf_filler_walk *w)
 {
 	memset(w, 0, sizeof(*w));
-	w->map = ringbuf_filler_map(ch, s, pos);
+	w->map = ringbuf_filler_map(ch, s, idx);
 	w->n_words = ringbuf_filler_map_words(&ch->geometry);
 	w->bits = ringbuf_load(&w->map[0], RINGBUF_RELAXED); /* O2 */
 }
@@ -125,28 +127,28 @@ ringbuf_hole_run_start(const struct ringbuf_channel *ch, const struct ringbuf_fi
  *           what it joined, and the map is cleared last.
  */
 RINGBUF_SLOW void
-ringbuf_settle_fillers(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos,
-		       uint8_t *data)
+ringbuf_settle_fillers(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint32_t idx)
 {
-	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
-	uint64_t content = ringbuf_load(&slot->close_size, RINGBUF_RELAXED);
+	struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, idx);
+	uint8_t *data = ringbuf_subbuf_data(ch, s, idx);
+	uint64_t content = ringbuf_load(&sb->close_size, RINGBUF_RELAXED);
 	struct ringbuf_filler_walk w;
 	struct ringbuf_hole_run run = {0, 0, 0};
 
 	/* 1. Is the last run the end of the content? */
-	ringbuf_filler_walk_init(ch, s, pos, &w);
+	ringbuf_filler_walk_init(ch, s, idx, &w);
 	while (ringbuf_next_filler(ch, data, &w))
 		if (w.off < content && (!run.begin || !ringbuf_hole_run_extend(ch, &w, &run)))
 			ringbuf_hole_run_start(ch, &w, &run);
 	if (run.begin && run.end == content) {
 		content = run.begin - run.padding;
-		ringbuf_store(&slot->close_size, content, RINGBUF_RELAXED);
+		ringbuf_store(&sb->close_size, content, RINGBUF_RELAXED);
 	}
 	RINGBUF_TESTPOINT(settle_cut);
 
 	/* 2. One hole for each run. */
 	run.begin = 0;
-	ringbuf_filler_walk_init(ch, s, pos, &w);
+	ringbuf_filler_walk_init(ch, s, idx, &w);
 	for (;;) {
 		int more = ringbuf_next_filler(ch, data, &w) && w.off < content;
 
@@ -161,10 +163,10 @@ ringbuf_settle_fillers(const struct ringbuf_channel *ch, struct ringbuf_stream *
 	}
 	RINGBUF_TESTPOINT(settle_joined);
 
-	/* 3. Ready for the next pass. */
+	/* 3. Ready for the next packet. */
 	for (uint64_t i = 0; i < w.n_words; i++)
-		ringbuf_store(&w.map[i], 0, RINGBUF_RELAXED); /* O3: before the slot is reused */
-	ringbuf_store(&slot->fillers, 0, RINGBUF_RELAXED);
+		ringbuf_store(&w.map[i], 0, RINGBUF_RELAXED); /* O3: before the sub-buffer is reused */
+	ringbuf_store(&sb->fillers, 0, RINGBUF_RELAXED);
 }
 
 #endif /* RINGBUF_HOLES_H */

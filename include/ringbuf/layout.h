@@ -8,11 +8,11 @@
  *	metrics                   declarations, append-only; rows of words (metrics.h)
  *	stream 0, 1, ...          one for each CPU (or one, global)
  *		stream control    positions, losses, reader's hold
- *		slots             one for each place in the ring: commit counters
- *		sub-buffer table  one entry for each sub-buffer, the spare included
- *		filler maps       for each slot, one bit for each 4 bytes of sub-buffer
+ *		slots             one for each place in the ring: which sub-buffer stands there
+ *		sub-buffer table  one entry for each sub-buffer: commit counters, and what is known of it
+ *		filler maps       for each sub-buffer, one bit for each 4 bytes
  *		meta page         the mapped consumer's view
- *		sub-buffers       n_subbufs + 1, each subbuf_size bytes
+ *		sub-buffers       n_subbufs + 1 + n_spares, each subbuf_size bytes
  *
  * Offsets only, never pointers. Whoever attaches copies the geometry into
  * private memory once, checked (channel.h); nothing in the region is used as
@@ -38,6 +38,7 @@
 #define RINGBUF_CONTEXTS_SIZE 1024
 #define RINGBUF_STREAMS_MAX 4096 /* a ledger word has 12 bits for the stream */
 #define RINGBUF_NESTING_MAX 4
+#define RINGBUF_SPARES_MAX 1024
 
 #define RINGBUF_ALIGNED __attribute__((aligned(RINGBUF_CACHE_LINE)))
 
@@ -53,7 +54,7 @@ enum ringbuf_wakeup { RINGBUF_WAKEUP_TIMER = 0, RINGBUF_WAKEUP_WRITER = 1, RINGB
  * Why a reservation is refused and its record lost: X(cause, its name in Stats, errno).
  * A new cause is a line here and a field of stats.py; tests compare the two.
  * FULL      discard mode: no room until the reader moves on
- * WRAP      the ring came round to a sub-buffer still being written
+ * WRAP      the ring came round to a sub-buffer still being written, and no spare was left
  * BIG       larger than a sub-buffer
  * NESTING   more than RINGBUF_NESTING_MAX open in one thread
  * SLOTS     more recording threads than producer slots
@@ -92,7 +93,7 @@ struct ringbuf_superblock {
 	uint32_t subbuf_order, count_order;
 	uint32_t n_producers;
 	uint32_t packet_header_size;
-	uint32_t reserved;
+	uint32_t n_spares; /* of each stream, the reader's not counted: park.h */
 
 	uint64_t control_off, schema_off, schema_size, producers_off;
 	uint64_t streams_off, stream_stride;
@@ -207,8 +208,10 @@ struct ringbuf_stream {
 	ringbuf_atomic_u32 space_wanted;
 	uint32_t index, cpu;                 /* C */
 	/* Whoever has the repair lock: torn records are counted once, however often it dies. */
-	ringbuf_atomic_u64 repair_pos;       /* the sub-buffer under repair | RINGBUF_HOLD_VALID */
+	ringbuf_atomic_u64 repair_pos;       /* the packet under repair | RINGBUF_HOLD_VALID */
+	ringbuf_atomic_u64 repair_subbuf;    /* the sub-buffer that it is in */
 	ringbuf_atomic_u64 repair_torn;      /* lost[TORN] once that is complete */
+	ringbuf_atomic_u64 parked;           /* P: packets that left the ring before they were complete */
 
 	/* The mappers', under their lock (map.h): */
 	RINGBUF_ALIGNED pthread_mutex_t map_lock; /* robust */
@@ -239,12 +242,44 @@ struct ringbuf_stream {
 #define RINGBUF_REF_PASS_MASK (UINT64_MAX >> RINGBUF_REF_PASS_SHIFT)
 
 struct ringbuf_slot {
+	ringbuf_atomic_u64 subbuf_ref; /* P when entering a pass, R */
+};
+
+/*
+ * stage: the packet that a sub-buffer was in last, by its position (48 bits), and what became of it: phase (3) |
+ * LOST | KEPT | CELL. While it is being filled for a later packet it still says this of the one before, but for
+ * TAKEN. All changes are swaps, and decide between a deliverer, whoever laps the sub-buffer, and a mapper (park.h).
+ *	DONE     delivered
+ *	TAKEN    a spare, set aside for the packet at that position, or being filled for it
+ *	PARKED   not complete when the ring came round: it left the ring
+ *	OUTSIDE  the same, complete since, and KEPT: the reader has it
+ *	FREE     a spare
+ *	READERS  the reader's spare
+ * LOST: the packet in it before the one that is parked was lapped unread, and is not counted yet. KEPT: a mapper has
+ * it, and it is not complete. CELL: which of records[], total[], overrun[] and delivered[] hold.
+ */
+enum ringbuf_stage {
+	RINGBUF_STAGE_DONE = 0,
+	RINGBUF_STAGE_TAKEN,
+	RINGBUF_STAGE_PARKED,
+	RINGBUF_STAGE_OUTSIDE,
+	RINGBUF_STAGE_FREE,
+	RINGBUF_STAGE_READERS,
+};
+
+#define RINGBUF_STAGE_SHIFT 48
+#define RINGBUF_STAGE_PHASES 7u
+#define RINGBUF_STAGE_LOST (UINT64_C(1) << 51)
+#define RINGBUF_STAGE_KEPT (UINT64_C(1) << 52)
+#define RINGBUF_STAGE_CELL (UINT64_C(1) << 53)
+
+/* A sub-buffer's commit counter, and what is known of its packet without reading its bytes. */
+struct ringbuf_subbuf {
 	/* P, every record: */
 	RINGBUF_ALIGNED ringbuf_atomic_u64 committed; /* records << 32 | bytes, never reset */
-	ringbuf_atomic_u64 subbuf_ref;                /* P when entering a pass, R */
 
-	/* P who closes the sub-buffer, then D: */
-	RINGBUF_ALIGNED ringbuf_atomic_u64 delivered; /* D: `committed` when last complete */
+	/* P who closes the packet, then D: */
+	RINGBUF_ALIGNED ringbuf_atomic_u64 stage;     /* D, P when lapping, R */
 	ringbuf_atomic_u64 close_timestamp;
 	ringbuf_atomic_u64 close_size;                /* bytes of content */
 	ringbuf_atomic_u64 close_discarded;           /* events_discarded sampled before closing */
@@ -252,14 +287,12 @@ struct ringbuf_slot {
 	ringbuf_atomic_u64 open_noted;                /* P who opens: packet whose header is there */
 	ringbuf_atomic_u64 close_noted;               /* P who closes: packet that close_* describes */
 
-	/* D: cells selected by the parity of the pass, so that delivering twice is harmless. */
-	RINGBUF_ALIGNED ringbuf_atomic_u64 records[2]; /* in the packet of that pass */
-	ringbuf_atomic_u64 total[2];                   /* in this slot since the start */
-	ringbuf_atomic_u64 overrun[2];                 /* of those, lapped unread */
-};
+	/* D: cells selected by the stage's CELL, so that delivering twice is harmless. */
+	RINGBUF_ALIGNED ringbuf_atomic_u64 delivered[2]; /* `committed` when last complete */
+	ringbuf_atomic_u64 records[2];                /* in the packet that was then complete */
+	ringbuf_atomic_u64 total[2];                  /* in this sub-buffer since the start */
+	ringbuf_atomic_u64 overrun[2];                /* of those, lapped unread */
 
-/* What is known of a sub-buffer's packet without reading its bytes. */
-struct ringbuf_subbuf {
 	RINGBUF_ALIGNED ringbuf_atomic_u64 pos; /* D: the position it began at */
 	ringbuf_atomic_u64 timestamp_begin;     /* P who begins it */
 	ringbuf_atomic_u64 timestamp_end;       /* D */
@@ -267,7 +300,7 @@ struct ringbuf_subbuf {
 	ringbuf_atomic_u64 sequence_number;     /* D */
 	ringbuf_atomic_u64 content_size;        /* D: bytes */
 	ringbuf_atomic_u64 packet_size;         /* D: bytes, content rounded up to a page */
-	ringbuf_atomic_u64 records;             /* D */
+	ringbuf_atomic_u64 n_records;           /* D */
 };
 
 /* ---- the process's own view ---- */
@@ -282,6 +315,7 @@ struct ringbuf_channel {
 	uint8_t cpus_share;                   /* fewer streams than CPUs: clock.h */
 	uint8_t is_rare;                      /* has a client of its own, or blocks: producer.h */
 	uint32_t n_streams;
+	uint32_t n_all;                       /* sub-buffers of a stream, in the ring and outside */
 	uint32_t packet_header_size;
 	uint8_t *base;                        /* of the mapping */
 	uint8_t *stream0;                     /* the first stream */
@@ -327,16 +361,15 @@ ringbuf_stream_at(const struct ringbuf_channel *ch, uint32_t idx)
 RINGBUF_INLINE struct ringbuf_slot *
 ringbuf_slot_at(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos)
 {
-	uint8_t *slots = (uint8_t *)(void *)s + ch->slots_off;
-
-	return (struct ringbuf_slot *)(void *)slots + ringbuf_slot_idx(&ch->geometry, pos);
+	/* slots_off is the size of what stands before them (ringbuf_compute_layout): nothing to load */
+	return (struct ringbuf_slot *)(void *)(s + 1) + ringbuf_slot_idx(&ch->geometry, pos);
 }
 
 /* `idx` came from shared memory: an impossible one is folded to a possible one. */
 RINGBUF_INLINE uint32_t
 ringbuf_checked_idx(const struct ringbuf_channel *ch, uint64_t idx)
 {
-	return RINGBUF_LIKELY(idx <= ringbuf_n_subbufs(&ch->geometry)) ? (uint32_t)idx : 0;
+	return RINGBUF_LIKELY(idx < ch->n_all) ? (uint32_t)idx : 0;
 }
 
 RINGBUF_INLINE struct ringbuf_subbuf *
@@ -347,7 +380,13 @@ ringbuf_subbuf_at(const struct ringbuf_channel *ch, struct ringbuf_stream *s, ui
 	return (struct ringbuf_subbuf *)(void *)table + idx;
 }
 
-/* A slot's filler map: bit i says that a discarded or torn record begins at byte 4i. */
+RINGBUF_INLINE uint32_t
+ringbuf_subbuf_idx(const struct ringbuf_channel *ch, struct ringbuf_stream *s, const struct ringbuf_subbuf *sb)
+{
+	return (uint32_t)(sb - ringbuf_subbuf_at(ch, s, 0));
+}
+
+/* A sub-buffer's filler map: bit i says that a discarded or torn record begins at byte 4i. */
 #define RINGBUF_FILLER_UNIT 4
 
 RINGBUF_INLINE uint64_t
@@ -357,12 +396,11 @@ ringbuf_filler_map_words(const struct ringbuf_geometry *g)
 }
 
 RINGBUF_INLINE ringbuf_atomic_u64 *
-ringbuf_filler_map(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos)
+ringbuf_filler_map(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint32_t idx)
 {
 	uint8_t *maps = (uint8_t *)(void *)s + ch->fillers_off;
 
-	return (ringbuf_atomic_u64 *)(void *)maps +
-	       ringbuf_slot_idx(&ch->geometry, pos) * ringbuf_filler_map_words(&ch->geometry);
+	return (ringbuf_atomic_u64 *)(void *)maps + idx * ringbuf_filler_map_words(&ch->geometry);
 }
 
 RINGBUF_INLINE uint8_t *
@@ -411,11 +449,47 @@ ringbuf_packet_tag(const struct ringbuf_channel *ch, uint64_t pos)
 	return ringbuf_subbuf_begin(&ch->geometry, pos) | RINGBUF_HOLD_VALID;
 }
 
-/* Has the pass of `pos` through its slot been delivered, and none since? */
-RINGBUF_INLINE int
-ringbuf_is_delivered(const struct ringbuf_channel *ch, uint64_t delivered, uint64_t pos)
+RINGBUF_INLINE enum ringbuf_stage
+ringbuf_stage_phase(uint64_t stage)
 {
-	return (uint32_t)delivered == ringbuf_commit_full(&ch->geometry, pos);
+	return (enum ringbuf_stage)(stage >> RINGBUF_STAGE_SHIFT & RINGBUF_STAGE_PHASES);
+}
+
+/* The stage of a sub-buffer for the packet at `begin`, with these flags. */
+RINGBUF_INLINE uint64_t
+ringbuf_stage_word(uint64_t begin, enum ringbuf_stage phase, uint64_t flags)
+{
+	return begin | (uint64_t)phase << RINGBUF_STAGE_SHIFT | flags;
+}
+
+RINGBUF_INLINE int
+ringbuf_stage_is(uint64_t stage, uint64_t begin, enum ringbuf_stage phase)
+{
+	return ringbuf_pos(stage) == begin && ringbuf_stage_phase(stage) == phase;
+}
+
+/* Of a sub-buffer that has been filled for the packet at `begin`: is it complete, or out of the ring? Else it still
+ * says what became of the packet before. */
+RINGBUF_INLINE int
+ringbuf_stage_is_past(uint64_t stage, uint64_t begin)
+{
+	int64_t diff = ringbuf_pos_diff(ringbuf_pos(stage), begin);
+
+	return diff > 0 || (!diff && ringbuf_stage_phase(stage) != RINGBUF_STAGE_TAKEN);
+}
+
+RINGBUF_INLINE unsigned int
+ringbuf_stage_cell(uint64_t stage)
+{
+	return (stage & RINGBUF_STAGE_CELL) != 0;
+}
+
+/* What was counted in a sub-buffer since it was complete last, from `committed` and its stage. */
+RINGBUF_INLINE uint64_t
+ringbuf_counted_since(const struct ringbuf_subbuf *sb, uint64_t stage, uint64_t committed)
+{
+	/* relaxed: published by the stage (O3) */
+	return committed - ringbuf_load(&sb->delivered[ringbuf_stage_cell(stage)], RINGBUF_RELAXED);
 }
 
 #endif /* RINGBUF_LAYOUT_H */

@@ -65,7 +65,7 @@ ringbuf_look(int fd, struct ringbuf_channel **out)
 		return -errno;
 	ret = ringbuf_look_at(fd, (uint8_t *)base, sb.control_off, sb.streams_off);
 	for (uint64_t i = 0, at = sb.streams_off; !ret && i < sb.n_streams; i++, at += sb.stream_stride)
-		ret = ringbuf_look_at(fd, (uint8_t *)base, at, at + sb.subbufs_off);
+		ret = ringbuf_look_at(fd, (uint8_t *)base, at, at + sb.fillers_off);
 	if (!ret)
 		ch = ringbuf_channel_view(&sb, (uint8_t *)base, -1);
 	if (ch) {

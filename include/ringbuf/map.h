@@ -33,7 +33,7 @@ struct ringbuf_meta {
 	uint32_t meta_page_size;
 	uint32_t meta_struct_len;
 	uint32_t subbuf_size;
-	uint32_t nr_subbufs;      /* with the reader's */
+	uint32_t nr_subbufs;      /* with the reader's, and the spares */
 	struct {
 		uint64_t lost_events; /* overrun between this sub-buffer and the one before */
 		uint32_t id;
@@ -53,13 +53,11 @@ struct ringbuf_meta {
 
 #define RINGBUF_META_KERNEL_SIZE 80
 
-/* What a slot adds to the counters of its stream, and its word and pass when that was counted. */
+/* What a sub-buffer adds to the counters of its stream, and its words and its slot's when that was counted. */
 struct ringbuf_map_count {
-	uint64_t committed, pass;
+	uint64_t committed, stage, ref;
 	uint64_t written, overrun;
 };
-
-#define RINGBUF_MAP_UNCOUNTED (UINT64_MAX - 1) /* no pass, nor the one before any */
 
 struct ringbuf_map {
 	struct ringbuf_channel *ch;
@@ -68,8 +66,9 @@ struct ringbuf_map {
 	struct ringbuf_right right;
 	struct ringbuf_stream_reader reader; /* under map_lock */
 	uint64_t from, to;        /* bytes of its sub-buffer that the last get_reader handed out */
-	/* private sums over the slots, under map_lock: */
-	struct ringbuf_map_count *slots, sum;
+	/* private sums over the sub-buffers, under map_lock: */
+	struct ringbuf_map_count *counts, sum;
+	uint64_t parked, parked_now; /* as counted then */
 	struct ringbuf_stream_count own;
 	uint64_t counted_pos;     /* slots before it change no more until they are lapped */
 	uint64_t counted_end;     /* the sub-buffer that was written then ends there */
@@ -109,26 +108,29 @@ RINGBUF_FUNC struct ringbuf_part
 ringbuf_open_part(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos)
 {
 	const struct ringbuf_geometry *g = &ch->geometry;
-	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
 	struct ringbuf_part none = {0, 0}, part;
 	uint64_t word = ringbuf_load(&s->produced, RINGBUF_ACQUIRE); /* O1 */
+	/* O5 acquire: which sub-buffer it is. Pairs with ringbuf_enter_slow. */
+	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE);
+	struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK));
 	/* O2 acquire: the bytes that were counted, and whether one was a filler. Pairs with
 	 * ringbuf_count. */
-	uint64_t committed = ringbuf_load(&slot->committed, RINGBUF_ACQUIRE);
-	/* O3 acquire, of both: if they are of this pass's delivery, the position is seen to have
+	uint64_t committed = ringbuf_load(&sb->committed, RINGBUF_ACQUIRE);
+	/* O3 acquire, of both: if they are of this packet's delivery, the position is seen to have
 	 * moved on below. Pairs with ringbuf_deliver. (It clears `fillers` relaxed: C11 alone
 	 * does not promise it for that.) */
-	uint64_t fillers = ringbuf_load(&slot->fillers, RINGBUF_ACQUIRE);
-	uint64_t delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
+	uint64_t fillers = ringbuf_load(&sb->fillers, RINGBUF_ACQUIRE);
+	uint64_t stage = ringbuf_load(&sb->stage, RINGBUF_ACQUIRE), counted;
 
 	RINGBUF_TESTPOINT(map_sampled);
 	part.bytes = ringbuf_subbuf_off(g, word);
-	part.records = ringbuf_records_between(delivered, committed);
+	counted = ringbuf_counted_since(sb, stage, committed);
+	part.records = counted >> 32;
 	/* relaxed: by O2, whatever was counted is seen reserved. If the position stood
 	 * still, what was counted is a part of what lies below it. */
 	if (!part.bytes || ringbuf_load(&s->produced, RINGBUF_RELAXED) != word ||
-	    ringbuf_subbuf_begin(g, word) != pos ||
-	    (uint32_t)committed - ringbuf_commit_base(g, pos) != part.bytes || fillers)
+	    ringbuf_subbuf_begin(g, word) != pos || ringbuf_ref_pass(ref) != ringbuf_ref_pass_at(ch, pos) ||
+	    ringbuf_stage_is_past(stage, pos) || (uint32_t)counted != part.bytes || fillers)
 		return none;
 	return part;
 }
@@ -273,7 +275,7 @@ ringbuf_meta_put_geometry(const struct ringbuf_stream_reader *r)
 
 	ringbuf_meta_put_u32(&meta->meta_page_size, r->ch->page_size);
 	ringbuf_meta_put_u32(&meta->subbuf_size, ringbuf_subbuf_size(&r->ch->geometry));
-	ringbuf_meta_put_u32(&meta->nr_subbufs, ringbuf_n_subbufs(&r->ch->geometry) + 1);
+	ringbuf_meta_put_u32(&meta->nr_subbufs, r->ch->n_all);
 	ringbuf_meta_put_u32(&meta->meta_struct_len, sizeof(*meta));
 }
 
@@ -285,51 +287,57 @@ ringbuf_meta_is_filled(const struct ringbuf_stream_reader *r)
 	return ringbuf_load(length, RINGBUF_RELAXED) != 0; /* relaxed: locked */
 }
 
-/* Count a slot from all its words. If they stand still meanwhile, the next time can go on from there. */
-RINGBUF_SLOW void
-ringbuf_map_count_again(struct ringbuf_map *map, const struct ringbuf_slot *slot, struct ringbuf_map_count *last,
-			uint64_t committed, uint64_t ref)
+/* Count a sub-buffer, if any of its words has changed. `place`: as ringbuf_find_places says. */
+RINGBUF_FUNC void
+ringbuf_map_count_subbuf(struct ringbuf_map *map, uint32_t idx, uint16_t place, uint64_t ref)
 {
-	struct ringbuf_slot_count now = ringbuf_count_slot(map->ch, slot);
+	struct ringbuf_stream *s = map->reader.s;
+	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(map->ch, s, idx);
+	struct ringbuf_map_count *last = &map->counts[idx];
+	/* Before it is counted: what changes then is found changed the next time. O2 acquire: who counted
+	 * had seen the pass entered. Pairs with ringbuf_count. relaxed: a delivery is a count before that. */
+	uint64_t committed = ringbuf_load(&sb->committed, RINGBUF_ACQUIRE);
+	uint64_t stage = ringbuf_load(&sb->stage, RINGBUF_RELAXED);
+	struct ringbuf_subbuf_count now;
 
+	if (committed == last->committed && stage == last->stage && ref == last->ref)
+		return;
+	now = ringbuf_count_placed(map->ch, s, idx, place);
 	map->sum.written += now.written - last->written;
 	map->sum.overrun += now.overrun - last->overrun;
 	last->written = now.written;
 	last->overrun = now.overrun;
-	/* relaxed both: an old value may make it count once more */
-	last->pass = ringbuf_load(&slot->committed, RINGBUF_RELAXED) == committed &&
-				     ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED) == ref
-			     ? ringbuf_ref_pass(ref)
-			     : RINGBUF_MAP_UNCOUNTED;
+	last->committed = committed;
+	last->stage = stage;
+	last->ref = ref;
 }
 
-/*
- * Count a slot. Returns 0 if it has not changed. `committed` alone, whose upper half counts records, tells
- * what was written, and if the pass before was not lapped unread nothing was overrun.
- * Ordering: O2.
- */
-RINGBUF_INLINE int
-ringbuf_map_count_slot(struct ringbuf_map *map, const struct ringbuf_slot *slot, struct ringbuf_map_count *last)
+/* All of them: some have left the ring by another way than through the reader. */
+RINGBUF_SLOW void
+ringbuf_map_count_all(struct ringbuf_map *map)
 {
-	/* O2 acquire: who counted had seen the pass entered, so the word below is not older.
-	 * Pairs with ringbuf_count. */
-	uint64_t committed = ringbuf_load(&slot->committed, RINGBUF_ACQUIRE);
-	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED), pass = ringbuf_ref_pass(ref);
+	struct ringbuf_stream *s = map->reader.s;
+	uint16_t places[RINGBUF_ALL_MAX];
 
-	if (committed == last->committed && pass == last->pass)
-		return 0;
-	if (pass == last->pass || (pass == last->pass + 1 && !(ref & RINGBUF_REF_LOST))) {
-		/* fewer, if the packet was given up (repair.h) */
-		int64_t written = (int32_t)ringbuf_records_between(last->committed, committed);
-
-		map->sum.written += (uint64_t)written;
-		last->written += (uint64_t)written;
-		last->pass = pass;
-	} else {
-		ringbuf_map_count_again(map, slot, last, committed, ref);
+	ringbuf_find_places(map->ch, s, places);
+	map->parked_now = 0;
+	for (uint32_t i = 0; i < map->ch->n_all; i++) {
+		map->parked_now += ringbuf_is_parked(map->ch, s, i);
+		ringbuf_map_count_subbuf(map, i, places[i], UINT64_MAX);
 	}
-	last->committed = committed;
-	return 1;
+}
+
+/* Is the slot's packet one whose counters change no more, until it is lapped? */
+RINGBUF_FUNC int
+ringbuf_map_is_settled(const struct ringbuf_map *map, uint64_t pos, uint64_t ref)
+{
+	const struct ringbuf_channel *ch = map->ch;
+	uint32_t idx = ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
+	/* O3 acquire: the totals. Pairs with ringbuf_deliver. */
+	uint64_t stage = ringbuf_load(&ringbuf_subbuf_at(ch, map->reader.s, idx)->stage, RINGBUF_ACQUIRE);
+
+	return ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) &&
+	       (ref & RINGBUF_REF_READ || ringbuf_stage_is(stage, pos, RINGBUF_STAGE_DONE));
 }
 
 /* Has the one slot that may have changed not done so? It may be entered though `end` is the same. */
@@ -337,21 +345,37 @@ RINGBUF_INLINE int
 ringbuf_map_is_counted(const struct ringbuf_map *map, uint64_t end)
 {
 	const struct ringbuf_geometry *g = &map->ch->geometry;
+	struct ringbuf_stream *s = map->reader.s;
 	uint64_t pos = map->counted_pos;
-	const struct ringbuf_slot *slot = ringbuf_slot_at(map->ch, map->reader.s, pos);
-	const struct ringbuf_map_count *last = &map->slots[ringbuf_slot_idx(g, pos)];
+	/* relaxed all: if they are old, so is what was counted */
+	uint64_t ref = ringbuf_load(&ringbuf_slot_at(map->ch, s, pos)->subbuf_ref, RINGBUF_RELAXED);
+	uint32_t idx = ringbuf_checked_idx(map->ch, ref & RINGBUF_REF_IDX_MASK);
+	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(map->ch, s, idx);
+	const struct ringbuf_map_count *last = &map->counts[idx];
 
-	return end == map->counted_end && end == ringbuf_pos_add(pos, ringbuf_subbuf_size(g)) &&
-	       /* relaxed both: if they are old, so is what was counted */
-	       ringbuf_load(&slot->committed, RINGBUF_RELAXED) == last->committed &&
-	       ringbuf_ref_pass(ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED)) == last->pass;
+	return end == map->counted_end && end == ringbuf_pos_add(pos, ringbuf_subbuf_size(g)) && ref == last->ref &&
+	       ringbuf_load(&sb->committed, RINGBUF_RELAXED) == last->committed;
+}
+
+/* The reader's own: they may have left the ring since they were counted. */
+RINGBUF_FUNC void
+ringbuf_map_count_own(struct ringbuf_map *map)
+{
+	const struct ringbuf_stream *s = map->reader.s;
+
+	/* relaxed both: the readers' own */
+	ringbuf_map_count_subbuf(map, ringbuf_checked_idx(map->ch, ringbuf_load(&s->spare, RINGBUF_RELAXED)), 0, UINT64_MAX);
+	if (map->reader.holding && !ringbuf_ref_is_held(map->ch,
+							ringbuf_load(&map->reader.slot->subbuf_ref, RINGBUF_RELAXED),
+							map->reader.packet.pos))
+		ringbuf_map_count_subbuf(map, map->reader.packet.subbuf_idx, 0, UINT64_MAX);
 }
 
 /*
- * ringbuf_map_count - bring the sums over the slots up to date.
- * A slot changes only while a sub-buffer goes through it: those that were complete
- * when last counted, and have not been lapped, are left out. Under map_lock.
- * Ordering: O1.
+ * ringbuf_map_count - bring the sums over the sub-buffers up to date.
+ * One that stands in a slot changes only while it is filled: those that were complete when
+ * last counted, and have not been lapped, are left out. While any is parked, all are counted.
+ * Under map_lock. Ordering: O1.
  */
 RINGBUF_FUNC void
 ringbuf_map_count(struct ringbuf_map *map)
@@ -362,23 +386,31 @@ ringbuf_map_count(struct ringbuf_map *map)
 	/* O1 acquire: what was counted before the position came here */
 	uint64_t end = ringbuf_subbuf_ceil(g, ringbuf_load(&s->produced, RINGBUF_ACQUIRE));
 	uint64_t oldest = ringbuf_pos_sub(end, ringbuf_ring_size(g)), pos;
-	int changed = 0, settled = 1;
+	uint64_t parked = ringbuf_load(&s->parked, RINGBUF_RELAXED); /* an old value: counted the next time */
+	int settled = 1;
 
 	map->own = ringbuf_count_stream(s);
+	if (parked != map->parked || map->parked_now) {
+		map->parked = parked;
+		map->counted_end = end;
+		map->counted_pos = oldest;
+		ringbuf_map_count_all(map);
+		return;
+	}
 	if (ringbuf_map_is_counted(map, end))
 		return;
 	map->counted_end = end;
-	if (ringbuf_pos_sub(map->counted_pos, oldest) > ringbuf_ring_size(g)) { /* lapped since, however long ago */
+	if (ringbuf_pos_sub(map->counted_pos, oldest) > ringbuf_ring_size(g)) /* lapped since, however long ago */
 		map->counted_pos = oldest;
-		changed = 1; /* which slot it was is not known any more */
-	}
+	ringbuf_map_count_own(map);
 	pos = map->counted_pos;
 	for (; ringbuf_pos_diff(end, pos) > 0; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g))) {
-		struct ringbuf_map_count *last = &map->slots[ringbuf_slot_idx(g, pos)];
+		/* O5 acquire: pairs with ringbuf_enter_slow */
+		uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE);
 
-		changed |= ringbuf_map_count_slot(map, ringbuf_slot_at(ch, s, pos), last);
-		settled = settled && changed && ringbuf_is_delivered(ch, last->committed, pos) &&
-			  last->pass == ringbuf_ref_pass_at(ch, pos);
+		settled = settled && ringbuf_map_is_settled(map, pos, ref);
+		ringbuf_map_count_subbuf(map, ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK),
+					 (uint16_t)(ringbuf_slot_idx(g, pos) + 1), ref);
 		if (settled)
 			map->counted_pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g));
 	}
@@ -403,18 +435,34 @@ ringbuf_map_extend(struct ringbuf_stream_reader *r, struct ringbuf_part *handed_
 	return 1;
 }
 
+/* Has a producer lapped the sub-buffer that is held, before it was complete? */
+RINGBUF_FUNC int
+ringbuf_held_is_parked(const struct ringbuf_stream_reader *r)
+{
+	/* relaxed: whoever completes it meanwhile, or has just done so, is met by the next look */
+	uint64_t stage = ringbuf_load(&ringbuf_subbuf_at(r->ch, r->s, r->packet.subbuf_idx)->stage, RINGBUF_RELAXED);
+
+	return !r->is_described && ringbuf_stage_is(stage, r->packet.pos, RINGBUF_STAGE_PARKED);
+}
+
 /* Hold the sub-buffer that is being written, if it is the next, and has a record. */
 RINGBUF_FUNC int
 ringbuf_map_get_open(struct ringbuf_stream_reader *r)
 {
 	uint64_t pos = ringbuf_next_pos(r);
+	int ret;
 	/* O5 acquire: pairs with ringbuf_enter_slow */
 	uint64_t ref = ringbuf_load(&ringbuf_slot_at(r->ch, r->s, pos)->subbuf_ref, RINGBUF_ACQUIRE);
 
 	if (!ringbuf_open_part(r->ch, r->s, pos).records ||
 	    ringbuf_ref_pass(ref) != ringbuf_ref_pass_at(r->ch, pos) || (ref & RINGBUF_REF_READ))
 		return -EAGAIN;
-	return ringbuf_hold(r, pos, ref);
+	ret = ringbuf_hold(r, pos, ref);
+	if (!ret && !ringbuf_keep(r)) {
+		ringbuf_put_subbuf(r, RINGBUF_PUT_BACK);
+		ret = -EAGAIN;
+	}
+	return ret;
 }
 
 /* Hold the next sub-buffer with a record in it; packets without are passed over, as read. */
@@ -434,7 +482,8 @@ ringbuf_map_get_next(struct ringbuf_stream_reader *r)
 /*
  * ringbuf_map_step_on - one decision of get_reader. Under map_lock, r->holding up to date,
  * and what was handed out, which changes.
- * The sub-buffer at hand counts as read once all of it was handed out and more is asked for.
+ * The sub-buffer at hand counts as read once all of it was handed out and more is asked for. One
+ * that is parked is not waited for: what it will be complete with was lapped.
  */
 RINGBUF_FUNC enum ringbuf_map_step
 ringbuf_map_step_on(struct ringbuf_stream_reader *r, struct ringbuf_part *handed_out)
@@ -443,13 +492,15 @@ ringbuf_map_step_on(struct ringbuf_stream_reader *r, struct ringbuf_part *handed
 	struct ringbuf_part none = {0, 0};
 
 	if (r->holding) {
-		if (ringbuf_map_extend(r, handed_out, &step))
+		int parked = ringbuf_held_is_parked(r);
+
+		if (!parked && ringbuf_map_extend(r, handed_out, &step))
 			return step;
 		/* first: a death here hands the packet out again, whole */
 		ringbuf_map_hand_out(r->s, none);
 		*handed_out = none;
 		RINGBUF_TESTPOINT(map_before_put);
-		ringbuf_put_subbuf(r, RINGBUF_PUT_READ);
+		ringbuf_put_subbuf(r, parked ? RINGBUF_PUT_BACK : RINGBUF_PUT_READ);
 	}
 	RINGBUF_TESTPOINT(map_before_get);
 	if (ringbuf_map_get_next(r))
@@ -559,7 +610,7 @@ ringbuf_map_has_new(struct ringbuf_stream_reader *r)
 
 		if (ringbuf_held_part(r, complete).bytes > ringbuf_map_handed_out(r).bytes)
 			return 1;
-		if (!complete)
+		if (!complete && !ringbuf_held_is_parked(r))
 			return 0;
 	}
 	ret = ringbuf_find_packet(r->ch, r->s, pos, &ref);
@@ -582,7 +633,7 @@ ringbuf_map_is_ready(struct ringbuf_map *map, unsigned int percent)
 		return ret;
 	if (!percent)
 		ret = ringbuf_map_has_new(r);
-	else if (!r->holding || ringbuf_held_is_complete(r))
+	else if (!r->holding || ringbuf_held_is_complete(r) || ringbuf_held_is_parked(r))
 		ret = (ringbuf_map_full_subbufs(r) + 1) * 100 >=
 		      (uint64_t)percent * ringbuf_n_subbufs(&r->ch->geometry);
 	ringbuf_map_leave(map);
@@ -666,7 +717,7 @@ ringbuf_map_memory(struct ringbuf_map *map)
 	int fd;
 
 	map->size = ch->data_off - ch->meta_off +
-		    ((uint64_t)(ringbuf_n_subbufs(&ch->geometry) + 1) << ch->geometry.subbuf_order);
+		    ((uint64_t)ch->n_all << ch->geometry.subbuf_order);
 	fd = ringbuf_reopen(ch, O_RDONLY);
 	if (fd < 0)
 		return fd;
@@ -727,12 +778,11 @@ ringbuf_map_open(struct ringbuf_channel *ch, uint32_t stream_idx, struct ringbuf
 	/* relaxed: any position of late will do; all slots of a ring before it are counted */
 	map->counted_pos = ringbuf_oldest_begin(&ch->geometry, ringbuf_load(&map->reader.s->produced,
 									    RINGBUF_RELAXED));
-	map->slots = (struct ringbuf_map_count *)calloc(ringbuf_n_subbufs(&ch->geometry), sizeof(*map->slots));
-	for (uint64_t i = 0; map->slots && i < ringbuf_n_subbufs(&ch->geometry); i++)
-		map->slots[i].pass = RINGBUF_MAP_UNCOUNTED;
-	ret = map->slots ? ringbuf_map_memory(map) : -ENOMEM;
+	map->parked = UINT64_MAX; /* count all at first */
+	map->counts = (struct ringbuf_map_count *)calloc(ch->n_all, sizeof(*map->counts));
+	ret = map->counts ? ringbuf_map_memory(map) : -ENOMEM;
 	if (ret) {
-		free(map->slots);
+		free(map->counts);
 		return ret;
 	}
 	ret = ringbuf_robust_lock(&map->reader.s->map_lock, 1);
@@ -744,7 +794,7 @@ ringbuf_map_open(struct ringbuf_channel *ch, uint32_t stream_idx, struct ringbuf
 	}
 	if (ret) {
 		munmap(map->base, map->size);
-		free(map->slots);
+		free(map->counts);
 	}
 	return ret;
 }
@@ -831,7 +881,7 @@ RINGBUF_FUNC void
 ringbuf_map_unmap(struct ringbuf_map *map)
 {
 	munmap(map->base, map->size);
-	free(map->slots);
+	free(map->counts);
 }
 
 /* ringbuf_map_close - release, and unmap. */

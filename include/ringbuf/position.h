@@ -8,13 +8,13 @@
  * swap after it (its record would go back in time).
  *
  * With SB = subbuf_size and N = n_subbufs, position P lies in slot
- * (P / SB) mod N, on pass P / (SB * N). A slot's commit counter never resets:
- * when pass p of the slot begins, p * SB bytes have been committed to it. So
- * "all bytes of P's sub-buffer are committed" is one comparison, modulo 2^32.
+ * (P / SB) mod N, on pass P / (SB * N). A sub-buffer's commit counter never
+ * resets: each packet adds SB bytes. So "all bytes of the packet are committed"
+ * is one comparison: the counter is a multiple of SB.
  *
  * Example, SB = 4096, N = 4: P = 37000 lies 136 bytes into sub-buffer 9 since
- * the start, which is slot 1 on pass 2. Slot 1 had 8192 bytes committed when
- * that pass began and is complete when it has 12288.
+ * the start, which is slot 1 on pass 2. If the sub-buffer that stands there had
+ * 8192 bytes committed when that pass began, it is complete when it has 12288.
  */
 #ifndef RINGBUF_POSITION_H
 #define RINGBUF_POSITION_H
@@ -146,26 +146,12 @@ ringbuf_pass_before(const struct ringbuf_geometry *g, uint64_t pass)
 
 /*
  * A commit counter packs records << 32 | bytes. The carries of the lower half
- * into the upper one cancel in a difference of two counters of one slot.
+ * into the upper one cancel in a difference of two counters of one sub-buffer.
  */
 #define RINGBUF_ONE_RECORD (UINT64_C(1) << 32)
 
-/* Lower half of the slot's commit counter when the pass of `pos` begins. */
-RINGBUF_INLINE uint32_t
-ringbuf_commit_base(const struct ringbuf_geometry *g, uint64_t pos)
-{
-	return (uint32_t)(ringbuf_pass(g, pos) << g->subbuf_order);
-}
-
-/* Lower half of the slot's commit counter when the pass of `pos` is complete. */
-RINGBUF_INLINE uint32_t
-ringbuf_commit_full(const struct ringbuf_geometry *g, uint64_t pos)
-{
-	return ringbuf_commit_base(g, pos) + (uint32_t)ringbuf_subbuf_size(g);
-}
-
 /*
- * Is the slot complete with the addition that made its counter `committed`? A pass
+ * Is the sub-buffer complete with the addition that made its counter `committed`? A packet
  * begins and ends at multiples of the sub-buffer's size, and something was added.
  */
 RINGBUF_INLINE int

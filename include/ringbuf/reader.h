@@ -12,7 +12,8 @@
  * happens, but nobody laps a packet that has not been released.
  *
  * The mapped consumer (map.h) may also hold a sub-buffer that is still being
- * written; producers go on in it.
+ * written; producers go on in it. It says so in the sub-buffer's stage (KEPT): if
+ * that is parked (park.h), it stays out of the pool of spares until it is given back.
  *
  * What the reader holds, and how far it has counted it, is written in the
  * stream (hold, read_seq), so that the next reader takes over from a dead one:
@@ -78,14 +79,14 @@ ringbuf_describe_packet(struct ringbuf_stream_reader *r)
 	const struct ringbuf_subbuf *sb = ringbuf_subbuf_at(r->ch, r->s, p->subbuf_idx);
 	uint64_t size = ringbuf_subbuf_size(&r->ch->geometry);
 
-	/* all relaxed: stable and published by O3, acquired with `delivered` */
+	/* all relaxed: stable and published by O3, acquired with the stage */
 	p->packet_size = ringbuf_bounded(ringbuf_load(&sb->packet_size, RINGBUF_RELAXED), size);
 	p->content_size = ringbuf_bounded(ringbuf_load(&sb->content_size, RINGBUF_RELAXED), p->packet_size);
 	p->timestamp_begin = ringbuf_load(&sb->timestamp_begin, RINGBUF_RELAXED);
 	p->timestamp_end = ringbuf_load(&sb->timestamp_end, RINGBUF_RELAXED);
 	p->events_discarded = ringbuf_load(&sb->events_discarded, RINGBUF_RELAXED);
 	p->sequence_number = ringbuf_load(&sb->sequence_number, RINGBUF_RELAXED);
-	p->records = ringbuf_load(&sb->records, RINGBUF_RELAXED);
+	p->records = ringbuf_load(&sb->n_records, RINGBUF_RELAXED);
 	r->is_described = 1;
 }
 
@@ -143,14 +144,23 @@ ringbuf_ref_is_held(const struct ringbuf_channel *ch, uint64_t ref, uint64_t pos
 
 /*
  * Keep the held sub-buffer as the spare; the old spare takes its place in the
- * ring, if no producer has put it there already. Ordering: O5.
+ * ring, if no producer has put it there already. But for one that was parked:
+ * another spare took its place, and it is one of those now. Ordering: O3, O5.
  */
 RINGBUF_FUNC void
 ringbuf_exchange_held(const struct ringbuf_channel *ch, struct ringbuf_stream *s, struct ringbuf_slot *slot,
 		      uint64_t pos, uint32_t idx)
 {
+	struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, idx);
 	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_RELAXED); /* the swap checks it */
+	uint64_t stage = ringbuf_load(&sb->stage, RINGBUF_RELAXED); /* the reader's own, while held and complete */
 
+	if (ringbuf_stage_is(stage, pos, RINGBUF_STAGE_OUTSIDE)) {
+		/* O3 release: my loads of it precede its reuse. Pairs with ringbuf_set_aside. */
+		ringbuf_store(&sb->stage, ringbuf_stage_word(pos, RINGBUF_STAGE_FREE, stage & RINGBUF_STAGE_CELL),
+			      RINGBUF_RELEASE);
+		return;
+	}
 	RINGBUF_TESTPOINT(reader_unholding);
 	/* O5 release: my loads of the spare, once a packet, precede its reuse. Pairs with
 	 * ringbuf_enter_slow. The reader alone clears HELD while the pass stands. */
@@ -184,30 +194,29 @@ ringbuf_advance(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint
 
 /*
  * Classify a failed look-up of the packet at `pos`: -EAGAIN, not complete yet; -ESTALE,
- * overwritten or read; -EINVAL, not in the ring. `ref` is the slot's word; `complete`: the
- * slot's sub-buffer is delivered, so that waiting will not help.
+ * overwritten (or parked) or read; -EINVAL, not in the ring. `ref` is the slot's word, `stage`
+ * that of the sub-buffer in there.
  * `produced` may be old by now. That does no harm: -ESTALE moves the reader on, and after
  * -EAGAIN it looks at the slot once more.
  */
 RINGBUF_FUNC int
 ringbuf_why_no_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint64_t ref,
-		      int complete)
+		      uint64_t stage)
 {
 	uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
 	uint64_t pass = ringbuf_ref_pass(ref);
 
 	if (ringbuf_pos_diff(produced, pos) < 0)
 		return -EINVAL;
-	if (complete)
-		return -ESTALE;
 	if (pass == ringbuf_ref_pass_before(ch, pos))
 		return -EAGAIN;
-	return pass == ringbuf_ref_pass_at(ch, pos) && !(ref & RINGBUF_REF_READ) ? -EAGAIN : -ESTALE;
+	return pass == ringbuf_ref_pass_at(ch, pos) && !(ref & RINGBUF_REF_READ) && !ringbuf_stage_is_past(stage, pos)
+		       ? -EAGAIN
+		       : -ESTALE;
 }
 
 /*
  * ringbuf_find_packet - is there an unread packet that begins at `pos`?
- * Looks at the slot first: it is what a reader about to sleep must not misread.
  * Returns:  0 and the slot's word; -EAGAIN not complete yet (or nothing there);
  *           -ESTALE lapped by a producer, or read already; -EINVAL unaligned, or
  *           not a place in the ring.
@@ -216,30 +225,22 @@ ringbuf_why_no_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s
 RINGBUF_FUNC int
 ringbuf_find_packet(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint64_t *ref)
 {
-	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
-	uint64_t delivered;
-	int complete;
+	uint64_t stage;
 
 	if (pos & ~RINGBUF_POS_MASK || ringbuf_subbuf_off(&ch->geometry, pos))
 		return -EINVAL;
-	/* O3 acquire: the packet. Pairs with ringbuf_deliver. O8 seq_cst: a reader about
-	 * to sleep looks here after setting `data_wanted`. */
-	delivered = ringbuf_load(&slot->delivered, RINGBUF_SEQ_CST);
+	/* O5 acquire: pairs with ringbuf_enter_slow. O8 seq_cst, both loads: a reader about to
+	 * sleep looks here after setting `data_wanted`; if it misses the delivery, it does not
+	 * miss the word or the stage. */
+	*ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_SEQ_CST);
 	RINGBUF_TESTPOINT(reader_sampled);
-	/* O5 acquire: pairs with ringbuf_enter_slow. Read second: if the pass is
-	 * delivered, its entering is seen, and another pass can only mean lapped. */
-	*ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
-	complete = ringbuf_is_delivered(ch, delivered, pos);
-	if (RINGBUF_LIKELY(complete && ringbuf_ref_pass(*ref) == ringbuf_ref_pass_at(ch, pos) &&
-			   !(*ref & RINGBUF_REF_READ))) {
-		uint32_t idx = ringbuf_checked_idx(ch, *ref & RINGBUF_REF_IDX_MASK);
-
-		/* relaxed, by O3. The count and the pass above are less than a position: it may
-		 * be one of 2^44 bytes earlier or later, or the packet may have been lapped. */
-		if (RINGBUF_LIKELY(ringbuf_load(&ringbuf_subbuf_at(ch, s, idx)->pos, RINGBUF_RELAXED) == pos))
-			return 0;
-	}
-	return ringbuf_why_no_packet(ch, s, pos, *ref, complete);
+	/* O3 acquire: the packet. Pairs with ringbuf_deliver. */
+	stage = ringbuf_load(&ringbuf_subbuf_at(ch, s, ringbuf_checked_idx(ch, *ref & RINGBUF_REF_IDX_MASK))->stage,
+			     RINGBUF_SEQ_CST);
+	if (RINGBUF_LIKELY(ringbuf_stage_is(stage, pos, RINGBUF_STAGE_DONE) &&
+			   ringbuf_ref_pass(*ref) == ringbuf_ref_pass_at(ch, pos) && !(*ref & RINGBUF_REF_READ)))
+		return 0;
+	return ringbuf_why_no_packet(ch, s, pos, *ref, stage);
 }
 
 /*
@@ -252,7 +253,8 @@ ringbuf_hold(struct ringbuf_stream_reader *r, uint64_t pos, uint64_t ref)
 	const struct ringbuf_channel *ch = r->ch;
 	struct ringbuf_stream *s = r->s;
 	uint32_t idx = ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
-	uint64_t spare;
+	struct ringbuf_subbuf *sb;
+	uint64_t spare, cell;
 
 	/* Say first what is about to be held: ringbuf_take_over tells from the slot
 	 * whether it came to that. All in the reader's own words (O11). */
@@ -262,6 +264,10 @@ ringbuf_hold(struct ringbuf_stream_reader *r, uint64_t pos, uint64_t ref)
 	RINGBUF_TESTPOINT(reader_holding);
 	spare = ringbuf_load(&s->spare, RINGBUF_RELAXED); /* the reader's own */
 	ringbuf_locate_packet(r, pos, idx);
+	/* relaxed both: the same. It must not say what it says for so long that it seems to lie in the future. */
+	sb = ringbuf_subbuf_at(ch, s, ringbuf_checked_idx(ch, spare));
+	cell = ringbuf_load(&sb->stage, RINGBUF_RELAXED) & RINGBUF_STAGE_CELL;
+	ringbuf_store(&sb->stage, ringbuf_stage_word(pos, RINGBUF_STAGE_READERS, cell), RINGBUF_RELAXED);
 	/* O5 release: my loads of the spare precede its use by whoever laps. Pairs with
 	 * ringbuf_enter_slow. */
 	if (!ringbuf_cas(&r->slot->subbuf_ref, &ref, ringbuf_ref_held(ref, spare), RINGBUF_RELEASE,
@@ -307,11 +313,46 @@ ringbuf_records_read(const struct ringbuf_packet *p, enum ringbuf_put how)
 }
 
 /*
+ * ringbuf_keep - a sub-buffer that is held, and is not complete, stays the reader's if it is parked.
+ * Returns whether it does, or is complete: 0: it is parked already, and others may use it again.
+ * Ordering: O3.
+ */
+RINGBUF_FUNC int
+ringbuf_keep(const struct ringbuf_stream_reader *r)
+{
+	struct ringbuf_subbuf *sb = ringbuf_subbuf_at(r->ch, r->s, r->packet.subbuf_idx);
+	uint64_t pos = r->packet.pos, stage = ringbuf_load(&sb->stage, RINGBUF_RELAXED); /* the swap checks it */
+
+	do {
+		if (ringbuf_stage_is_past(stage, pos))
+			return ringbuf_stage_is(stage, pos, RINGBUF_STAGE_DONE);
+		/* relaxed both: it is a mark, for whoever parks it or completes it; both swap the same word */
+	} while (!ringbuf_cas(&sb->stage, &stage, stage | RINGBUF_STAGE_KEPT, RINGBUF_RELAXED, RINGBUF_RELAXED));
+	RINGBUF_TESTPOINT(map_kept);
+	return 1;
+}
+
+/* Take that back, if it was so. Returns the stage, which says whether the packet is complete. Ordering: O3. */
+RINGBUF_FUNC uint64_t
+ringbuf_let_go(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint32_t idx)
+{
+	struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, idx);
+	/* O3 acquire: the packet. Pairs with ringbuf_deliver. */
+	uint64_t stage = ringbuf_load(&sb->stage, RINGBUF_ACQUIRE);
+
+	while (stage & RINGBUF_STAGE_KEPT)
+		/* O3 release: my loads of it precede its reuse. acquire, if it fails: as above. */
+		if (ringbuf_cas(&sb->stage, &stage, stage & ~RINGBUF_STAGE_KEPT, RINGBUF_ACQ_REL, RINGBUF_ACQUIRE))
+			break;
+	return stage;
+}
+
+/*
  * ringbuf_put_subbuf - give the held packet back.
  * READ: it counts as read, and its space is free. BACK: it stays unread in the
  * ring (a snapshot does this); if a producer has lapped it meanwhile, its
  * records count as overrun. DROP: it is thrown away unread. A sub-buffer that
- * is not complete can only go BACK.
+ * is not complete can only go BACK; if it is parked, whoever completes it counts.
  * Callers:  the reader that holds it. Progress: wait-free, but for a wake-up.
  * Ordering: O4, O5, O11.
  */
@@ -323,15 +364,17 @@ ringbuf_put_subbuf(struct ringbuf_stream_reader *r, enum ringbuf_put how)
 
 	r->holding = 0;
 	if (how == RINGBUF_PUT_BACK) {
-		/* O5 acquire: a packet that was lapped meanwhile is complete, which it may not have
-		 * been before. Pairs with ringbuf_enter_slow. */
-		uint64_t ref = ringbuf_load(&r->slot->subbuf_ref, RINGBUF_ACQUIRE);
+		/* relaxed: the swap checks it */
+		uint64_t ref = ringbuf_load(&r->slot->subbuf_ref, RINGBUF_RELAXED), stage;
+		/* O5 release: my loads of the packet precede its reuse. Pairs with ringbuf_enter_slow. */
+		int is_back = ringbuf_ref_is_held(r->ch, ref, p->pos) &&
+			      ringbuf_cas(&r->slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_RELEASE,
+					  RINGBUF_RELAXED);
 
-		/* O5 release: my loads of the packet precede its reuse. acquire, if it fails: as
-		 * above. Pairs with ringbuf_enter_slow. */
-		if (ringbuf_ref_is_held(r->ch, ref, p->pos) &&
-		    ringbuf_cas(&r->slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_ACQ_REL,
-				RINGBUF_ACQUIRE)) {
+		stage = ringbuf_let_go(r->ch, s, p->subbuf_idx);
+		/* back in the ring; or parked, and whoever completes it counts it */
+		if (!ringbuf_stage_is(stage, p->pos, RINGBUF_STAGE_OUTSIDE) &&
+		    (is_back || !ringbuf_stage_is(stage, p->pos, RINGBUF_STAGE_DONE))) {
 			ringbuf_release_hold(s);
 			return;
 		}
@@ -439,6 +482,42 @@ ringbuf_snapshot_range(const struct ringbuf_stream_reader *r, uint64_t *from, ui
 }
 
 /*
+ * Is the sub-buffer named in the hold the reader's? `ref`: the word of its slot. If it is not marked there, the slot
+ * still has that sub-buffer if it never was held, or was put back, and nobody has lapped it since; and another one if
+ * a producer took the old spare, or it was exchanged for that. Then its stage stands: who fills it anew, or parks it,
+ * changes that. Ordering: O3.
+ */
+RINGBUF_FUNC int
+ringbuf_is_held(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint32_t idx, uint64_t ref)
+{
+	/* O3 acquire: the packet, if it is complete. Pairs with ringbuf_deliver. */
+	uint64_t stage = ringbuf_load(&ringbuf_subbuf_at(ch, s, idx)->stage, RINGBUF_ACQUIRE);
+	int is_marked = ringbuf_ref_is_held(ch, ref, pos), is_elsewhere = (ref & RINGBUF_REF_IDX_MASK) != idx;
+
+	if (ringbuf_stage_is(stage, pos, RINGBUF_STAGE_DONE))
+		return is_marked || is_elsewhere;
+	return ringbuf_stage_is(stage, pos, RINGBUF_STAGE_OUTSIDE) ||
+	       (stage & RINGBUF_STAGE_KEPT && (is_marked || ringbuf_stage_is(stage, pos, RINGBUF_STAGE_PARKED)));
+}
+
+/* Is the sub-buffer named in the hold the reader's? If not, all marks of that go. Ordering: O3, O5. */
+RINGBUF_FUNC int
+ringbuf_settle_hold(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint32_t idx)
+{
+	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
+	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
+
+	for (;;) {
+		if (ringbuf_is_held(ch, s, pos, idx, ref))
+			return 1;
+		/* O5 acquire: if it fails, as above. Nothing was read of it. */
+		if (!ringbuf_ref_is_held(ch, ref, pos) ||
+		    ringbuf_cas(&slot->subbuf_ref, &ref, ringbuf_ref_unheld(ref), RINGBUF_ACQUIRE, RINGBUF_ACQUIRE))
+			return ringbuf_stage_is(ringbuf_let_go(ch, s, idx), pos, RINGBUF_STAGE_OUTSIDE);
+	}
+}
+
+/*
  * ringbuf_take_over - make sense of what the last reader left.
  * Callers:  a new reader, having the stream's lock and before anything else.
  * A packet that was held and not yet counted is held again, in r->packet: in
@@ -453,7 +532,6 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 	uint64_t pos = ringbuf_subbuf_begin(&ch->geometry, ringbuf_load(&s->hold_pos, RINGBUF_RELAXED));
 	uint32_t idx = ringbuf_checked_idx(ch, hold & ~RINGBUF_HOLD_VALID);
 	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
-	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE); /* O5 */
 	int counted, is_known = r->holding && r->packet.pos == pos && r->packet.subbuf_idx == idx;
 
 	r->holding = 0;
@@ -461,9 +539,7 @@ ringbuf_take_over(struct ringbuf_stream_reader *r)
 		return;
 	counted = ringbuf_load(&s->hold_seq, RINGBUF_RELAXED) !=
 		  ringbuf_load(&s->read_seq, RINGBUF_ACQUIRE); /* O11 */
-	/* Not held, the slot still has the sub-buffer named in the hold if it never was, or was
-	 * put back; and the old spare if that has been exchanged for it. */
-	if (!ringbuf_ref_is_held(ch, ref, pos) && (ref & RINGBUF_REF_IDX_MASK) == idx) {
+	if (!ringbuf_settle_hold(ch, s, pos, idx)) {
 		ringbuf_release_hold(s);
 	} else if (counted) {
 		ringbuf_exchange_held(ch, s, slot, pos, idx);
@@ -493,20 +569,19 @@ ringbuf_catch_up(struct ringbuf_stream_reader *r)
 
 /*
  * ringbuf_held_is_complete - has the held sub-buffer been delivered?
- * One that a mapper holds may not be. If so, r->packet is right. Ordering: O3, O5.
+ * One that a mapper holds may not be. If so, r->packet is right. Ordering: O3.
  */
 RINGBUF_FUNC int
 ringbuf_held_is_complete(struct ringbuf_stream_reader *r)
 {
-	uint64_t pos = r->packet.pos, delivered, ref;
+	uint64_t stage;
 
 	if (r->is_described)
 		return 1;
 	/* O3 acquire: the packet. Pairs with ringbuf_deliver. */
-	delivered = ringbuf_load(&r->slot->delivered, RINGBUF_ACQUIRE);
-	/* O5 acquire: pairs with ringbuf_enter_slow. Whoever lapped it had seen it delivered. */
-	ref = ringbuf_load(&r->slot->subbuf_ref, RINGBUF_ACQUIRE);
-	if (!ringbuf_is_delivered(r->ch, delivered, pos) && ringbuf_ref_is_held(r->ch, ref, pos))
+	stage = ringbuf_load(&ringbuf_subbuf_at(r->ch, r->s, r->packet.subbuf_idx)->stage, RINGBUF_ACQUIRE);
+	if (!ringbuf_stage_is(stage, r->packet.pos, RINGBUF_STAGE_DONE) &&
+	    !ringbuf_stage_is(stage, r->packet.pos, RINGBUF_STAGE_OUTSIDE))
 		return 0;
 	ringbuf_describe_packet(r);
 	return 1;

@@ -252,17 +252,19 @@ RINGBUF_FUNC int
 ringbuf_slot_is_sane(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t begin)
 {
 	const struct ringbuf_geometry *g = &ch->geometry;
-	const struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, begin);
-	uint64_t delivered = ringbuf_peek(&slot->delivered);
-	uint64_t ref = ringbuf_peek(&slot->subbuf_ref), pass = ringbuf_ref_pass(ref);
-	uint32_t counted = (uint32_t)ringbuf_peek(&slot->committed) - ringbuf_commit_base(g, begin);
+	uint64_t ref = ringbuf_peek(&ringbuf_slot_at(ch, s, begin)->subbuf_ref), pass = ringbuf_ref_pass(ref);
+	struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK));
+	uint64_t stage = ringbuf_peek(&sb->stage);
+	uint32_t counted = (uint32_t)ringbuf_counted_since(sb, stage, ringbuf_peek(&sb->committed));
 
-	if ((ref & RINGBUF_REF_IDX_MASK) > ringbuf_n_subbufs(g) || counted > ringbuf_subbuf_size(g))
+	if ((ref & RINGBUF_REF_IDX_MASK) >= ch->n_all || counted > ringbuf_subbuf_size(g) ||
+	    ringbuf_stage_phase(stage) > RINGBUF_STAGE_READERS)
 		return 0;
-	if (ringbuf_is_delivered(ch, delivered, begin))
-		return pass == ringbuf_ref_pass_at(ch, begin) && counted == ringbuf_subbuf_size(g);
-	return (uint32_t)delivered == ringbuf_commit_base(g, begin) &&
-	       (pass == ringbuf_ref_pass_at(ch, begin) || pass == ringbuf_ref_pass_before(ch, begin));
+	if (pass == ringbuf_ref_pass_at(ch, begin))
+		return ref & RINGBUF_REF_READ || ringbuf_stage_is(stage, begin, RINGBUF_STAGE_DONE)
+			       ? !counted
+			       : !ringbuf_stage_is_past(stage, begin);
+	return pass == ringbuf_ref_pass_before(ch, begin);
 }
 
 /* Positions of the sub-buffers that the ring has: [*from, *to). */
@@ -339,7 +341,7 @@ ringbuf_stream_is_blank(const struct ringbuf_channel *ch, struct ringbuf_stream 
 	uint64_t n = ringbuf_n_subbufs(&ch->geometry);
 
 	return ringbuf_is_blank(ch, ringbuf_slot_at(ch, s, 0), n * sizeof(struct ringbuf_slot)) &&
-	       ringbuf_is_blank(ch, ringbuf_subbuf_at(ch, s, 0), (n + 1) * sizeof(struct ringbuf_subbuf));
+	       ringbuf_is_blank(ch, ringbuf_subbuf_at(ch, s, 0), ch->n_all * sizeof(struct ringbuf_subbuf));
 }
 
 RINGBUF_FUNC void
@@ -353,6 +355,19 @@ ringbuf_recover_close(const struct ringbuf_channel *ch, uint32_t stream_idx)
 		ringbuf_flush(ch, ringbuf_repairer_slot(ch), stream_idx, 0);
 }
 
+/* For ringbuf_cut_back. Relaxed: nobody else looks at it any more. */
+RINGBUF_FUNC void
+ringbuf_recover_doubt(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t begin, uint64_t doubt)
+{
+	for (uint32_t i = 0; doubt && i < ch->n_all; i++) {
+		struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, i);
+		uint64_t stage = ringbuf_peek(&sb->stage);
+
+		if (ringbuf_stage_is(stage, begin, RINGBUF_STAGE_DONE))
+			ringbuf_store(&sb->close_size, doubt, RINGBUF_RELAXED);
+	}
+}
+
 RINGBUF_FUNC int
 ringbuf_recover_repair(const struct ringbuf_channel *ch, const struct ringbuf_recovery *how, uint32_t stream_idx)
 {
@@ -360,6 +375,7 @@ ringbuf_recover_repair(const struct ringbuf_channel *ch, const struct ringbuf_re
 	uint64_t pos, end;
 
 	ringbuf_count_torn(ch, s);
+	ringbuf_repair_parked(ch, stream_idx); /* they were lapped: they count, and are not looked for */
 	ringbuf_ring_range(ch, s, &pos, &end);
 	for (; pos != end; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(&ch->geometry))) {
 		uint64_t doubt = 0;
@@ -369,8 +385,7 @@ ringbuf_recover_repair(const struct ringbuf_channel *ch, const struct ringbuf_re
 		if (ringbuf_is_done(ch, s, pos) || !ringbuf_slot_is_sane(ch, s, pos))
 			continue;
 		ringbuf_repair_locked(ch, stream_idx, pos, &doubt);
-		if (doubt) /* relaxed: for ringbuf_cut_back; nobody else looks at it any more */
-			ringbuf_store(&ringbuf_slot_at(ch, s, pos)->close_size, doubt, RINGBUF_RELAXED);
+		ringbuf_recover_doubt(ch, s, pos, doubt);
 	}
 	return 0;
 }
@@ -441,11 +456,9 @@ RINGBUF_FUNC int
 ringbuf_is_in_ring(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t pos, uint32_t idx,
 		   uint64_t *ref)
 {
-	const struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, pos);
-
-	*ref = ringbuf_peek(&slot->subbuf_ref);
+	*ref = ringbuf_peek(&ringbuf_slot_at(ch, s, pos)->subbuf_ref);
 	return (*ref & RINGBUF_REF_IDX_MASK) == idx && ringbuf_ref_pass(*ref) == ringbuf_ref_pass_at(ch, pos) &&
-	       ringbuf_is_delivered(ch, ringbuf_peek(&slot->delivered), pos);
+	       ringbuf_stage_is(ringbuf_peek(&ringbuf_subbuf_at(ch, s, idx)->stage), pos, RINGBUF_STAGE_DONE);
 }
 
 RINGBUF_FUNC int
@@ -501,7 +514,7 @@ ringbuf_count_kept(const struct ringbuf_stream_reader *r, uint64_t records)
 	if (records > counted)
 		return 0;
 	/* relaxed both: as ringbuf_peek */
-	ringbuf_store(&ringbuf_subbuf_at(r->ch, r->s, r->packet.subbuf_idx)->records, records, RINGBUF_RELAXED);
+	ringbuf_store(&ringbuf_subbuf_at(r->ch, r->s, r->packet.subbuf_idx)->n_records, records, RINGBUF_RELAXED);
 	ringbuf_store(torn, counted - records, RINGBUF_RELAXED);
 	return 1;
 }
@@ -512,7 +525,7 @@ ringbuf_cut_back(struct ringbuf_stream_reader *r)
 {
 	const struct ringbuf_channel *ch = r->ch;
 	struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, r->s, r->packet.subbuf_idx);
-	uint64_t doubt = ringbuf_peek(&ringbuf_slot_at(ch, r->s, r->packet.pos)->close_size);
+	uint64_t doubt = ringbuf_peek(&sb->close_size);
 
 	if (doubt < ch->packet_header_size || doubt >= r->packet.content_size)
 		return 0;
@@ -559,6 +572,12 @@ ringbuf_by_sequence(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+RINGBUF_FUNC int
+ringbuf_is_free_spare(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint32_t idx)
+{
+	return ringbuf_stage_phase(ringbuf_peek(&ringbuf_subbuf_at(ch, s, idx)->stage)) == RINGBUF_STAGE_FREE;
+}
+
 /* Look at every sub-buffer; list what is to be written, in order. Returns 0 or -EINTR. */
 RINGBUF_FUNC int
 ringbuf_recover_search(struct ringbuf_search *x)
@@ -566,7 +585,7 @@ ringbuf_recover_search(struct ringbuf_search *x)
 	struct ringbuf_stream_reader *r = &x->f->reader;
 	struct ringbuf_packet held = r->packet;
 
-	for (uint32_t idx = 0; idx <= ringbuf_n_subbufs(&r->ch->geometry); idx++) {
+	for (uint32_t idx = 0; idx < r->ch->n_all; idx++) {
 		struct ringbuf_found *found = &x->found[x->n];
 		const struct ringbuf_packet *p;
 
@@ -576,8 +595,8 @@ ringbuf_recover_search(struct ringbuf_search *x)
 		found->pos = ringbuf_peek(&ringbuf_subbuf_at(r->ch, r->s, idx)->pos);
 		found->unread = ringbuf_is_unread(x, idx, found->pos);
 		p = ringbuf_recover_describe(r, idx);
-		if (!p->content_size)
-			continue; /* nothing was ever in there */
+		if (!p->content_size || ringbuf_is_free_spare(r->ch, r->s, idx))
+			continue; /* nothing was ever in there, or it was lapped */
 		x->st->consumed += !found->unread && !x->how->all;
 		if (!found->unread && !x->how->all)
 			continue;
@@ -609,7 +628,7 @@ ringbuf_recover_expected(const struct ringbuf_search *x)
 			n += !(ringbuf_peek(&ringbuf_slot_at(ch, s, pos)->subbuf_ref) & RINGBUF_REF_READ);
 		else
 			n += ringbuf_pos_diff(pos, x->consumed_pos) >= 0;
-	for (uint32_t idx = 0; idx <= ringbuf_n_subbufs(&ch->geometry); idx++)
+	for (uint32_t idx = 0; idx < ch->n_all; idx++)
 		n += (uint64_t)ringbuf_is_held_outside(x, idx);
 	return n;
 }
@@ -693,7 +712,7 @@ ringbuf_recover_streams(struct ringbuf_trace *t, const struct ringbuf_recovery *
 	memset(&x, 0, sizeof(x));
 	x.how = how;
 	x.t = t;
-	x.found = (struct ringbuf_found *)calloc(ringbuf_n_subbufs(&t->ch->geometry) + 1, sizeof(*x.found));
+	x.found = (struct ringbuf_found *)calloc(t->ch->n_all, sizeof(*x.found));
 	if (!x.found)
 		return -ENOMEM;
 	for (uint32_t i = 0; !ret && i < t->ch->n_streams; i++) {

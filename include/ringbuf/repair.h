@@ -57,9 +57,10 @@ struct ringbuf_suspect {
 struct ringbuf_repair {
 	const struct ringbuf_channel *ch;
 	struct ringbuf_stream *s;
-	struct ringbuf_slot *slot;
+	struct ringbuf_subbuf *sb;
 	uint32_t stream_idx;
-	uint64_t begin; /* position of the sub-buffer */
+	uint64_t begin; /* position of the packet */
+	uint64_t stage;
 	uint64_t committed, missing;
 	unsigned int n;
 	uint64_t *doubt; /* see ringbuf_give_up_size */
@@ -71,15 +72,41 @@ struct ringbuf_repair {
 	uint64_t uncounted; /* records: the fewest that any answer says */
 };
 
-/* Is the sub-buffer that begins at `begin` delivered, on the pass of `begin` or a later one? */
+/*
+ * The sub-buffer of the packet at `begin`, where the position has been; NULL if it is complete. Nobody may have entered
+ * it yet: it is, then. Ordering: O3, O5.
+ */
+RINGBUF_FUNC struct ringbuf_subbuf *
+ringbuf_find_unfinished(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t begin)
+{
+	uint64_t pass = ringbuf_ref_pass_at(ch, begin), ref, stage;
+	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, begin);
+	struct ringbuf_subbuf *sb;
+	int32_t parked;
+
+	if (ringbuf_ref_pass(ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE)) == ringbuf_ref_pass_before(ch, begin)) /* O5 */
+		return ringbuf_enter(ch, s, begin);
+	/* O5 acquire: pairs with ringbuf_enter_slow. If it is of a later pass, that it was parked before is seen. */
+	ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
+	if (ringbuf_ref_pass(ref) == pass) {
+		if (ref & RINGBUF_REF_READ)
+			return NULL;
+		sb = ringbuf_subbuf_at(ch, s, ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK));
+		/* O3 acquire: the packet, if it is complete. Pairs with ringbuf_deliver. */
+		stage = ringbuf_load(&sb->stage, RINGBUF_ACQUIRE);
+		return !ringbuf_stage_is_past(stage, begin) || ringbuf_stage_is(stage, begin, RINGBUF_STAGE_PARKED)
+			       ? sb
+			       : NULL;
+	}
+	parked = ringbuf_find_stage(ch, s, begin, RINGBUF_STAGE_PARKED);
+	return parked < 0 ? NULL : ringbuf_subbuf_at(ch, s, (uint32_t)parked);
+}
+
+/* Is the packet at `begin`, where the position has been, complete? */
 RINGBUF_FUNC int
 ringbuf_is_done(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t begin)
 {
-	uint64_t produced = ringbuf_pos(ringbuf_load(&s->produced, RINGBUF_ACQUIRE)); /* O1 */
-	uint64_t delivered = ringbuf_load(&ringbuf_slot_at(ch, s, begin)->delivered, RINGBUF_ACQUIRE); /* O3 */
-
-	return ringbuf_is_delivered(ch, delivered, begin) ||
-	       ringbuf_pos_diff(produced, begin) > (int64_t)ringbuf_ring_size(&ch->geometry);
+	return !ringbuf_find_unfinished(ch, s, begin);
 }
 
 /* ---- who is suspected ---- */
@@ -395,7 +422,7 @@ ringbuf_repair_close(const struct ringbuf_repair *r, const struct ringbuf_suspec
 	memset(&m, 0, sizeof(m));
 	m.timestamp = x->timestamp;
 	m.discarded = x->discarded;
-	ringbuf_note_close(r->ch, r->slot, &m, r->begin, content);
+	ringbuf_note_close(r->ch, r->sb, &m, r->begin, content);
 }
 
 /* Packet header and closing notes, where they are missing. `chosen`: it is known who owes what. */
@@ -406,19 +433,18 @@ ringbuf_repair_boundaries(const struct ringbuf_repair *r, int chosen)
 	struct ringbuf_suspect who;
 
 	/* relaxed both: of the dead, or published by a count (O2) */
-	if (ringbuf_load(&r->slot->open_noted, RINGBUF_RELAXED) != tag &&
+	if (ringbuf_load(&r->sb->open_noted, RINGBUF_RELAXED) != tag &&
 	    ringbuf_suspect_at_boundary(r, 1, chosen, &who))
-		ringbuf_begin_packet(r->ch->client, r->ch, r->s, r->stream_idx, r->slot, r->begin, who.timestamp);
-	if (ringbuf_load(&r->slot->close_noted, RINGBUF_RELAXED) != tag &&
+		ringbuf_begin_packet(r->ch->client, r->ch, r->s, r->stream_idx, r->begin, who.timestamp);
+	if (ringbuf_load(&r->sb->close_noted, RINGBUF_RELAXED) != tag &&
 	    ringbuf_suspect_at_boundary(r, 0, chosen, &who))
 		ringbuf_repair_close(r, &who);
 }
 
 /* Torn ranges become fillers. Returns how many records are torn; *records: how many were whole. */
 RINGBUF_FUNC uint64_t
-ringbuf_repair_records(const struct ringbuf_repair *r, uint32_t idx, uint64_t *records)
+ringbuf_repair_records(const struct ringbuf_repair *r, uint64_t *records)
 {
-	uint8_t *data = ringbuf_subbuf_data(r->ch, r->s, idx);
 	uint64_t torn = 0;
 
 	*records = 0;
@@ -434,7 +460,7 @@ ringbuf_repair_records(const struct ringbuf_repair *r, uint32_t idx, uint64_t *r
 		torn += x->records;
 		/* smaller than any record: scribbled on */
 		if (!holes || x->end - x->begin >= padding + ringbuf_ctf_hole_size(r->ch))
-			ringbuf_put_filler(r->ch->client, r->ch, r->s, data, r->begin + x->begin,
+			ringbuf_put_filler(r->ch->client, r->ch, r->s, r->sb, r->begin + x->begin,
 					   x->end - x->begin, padding);
 	}
 	return torn;
@@ -453,6 +479,7 @@ ringbuf_note_torn(const struct ringbuf_repair *r, uint64_t torn)
 	uint64_t before = ringbuf_load(&r->s->lost[RINGBUF_LOST_TORN], RINGBUF_RELAXED);
 
 	ringbuf_store(&r->s->repair_torn, before + torn, RINGBUF_RELAXED);
+	ringbuf_store(&r->s->repair_subbuf, ringbuf_subbuf_idx(r->ch, r->s, r->sb), RINGBUF_RELAXED);
 	ringbuf_signal_fence();
 	RINGBUF_TESTPOINT(repair_noting_torn);
 	ringbuf_store(&r->s->repair_pos, r->begin | RINGBUF_HOLD_VALID, RINGBUF_RELAXED);
@@ -462,12 +489,15 @@ RINGBUF_FUNC void
 ringbuf_count_torn(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
 {
 	uint64_t tag = ringbuf_load(&s->repair_pos, RINGBUF_RELAXED), begin = ringbuf_pos(tag);
-	/* relaxed: the repairers' alone, since all producers in it were dead */
-	uint64_t committed = ringbuf_load(&ringbuf_slot_at(ch, s, begin)->committed, RINGBUF_RELAXED);
+	uint32_t idx = ringbuf_checked_idx(ch, ringbuf_load(&s->repair_subbuf, RINGBUF_RELAXED));
+	struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, idx);
+	/* relaxed both: the repairers' alone, since all producers in it were dead; or done, long ago perhaps */
+	uint64_t stage = ringbuf_load(&sb->stage, RINGBUF_RELAXED), committed = ringbuf_load(&sb->committed, RINGBUF_RELAXED);
 
 	if (!(tag & RINGBUF_HOLD_VALID))
 		return;
-	if (ringbuf_is_delivered(ch, committed, begin) || ringbuf_is_done(ch, s, begin))
+	if (ringbuf_is_done(ch, s, begin) ||
+	    (uint32_t)ringbuf_counted_since(sb, stage, committed) == ringbuf_subbuf_size(&ch->geometry))
 		ringbuf_store(&s->lost[RINGBUF_LOST_TORN], ringbuf_load(&s->repair_torn, RINGBUF_RELAXED),
 			      RINGBUF_RELAXED);
 	ringbuf_signal_fence();
@@ -477,13 +507,13 @@ ringbuf_count_torn(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
 
 /* Everything but the counter. Returns what to add to it. */
 RINGBUF_FUNC uint64_t
-ringbuf_repair_contents(struct ringbuf_repair *r, uint32_t idx)
+ringbuf_repair_contents(struct ringbuf_repair *r)
 {
 	uint64_t records, torn;
 
 	for (unsigned int i = 0; i < r->n; i++)
 		r->suspects[i].choice = r->choices[i];
-	torn = ringbuf_repair_records(r, idx, &records);
+	torn = ringbuf_repair_records(r, &records);
 	RINGBUF_TESTPOINT(repair_filled);
 	ringbuf_repair_boundaries(r, 1);
 	ringbuf_note_torn(r, torn);
@@ -500,7 +530,7 @@ ringbuf_give_up_size(const struct ringbuf_repair *r)
 {
 	uint64_t least = r->ch->packet_header_size;
 	/* O2, or stored by ringbuf_repair_close */
-	uint64_t size = ringbuf_load(&r->slot->close_size, RINGBUF_RELAXED), first = size;
+	uint64_t size = ringbuf_load(&r->sb->close_size, RINGBUF_RELAXED), first = size;
 
 	if (!r->doubt || !r->n)
 		return least;
@@ -513,28 +543,26 @@ ringbuf_give_up_size(const struct ringbuf_repair *r)
 
 /* Of a packet that is kept: what was certainly torn becomes a filler. */
 RINGBUF_FUNC void
-ringbuf_give_up_torn(struct ringbuf_repair *r, uint32_t idx)
+ringbuf_give_up_torn(struct ringbuf_repair *r)
 {
 	uint64_t records;
 
 	for (unsigned int i = 0; i < r->n; i++)
 		r->suspects[i].choice = ringbuf_suspect_surely(&r->suspects[i]);
-	ringbuf_repair_records(r, idx, &records);
+	ringbuf_repair_records(r, &records);
 }
 
 /* Nobody can tell what is in there: all its records are torn. */
 RINGBUF_FUNC uint64_t
-ringbuf_give_up_contents(struct ringbuf_repair *r, uint32_t idx)
+ringbuf_give_up_contents(struct ringbuf_repair *r)
 {
-	/* relaxed: of the pass before, O3 acquired by whoever opened this one (O1) */
-	uint64_t delivered = ringbuf_load(&r->slot->delivered, RINGBUF_RELAXED);
-	uint64_t counted = ringbuf_records_between(delivered, r->committed + r->missing);
+	uint64_t counted = ringbuf_counted_since(r->sb, r->stage, r->committed + r->missing) >> 32;
 
 	RINGBUF_TESTPOINT(repair_giving_up);
 	ringbuf_repair_boundaries(r, 0);
 	if (r->doubt)
-		ringbuf_give_up_torn(r, idx);
-	ringbuf_store(&r->slot->close_size, ringbuf_give_up_size(r), RINGBUF_RELAXED); /* O2, by the swap */
+		ringbuf_give_up_torn(r);
+	ringbuf_store(&r->sb->close_size, ringbuf_give_up_size(r), RINGBUF_RELAXED); /* O2, by the swap */
 	ringbuf_note_torn(r, counted + r->uncounted);
 	return r->missing - counted * RINGBUF_ONE_RECORD;
 }
@@ -543,17 +571,16 @@ ringbuf_give_up_contents(struct ringbuf_repair *r, uint32_t idx)
 RINGBUF_FUNC int
 ringbuf_repair_count(struct ringbuf_repair *r)
 {
-	uint32_t idx = ringbuf_enter(r->ch, r->slot, r->begin);
 	uint64_t amount;
 
 	r->steps = RINGBUF_SOLVE_STEPS;
 	for (unsigned int i = 0; i < r->n; i++) /* in case there is no answer */
 		r->uncounted += ringbuf_suspect_surely(&r->suspects[i]) ? r->suspects[i].records : 0;
 	ringbuf_solve(r, 0, r->missing, 0);
-	amount = r->found && !r->doubtful ? ringbuf_repair_contents(r, idx) : ringbuf_give_up_contents(r, idx);
+	amount = r->found && !r->doubtful ? ringbuf_repair_contents(r) : ringbuf_give_up_contents(r);
 	RINGBUF_TESTPOINT(repair_before_count);
 	/* O2 acq_rel: as in ringbuf_count, for all the dead at once. */
-	if (!ringbuf_cas(&r->slot->committed, &r->committed, r->committed + amount, RINGBUF_ACQ_REL,
+	if (!ringbuf_cas(&r->sb->committed, &r->committed, r->committed + amount, RINGBUF_ACQ_REL,
 			 RINGBUF_RELAXED))
 		return -EAGAIN;
 	r->committed += amount;
@@ -623,7 +650,6 @@ ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 	r.stream_idx = stream_idx;
 	r.begin = begin;
 	r.doubt = doubt;
-	r.slot = ringbuf_slot_at(ch, r.s, begin);
 	/* O1 acquire: closed, so all claims in it are seen in the ledgers, or were counted. */
 	if (ringbuf_pos_diff(ringbuf_pos(ringbuf_load(&r.s->produced, RINGBUF_ACQUIRE)), begin) <
 	    (int64_t)ringbuf_subbuf_size(g))
@@ -636,24 +662,23 @@ ringbuf_repair_locked(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 		return ret;
 	RINGBUF_TESTPOINT(repair_scanned);
 	/* Nobody alive is in it: so if it is not delivered now, nobody else will do it. */
-	if (ringbuf_is_done(ch, r.s, begin))
+	r.sb = ringbuf_find_unfinished(ch, r.s, begin);
+	if (!r.sb)
 		return 1;
+	/* relaxed: whoever parks it leaves alone what is read of it here */
+	r.stage = ringbuf_load(&r.sb->stage, RINGBUF_RELAXED);
 	/* O2 acquire: what was counted, for the delivery. Pairs with ringbuf_count. */
-	r.committed = ringbuf_load(&r.slot->committed, RINGBUF_ACQUIRE);
-	r.missing = (uint32_t)(ringbuf_commit_full(g, begin) - (uint32_t)r.committed);
-	/* More than there is: a later pass's count, which shows how far the position is; or
-	 * somebody scribbled on it. */
-	if (r.missing > ringbuf_subbuf_size(g)) {
-		if (ringbuf_is_done(ch, r.s, begin))
-			return 1;
+	r.committed = ringbuf_load(&r.sb->committed, RINGBUF_ACQUIRE);
+	r.missing = (uint32_t)(ringbuf_subbuf_size(g) - ringbuf_counted_since(r.sb, r.stage, r.committed));
+	/* More than there is: somebody scribbled on it. */
+	if (r.missing > ringbuf_subbuf_size(g))
 		r.doubtful = 1;
-	}
 	if (r.missing) {
 		ret = ringbuf_repair_count(&r);
 		if (ret)
 			return ret;
 	}
-	ringbuf_deliver(ch, r.s, stream_idx, begin, r.committed);
+	ringbuf_deliver(ch, r.s, stream_idx, r.sb, begin, r.committed);
 	RINGBUF_TESTPOINT(repair_delivered);
 	ringbuf_clear_settled(ch);
 	RINGBUF_TESTPOINT(repair_cleared);
@@ -679,6 +704,25 @@ ringbuf_repair_subbuf(const struct ringbuf_channel *ch, uint32_t stream_idx, uin
 	ret = ringbuf_repair_locked(ch, stream_idx, begin, NULL);
 	ringbuf_robust_unlock(&self->certificate);
 	return ret;
+}
+
+/* With the repair lock: the parked ones of a stream. Returns how many are complete now. */
+RINGBUF_FUNC int
+ringbuf_repair_parked(const struct ringbuf_channel *ch, uint32_t stream_idx)
+{
+	struct ringbuf_stream *s = ringbuf_stream_at(ch, stream_idx);
+	int repaired = 0;
+
+	for (uint32_t i = 0; ch->mode == RINGBUF_OVERWRITE && i < ch->n_all; i++) {
+		struct ringbuf_subbuf *sb = ringbuf_subbuf_at(ch, s, i);
+		uint64_t stage = ringbuf_load(&sb->stage, RINGBUF_RELAXED); /* a position alone, which is looked for again */
+
+		if (ringbuf_stage_phase(stage) == RINGBUF_STAGE_PARKED)
+			/* relaxed: the same thread's, or another's progress */
+			repaired += ringbuf_repair_locked(ch, stream_idx, ringbuf_pos(stage), NULL) > 0 &&
+				    ringbuf_load(&sb->stage, RINGBUF_RELAXED) != stage;
+	}
+	return repaired;
 }
 
 /* ---- by whom ---- */
@@ -707,11 +751,18 @@ ringbuf_repair_lapped(const struct ringbuf_channel *ch, const struct ringbuf_pro
 	/* relaxed both: saves work, no more */
 	uint64_t now = ringbuf_clock_ns(CLOCK_MONOTONIC);
 	uint64_t after = ringbuf_load(&ch->control->repair_after, RINGBUF_RELAXED);
+	struct ringbuf_producer_slot *self = ringbuf_repairer_slot(ch);
 	int ret;
 
 	if ((now < after && after - now <= RINGBUF_REPAIR_PERIOD_NS) || ringbuf_is_nested(producer))
 		return 0;
-	ret = ringbuf_repair_subbuf(ch, stream_idx, ringbuf_pos_sub(begin, ringbuf_ring_size(&ch->geometry)));
+	if (ringbuf_robust_lock(&self->certificate, 0))
+		return 0;
+	ret = ringbuf_repair_locked(ch, stream_idx, ringbuf_pos_sub(begin, ringbuf_ring_size(&ch->geometry)), NULL);
+	/* And those before it, which have the spares. */
+	if (ringbuf_repair_parked(ch, stream_idx))
+		ret = 1;
+	ringbuf_robust_unlock(&self->certificate);
 	if (ret == -EAGAIN)
 		ringbuf_store(&ch->control->repair_after, now + RINGBUF_REPAIR_PERIOD_NS, RINGBUF_RELAXED);
 	return ret > 0;
@@ -789,6 +840,7 @@ ringbuf_repair(const struct ringbuf_channel *ch)
 		uint64_t pos = ringbuf_oldest_begin(g, produced), end = ringbuf_subbuf_begin(g, produced);
 
 		ringbuf_count_torn(ch, s);
+		repaired += ringbuf_repair_parked(ch, i);
 		for (; pos != end; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g)))
 			if (!ringbuf_is_done(ch, s, pos))
 				repaired += ringbuf_repair_locked(ch, i, pos, NULL) > 0;

@@ -159,7 +159,7 @@ ringbuf_refuse_here(const struct ringbuf_channel *ch, enum ringbuf_cause cause, 
  */
 RINGBUF_FUNC int
 ringbuf_plan(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-	     struct ringbuf_stream *s, struct ringbuf_reservation *r, struct ringbuf_move *m)
+	     struct ringbuf_stream *s, struct ringbuf_reservation *r, struct ringbuf_move *m, int park)
 {
 	const struct ringbuf_geometry *g = &ch->geometry;
 	uint64_t size = ringbuf_subbuf_size(g), off = ringbuf_subbuf_off(g, m->pos), begin;
@@ -178,7 +178,7 @@ ringbuf_plan(const struct ringbuf_client *client, const struct ringbuf_channel *
 		r->pos = ringbuf_pos_add(begin, off);
 		if (off + ringbuf_layout_record(client, ch, r, off) > size)
 			return -ENOSPC;
-		ret = ringbuf_slot_is_free(ch, s, m->word, begin);
+		ret = ringbuf_slot_is_free(ch, s, m->word, begin, park);
 		if (ret)
 			return ret;
 	}
@@ -187,11 +187,11 @@ ringbuf_plan(const struct ringbuf_client *client, const struct ringbuf_channel *
 	return 0;
 }
 
-/* One attempt on one sample of `produced`. Returns as ringbuf_plan, or -ESHUTDOWN:
- * finalized; 0: claimed. */
+/* One attempt on one sample of `produced`. `park`: as for ringbuf_slot_is_free. Returns as
+ * ringbuf_plan, or -ESHUTDOWN: finalized; 0: claimed. */
 RINGBUF_FUNC int
 ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		    struct ringbuf_reservation *r, struct ringbuf_move *m)
+		    struct ringbuf_reservation *r, struct ringbuf_move *m, int park)
 {
 	struct ringbuf_stream *s;
 	uint64_t word, custom;
@@ -218,7 +218,7 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 		return -EAGAIN; /* clock.h: the clock must be this stream's CPU's */
 	r->header_flags = ringbuf_timestamp_flags(s, r->timestamp);
 	m->discarded = ringbuf_events_discarded(s);
-	ret = ringbuf_plan(client, ch, s, r, m);
+	ret = ringbuf_plan(client, ch, s, r, m, park);
 	/* A plan on an old position may have assumed too long a header. */
 	if (ret == -ENOSPC && ringbuf_load(&s->produced, RINGBUF_RELAXED) != m->word)
 		return -EAGAIN;
@@ -249,15 +249,16 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 		     struct ringbuf_producer_slot *producer, struct ringbuf_reservation *r)
 {
 	struct ringbuf_move m;
-	int ret;
+	int park = 0, ret;
 
 	if (!r->entry && !(r->entry = ringbuf_ledger_take(producer)))
 		return ringbuf_refuse_here(ch, RINGBUF_LOST_NESTING, ringbuf_n_records(r));
 	do {
-		ret = ringbuf_reserve_try(client, ch, r, &m);
+		ret = ringbuf_reserve_try(client, ch, r, &m, park);
 	} while (ret == -EAGAIN ||
-		 (ret == -EIO && ringbuf_repair_lapped(ch, producer, r->stream_idx,
-						       ringbuf_subbuf_ceil(&ch->geometry, m.pos))));
+		 (ret == -EIO && (ringbuf_repair_lapped(ch, producer, r->stream_idx,
+							ringbuf_subbuf_ceil(&ch->geometry, m.pos)) ||
+				  !park++)));
 	if (RINGBUF_UNLIKELY(ret)) {
 		ringbuf_ledger_idle(r->entry);
 		if (ret == -ESHUTDOWN)
@@ -275,9 +276,9 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 	r->owned = ringbuf_ledger_word(RINGBUF_LEDGER_OWNED, r->stream_idx, r->pos);
 	ringbuf_ledger_land(r->entry, r->owned);
 	RINGBUF_TESTPOINT(reserve_owned_slow);
-	r->slot = ringbuf_slot_at(ch, r->stream, r->pos);
+	r->subbuf = ringbuf_enter(ch, r->stream, r->pos);
 	ringbuf_begin_record(client, ch, r,
-			     ringbuf_place_record(ch, r, ringbuf_enter(ch, r->slot, r->pos)));
+			     ringbuf_place_record(ch, r, ringbuf_subbuf_idx(ch, r->stream, r->subbuf)));
 	return 0;
 }
 
@@ -313,10 +314,10 @@ ringbuf_reserve_fast(const struct ringbuf_client *client, const struct ringbuf_c
 	uint8_t *header;
 
 	r->pos = ringbuf_pos(word);
-	r->slot = ringbuf_slot_at(ch, r->stream, word);
 	/* Before the swap, so that nothing is left to be found out after it: if it wins, the
-	 * position has been in this sub-buffer all the time, which has not changed. */
-	idx = ringbuf_entered(ch, r->slot, word);
+	 * position has been in this sub-buffer all the time, which has not changed. (It may be parked
+	 * right after the swap. It stays what it is until my bytes are counted.) */
+	idx = ringbuf_entered(ch, ringbuf_slot_at(ch, r->stream, word), word);
 	if (RINGBUF_UNLIKELY(idx < 0)) /* also at a boundary, where nobody can have entered the next pass */
 		return 0;
 	r->entry = &producer->ledger[0];
@@ -335,6 +336,7 @@ ringbuf_reserve_fast(const struct ringbuf_client *client, const struct ringbuf_c
 	    RINGBUF_UNLIKELY(ringbuf_cpu() != cpu)) /* clock.h says why */
 		return 0;
 
+	r->subbuf = ringbuf_subbuf_at(ch, r->stream, (uint32_t)idx);
 	header = ringbuf_place_record(ch, r, (uint32_t)idx);
 	/* The store to a cold line would hold up the commit's add: fetch what the next records need. */
 	__builtin_prefetch(r->payload + RINGBUF_AHEAD, 1);

@@ -32,6 +32,7 @@
 #include "ledger.h"
 #include "wait.h"
 #include "holes.h"
+#include "park.h"
 #include "commit.h"
 #include "switch.h"
 #include "reader.h"

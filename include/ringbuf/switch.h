@@ -76,33 +76,62 @@ ringbuf_lose(struct ringbuf_stream *s, enum ringbuf_cause cause, uint64_t n_reco
 }
 
 /*
+ * The slot has a word of another pass than the one before. Nobody has entered that one yet: whoever claimed it is slow
+ * to do so. Or somebody scribbled on the word. Callers: a producer about to enter the slot, which `ref` was true of when
+ * the position was what it still is. Ordering: O5.
+ */
+RINGBUF_SLOW void
+ringbuf_enter_before(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t before, uint64_t ref)
+{
+	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, before);
+	uint32_t idx = ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
+
+	if (ringbuf_ref_pass(ref) == ringbuf_ref_pass_before(ch, before))
+		ringbuf_enter(ch, s, before);
+	else
+		/* relaxed both: nothing is known of the sub-buffer in there */
+		ringbuf_cas(&slot->subbuf_ref, &ref,
+			    ringbuf_ref_pass_at(ch, before) << RINGBUF_REF_PASS_SHIFT | RINGBUF_REF_READ | idx,
+			    RINGBUF_RELAXED, RINGBUF_RELAXED);
+}
+
+/*
  * ringbuf_slot_is_free - may the sub-buffer that begins at `begin` be entered?
+ * With `park`, one that is not complete may: a spare is set aside for it.
  * Returns:  0; -EAGAIN if `produced` is no longer `word` (plan again);
- *           -EIO if the slot's last packet is not delivered (a producer is still in it);
+ *           -EIO if the slot's last packet is not delivered (a producer is still in it), and
+ *           is not to be parked, or no spare is left;
  *           -ENOBUFS in discard mode if the reader has not released it.
- * Ordering: O3, O4 acquired here, passed on by the O1 of the caller's swap.
+ * Ordering: O3, O4, O5 acquired here, passed on by the O1 of the caller's swap.
  */
 RINGBUF_FUNC int
 ringbuf_slot_is_free(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint64_t word,
-		     uint64_t begin)
+		     uint64_t begin, int park)
 {
 	const struct ringbuf_geometry *g = &ch->geometry;
-	struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, begin);
+	uint64_t before = ringbuf_pos_sub(begin, ringbuf_ring_size(g));
 	/* O4 acquire: the reader's loads are done. Pairs with ringbuf_advance.
 	 * O8 seq_cst: a producer about to sleep looks here after setting `space_wanted`.
 	 * Read first: then what the reader has released is seen delivered below. */
 	uint64_t consumed = ringbuf_load(&s->consumed_pos, RINGBUF_SEQ_CST);
+	/* O5 acquire: pairs with whoever entered, and with the reader that gave it back. */
+	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, begin)->subbuf_ref, RINGBUF_ACQUIRE);
+	uint32_t idx = ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
 	/* O3 acquire: the delivered packet's bookkeeping, about to be reused. Pairs with
 	 * ringbuf_deliver. And before the re-read of `produced` below. */
-	uint64_t delivered = ringbuf_load(&slot->delivered, RINGBUF_ACQUIRE);
+	uint64_t stage = ringbuf_load(&ringbuf_subbuf_at(ch, s, idx)->stage, RINGBUF_ACQUIRE);
 
 	RINGBUF_TESTPOINT(switch_slot_sampled);
-	/* relaxed: both loads above are acquires, so this one is not older. If the
-	 * position has moved, the counters may belong to a later pass. */
+	/* relaxed: all loads above are acquires, so this one is not older. If the
+	 * position has moved, the words may belong to a later pass. */
 	if (ringbuf_load(&s->produced, RINGBUF_RELAXED) != word)
 		return -EAGAIN;
-	if ((uint32_t)delivered != ringbuf_commit_base(g, begin))
-		return -EIO;
+	if (RINGBUF_UNLIKELY(ringbuf_ref_pass(ref) != ringbuf_ref_pass_at(ch, before))) {
+		ringbuf_enter_before(ch, s, before, ref);
+		return -EAGAIN;
+	}
+	if (!(ref & RINGBUF_REF_READ) && !ringbuf_stage_is(stage, before, RINGBUF_STAGE_DONE))
+		return park && ch->mode == RINGBUF_OVERWRITE ? ringbuf_set_aside(ch, s, begin) : -EIO;
 	if (ch->mode == RINGBUF_DISCARD &&
 	    ringbuf_pos_diff(begin, consumed) >= (int64_t)ringbuf_ring_size(g))
 		return -ENOBUFS;
@@ -110,91 +139,32 @@ ringbuf_slot_is_free(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
 }
 
 /*
- * ringbuf_enter_slow - put the slot of `pos` on the pass of `pos`.
- * Callers:  any producer that owns bytes there and finds the slot on the pass
- *           before; the first wins, the others see it done.
- * Progress: lock-free; the reader changes the word twice for each packet that it takes.
- * Ordering: O5.
- */
-RINGBUF_SLOW uint32_t
-ringbuf_enter_slow(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, uint64_t pos)
-{
-	uint64_t pass = ringbuf_ref_pass_at(ch, pos), next;
-	/* O5 acquire: what the reader did with the packet, or with the spare. Pairs with
-	 * its swaps. */
-	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
-
-	while (ringbuf_ref_pass(ref) != pass) {
-		next = pass << RINGBUF_REF_PASS_SHIFT;
-		if (ref & RINGBUF_REF_HELD)
-			next |= (ref & RINGBUF_REF_SPARE_MASK) >> RINGBUF_REF_SPARE_SHIFT;
-		else
-			next |= ref & RINGBUF_REF_IDX_MASK;
-		if (!(ref & (RINGBUF_REF_HELD | RINGBUF_REF_READ)))
-			next |= RINGBUF_REF_LOST;
-		RINGBUF_TESTPOINT(switch_entering);
-		/* O5 acq_rel: acquire as above; release passes the reader's hand-over on to
-		 * the producers that see the new word, and tells a reader that holds the packet
-		 * before that it is delivered. Pairs with ringbuf_held_is_complete, too. */
-		if (ringbuf_cas(&slot->subbuf_ref, &ref, next, RINGBUF_ACQ_REL, RINGBUF_ACQUIRE))
-			ref = next;
-	}
-	RINGBUF_TESTPOINT(switch_entered);
-	return ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
-}
-
-/* The sub-buffer that the pass of `pos` has in the slot; -1: nobody has entered that pass
- * yet, or somebody scribbled on the word. Ordering: O5. */
-RINGBUF_INLINE int32_t
-ringbuf_entered(const struct ringbuf_channel *ch, const struct ringbuf_slot *slot, uint64_t pos)
-{
-	/* O5 acquire: the sub-buffer is the producers' to write. Pairs with whoever entered. */
-	uint64_t ref = ringbuf_load(&slot->subbuf_ref, RINGBUF_ACQUIRE);
-
-	uint64_t idx = ref & RINGBUF_REF_IDX_MASK;
-
-	if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) &&
-			   idx <= ringbuf_n_subbufs(&ch->geometry)))
-		return (int32_t)idx;
-	return -1;
-}
-
-/* The sub-buffer to write to at `pos`, which the caller owns. Ordering: O5. */
-RINGBUF_INLINE uint32_t
-ringbuf_enter(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, uint64_t pos)
-{
-	int32_t idx = ringbuf_entered(ch, slot, pos);
-
-	return RINGBUF_LIKELY(idx >= 0) ? (uint32_t)idx : ringbuf_enter_slow(ch, slot, pos);
-}
-
-/*
  * What the deliverer will say of a packet that this move ends. Published by the
  * mover's own count (O2). The last store tells a repairer that it is all there.
  */
 RINGBUF_FUNC void
-ringbuf_note_close(const struct ringbuf_channel *ch, struct ringbuf_slot *slot, const struct ringbuf_move *m,
+ringbuf_note_close(const struct ringbuf_channel *ch, struct ringbuf_subbuf *sb, const struct ringbuf_move *m,
 		   uint64_t pos, uint64_t content_size)
 {
-	ringbuf_store(&slot->close_timestamp, m->timestamp, RINGBUF_RELAXED);
-	ringbuf_store(&slot->close_size, content_size, RINGBUF_RELAXED);
-	ringbuf_store(&slot->close_discarded, m->discarded, RINGBUF_RELAXED);
+	ringbuf_store(&sb->close_timestamp, m->timestamp, RINGBUF_RELAXED);
+	ringbuf_store(&sb->close_size, content_size, RINGBUF_RELAXED);
+	ringbuf_store(&sb->close_discarded, m->discarded, RINGBUF_RELAXED);
 	ringbuf_signal_fence();
-	ringbuf_store(&slot->close_noted, ringbuf_packet_tag(ch, pos), RINGBUF_RELAXED);
+	ringbuf_store(&sb->close_noted, ringbuf_packet_tag(ch, pos), RINGBUF_RELAXED);
 }
 
-/* Enter the slot of `begin` and write the packet header there. Published as above. Ordering: O5. */
-RINGBUF_FUNC void
+/* Enter the slot of `begin` and write the packet header there. Published as above. Returns the sub-buffer. Ordering: O5. */
+RINGBUF_FUNC struct ringbuf_subbuf *
 ringbuf_begin_packet(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
-		     struct ringbuf_stream *s, uint32_t stream_idx, struct ringbuf_slot *slot, uint64_t begin,
-		     uint64_t timestamp)
+		     struct ringbuf_stream *s, uint32_t stream_idx, uint64_t begin, uint64_t timestamp)
 {
-	uint32_t idx = ringbuf_enter(ch, slot, begin);
+	struct ringbuf_subbuf *sb = ringbuf_enter(ch, s, begin);
 
 	RINGBUF_TESTPOINT(switch_before_header);
-	ringbuf_buffer_begin(client, ch, s, stream_idx, idx, timestamp);
+	ringbuf_buffer_begin(client, ch, s, stream_idx, ringbuf_subbuf_idx(ch, s, sb), timestamp);
 	ringbuf_signal_fence();
-	ringbuf_store(&slot->open_noted, ringbuf_packet_tag(ch, begin), RINGBUF_RELAXED);
+	ringbuf_store(&sb->open_noted, ringbuf_packet_tag(ch, begin), RINGBUF_RELAXED);
+	return sb;
 }
 
 /*
@@ -227,27 +197,26 @@ ringbuf_carry_out(const struct ringbuf_client *client, const struct ringbuf_chan
 {
 	const struct ringbuf_geometry *g = &ch->geometry;
 	uint64_t begin = ringbuf_subbuf_ceil(g, m->pos);
-	struct ringbuf_slot *slot;
+	struct ringbuf_subbuf *sb;
 
 	if (m->close_old) {
 		uint64_t off = ringbuf_subbuf_off(g, m->pos);
 
-		slot = ringbuf_slot_at(ch, s, m->pos);
-		ringbuf_note_close(ch, slot, m, m->pos, off);
+		sb = ringbuf_enter(ch, s, m->pos);
+		ringbuf_note_close(ch, sb, m, m->pos, off);
 		RINGBUF_TESTPOINT(switch_before_padding);
-		ringbuf_count(ch, s, stream_idx, slot, m->pos, ringbuf_subbuf_size(g) - off);
+		ringbuf_count(ch, s, stream_idx, sb, m->pos, ringbuf_subbuf_size(g) - off);
 		RINGBUF_TESTPOINT(switch_padded);
 	}
 	if (m->open_new) {
-		slot = ringbuf_slot_at(ch, s, begin);
 		ringbuf_keep_consumed_near(ch, s, begin);
-		ringbuf_begin_packet(client, ch, s, stream_idx, slot, begin, m->timestamp);
+		sb = ringbuf_begin_packet(client, ch, s, stream_idx, begin, m->timestamp);
 		if (m->close_new)
-			ringbuf_note_close(ch, slot, m, begin, ringbuf_subbuf_size(g));
-		ringbuf_count(ch, s, stream_idx, slot, begin, ch->packet_header_size);
+			ringbuf_note_close(ch, sb, m, begin, ringbuf_subbuf_size(g));
+		ringbuf_count(ch, s, stream_idx, sb, begin, ch->packet_header_size);
 		RINGBUF_TESTPOINT(switch_header_counted);
 	} else if (m->close_new) {
-		ringbuf_note_close(ch, ringbuf_slot_at(ch, s, m->pos), m, m->pos, ringbuf_subbuf_size(g));
+		ringbuf_note_close(ch, ringbuf_enter(ch, s, m->pos), m, m->pos, ringbuf_subbuf_size(g));
 	}
 }
 
@@ -313,7 +282,7 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 		if (!(flags & RINGBUF_FLUSH_EMPTY) ||
 		    ringbuf_load(&ch->control->state, RINGBUF_RELAXED) & RINGBUF_STATE_FINALIZED)
 			return 0;
-		ret = ringbuf_slot_is_free(ch, s, m.word, m.pos);
+		ret = ringbuf_slot_is_free(ch, s, m.word, m.pos, 1);
 		if (ret)
 			return ret;
 		m.open_new = 1;
@@ -330,11 +299,10 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 	ringbuf_ledger_set(entry, ringbuf_ledger_word(RINGBUF_LEDGER_MOVING, stream_idx, m.pos));
 	if (m.open_new) {
 		/* Header and padding of one empty packet, in one count. */
-		struct ringbuf_slot *slot = ringbuf_slot_at(ch, s, m.pos);
+		struct ringbuf_subbuf *sb = ringbuf_begin_packet(client, ch, s, stream_idx, m.pos, m.timestamp);
 
-		ringbuf_begin_packet(client, ch, s, stream_idx, slot, m.pos, m.timestamp);
-		ringbuf_note_close(ch, slot, &m, m.pos, ch->packet_header_size);
-		ringbuf_count(ch, s, stream_idx, slot, m.pos, ringbuf_subbuf_size(g));
+		ringbuf_note_close(ch, sb, &m, m.pos, ch->packet_header_size);
+		ringbuf_count(ch, s, stream_idx, sb, m.pos, ringbuf_subbuf_size(g));
 	} else {
 		ringbuf_carry_out(client, ch, s, stream_idx, &m);
 	}

@@ -40,6 +40,7 @@ class Channel:
         schema_size: int = 1048576,
         metrics_size: int = 65536,
         start_position: int = 0,
+        n_spares: int | None = None,
     ) -> None: ...
     @staticmethod
     def open(
@@ -79,6 +80,8 @@ class Channel:
     def subbuf_size(self) -> int: ...
     @property
     def n_subbufs(self) -> int: ...
+    @property
+    def n_spares(self) -> int: ...
     @property
     def packet_header_size(self) -> int: ...
     @property

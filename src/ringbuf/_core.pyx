@@ -457,6 +457,16 @@ cdef object _call_with_buffer(Channel channel, object method, tuple before, uint
             pass  # kept by the callback: it may scribble, the mapping stays
 
 
+# Of each stream in overwrite mode. A paused producer takes one, or two if it is paused between two sub-buffers.
+cdef int _SPARES = 8
+
+
+cdef uint32_t _n_spares(object wanted, uint32_t mode) except? 0:
+    if wanted is None:
+        return _SPARES if mode == RINGBUF_OVERWRITE else 0
+    return _client.checked_count("n_spares", wanted, RINGBUF_SPARES_MAX, low=0)
+
+
 cdef bint _overrides(object client, str name):
     return getattr(type(client), name) is not getattr(_client.Client, name)
 
@@ -466,7 +476,7 @@ cdef bint _overrides(object client, str name):
 cdef class Channel:
     """Channel(name, *, subbuf_size=262144, n_subbufs=4, mode="discard", client=None, streams="per-cpu", \
 clock="auto", path=None, switch_timer=None, read_timer=None, wakeup="timer", blocking_timeout=0.0, contexts="", \
-n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metrics_size=65536, start_position=0)
+n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metrics_size=65536, start_position=0, n_spares=None)
 --
 
     A set of ring buffers in shared memory, one stream for each CPU (or one in all).
@@ -548,7 +558,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
     def __init__(self, name, *, subbuf_size=256 * 1024, n_subbufs=4, mode="discard", client=None,
                  streams="per-cpu", clock="auto", path=None, switch_timer=None, read_timer=None, wakeup="timer",
                  blocking_timeout=0.0, contexts="", n_producers=1024, n_streams=None, preallocate=False,
-                 schema_size=1 << 20, metrics_size=1 << 16, start_position=0):
+                 schema_size=1 << 20, metrics_size=1 << 16, start_position=0, n_spares=None):
         cdef ringbuf_config cfg
         cdef bytes name_bytes = _client.checked_name(name), path_bytes = None
         cdef bytes contexts_bytes = _client.checked_contexts(contexts)
@@ -568,6 +578,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
         cfg.subbuf_size = _client.checked_size("subbuf_size", subbuf_size, os.sysconf("SC_PAGESIZE"), 1 << 25)
         cfg.n_subbufs = _client.checked_size("n_subbufs", n_subbufs, 2, 1 << 14)
         cfg.mode = _choice("mode", mode, _MODES)
+        cfg.n_spares = _n_spares(n_spares, cfg.mode)
         cfg.streams = _choice("streams", streams, _STREAMS)
         cfg.wakeup = _choice("wakeup", wakeup, _WAKEUPS)
         cfg.n_streams = _client.checked_count("n_streams", n_streams, 4096)
@@ -761,7 +772,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
 
     cdef _creation_error(self, int error, ringbuf_config *cfg):
         n_streams = cfg.n_streams or os.sysconf("SC_NPROCESSORS_CONF")
-        size = (cfg.n_subbufs + 1) * cfg.subbuf_size * (1 if cfg.streams == RINGBUF_GLOBAL else n_streams)
+        size = (cfg.n_subbufs + 1 + cfg.n_spares) * cfg.subbuf_size * (1 if cfg.streams == RINGBUF_GLOBAL else n_streams)
         if error == -ENOSPC or error == -12:  # ENOMEM
             return OSError(-error, f"no room for {size >> 20} MiB of buffers: make n_subbufs or subbuf_size smaller, "
                            "choose streams='global' or another path", self.path)
@@ -955,6 +966,11 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
     def n_subbufs(self):
         """int: sub-buffers of each stream's ring, without the reader's."""
         return ringbuf_n_subbufs(&self.open_ch().geometry)
+
+    @property
+    def n_spares(self):
+        """int: sub-buffers of each stream that take the place of those in which a producer is stopped; 0 in discard mode."""
+        return self.open_ch().super.n_spares
 
     @property
     def packet_header_size(self):
@@ -1467,7 +1483,7 @@ cdef object _stats(ringbuf_stats *st):
     return _stats_class(
         records_written=st.written, records_read=st.read, records_unread=st.unread, records_overrun=st.overrun,
         records_torn=st.lost[RINGBUF_LOST_TORN], records_discarded=st.discarded, records_cleared=st.cleared,
-        packets_read=st.packets_read, **lost)
+        packets_read=st.packets_read, packets_parked=st.parked, parked_now=st.parked_now, **lost)
 
 
 @cython.final

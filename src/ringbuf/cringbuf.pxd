@@ -22,6 +22,7 @@ cdef extern from "ringbuf/layout.h" nogil:
     const int RINGBUF_NESTING_MAX
     const int RINGBUF_NAME_SIZE
     const int RINGBUF_CONTEXTS_SIZE
+    const int RINGBUF_SPARES_MAX
 
     cdef enum:
         RINGBUF_DISCARD, RINGBUF_OVERWRITE
@@ -36,6 +37,7 @@ cdef extern from "ringbuf/layout.h" nogil:
     cdef struct ringbuf_superblock:
         uint32_t mode
         uint32_t clock
+        uint32_t n_spares
         uint64_t region_size
         uint64_t clock_freq
         int64_t clock_offset_s
@@ -268,6 +270,7 @@ cdef extern from "ringbuf/channel.h" nogil:
         const char *path
         uint64_t subbuf_size
         uint64_t n_subbufs
+        uint32_t n_spares
         uint32_t mode
         uint32_t streams
         uint32_t header
@@ -374,6 +377,8 @@ cdef extern from "ringbuf/stats.h" nogil:
         uint64_t discarded
         uint64_t lost[RINGBUF_N_CAUSES]
         uint64_t packets_read
+        uint64_t parked
+        uint64_t parked_now
 
     cdef struct ringbuf_usage:
         uint64_t produced

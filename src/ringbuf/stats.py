@@ -27,7 +27,8 @@ class Stats:
     records_overrun : int
         Overwritten before they were read, or cleared.
     records_lost_full, records_lost_wrap : int
-        No room: the reader is behind; or a producer is still inside the oldest sub-buffer.
+        No room: the reader is behind; or a producer is still inside the oldest sub-buffer, and no spare is
+        left to take its place (``n_spares`` was too small).
     records_lost_big : int
         Larger than a sub-buffer.
     records_lost_nesting, records_lost_slots : int
@@ -42,6 +43,11 @@ class Stats:
         Of records_overrun: thrown away by `Channel.clear`, or lapped in a reader's hands.
     packets_read : int
         Packets released by readers.
+    packets_parked : int
+        Overwritten while a producer was still inside: it was paused for as long as the ring took to come round. Each
+        took a spare sub-buffer until it went on.
+    parked_now : int
+        Of these, those that it has not left yet. What is committed in them counts as overrun.
     """
 
     records_written: int = 0
@@ -58,6 +64,8 @@ class Stats:
     records_discarded: int = 0
     records_cleared: int = 0
     packets_read: int = 0
+    packets_parked: int = 0
+    parked_now: int = 0
 
     @property
     def records_lost(self) -> int:

@@ -43,16 +43,14 @@ expect_packet(uint64_t records, uint64_t holes, uint64_t content_size)
 	ringbuf_put_subbuf(&rd.reader, RINGBUF_PUT_READ);
 }
 
-/* The slot is clean: no bit of its filler map is left for the next pass. */
+/* The sub-buffers are clean: no bit of a filler map is left for the next packet. */
 static UNUSED void
 check_map_clear(void)
 {
-	for (uint64_t slot = 0; slot < ringbuf_n_subbufs(&ch->geometry); slot++) {
-		uint64_t pos = slot << ch->geometry.subbuf_order;
-
-		EQ(atomic_load(&ringbuf_slot_at(ch, s, pos)->fillers), 0);
+	for (uint32_t idx = 0; idx < ch->n_all; idx++) {
+		EQ(atomic_load(&ringbuf_subbuf_at(ch, s, idx)->fillers), 0);
 		for (uint64_t i = 0; i < ringbuf_filler_map_words(&ch->geometry); i++)
-			EQ(atomic_load(&ringbuf_filler_map(ch, s, pos)[i]), 0);
+			EQ(atomic_load(&ringbuf_filler_map(ch, s, idx)[i]), 0);
 	}
 }
 

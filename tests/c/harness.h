@@ -522,6 +522,16 @@ my_slot(struct ringbuf_channel *ch)
 	return p->slot;
 }
 
+/* The sub-buffer that stands in the slot of `pos`, of stream 0. */
+static UNUSED struct ringbuf_subbuf *
+subbuf_of(const struct ringbuf_channel *ch, uint64_t pos)
+{
+	struct ringbuf_stream *s = ringbuf_stream_at(ch, 0);
+	uint64_t ref = ringbuf_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref, RINGBUF_ACQUIRE);
+
+	return ringbuf_subbuf_at(ch, s, ref & RINGBUF_REF_IDX_MASK);
+}
+
 static UNUSED uint64_t
 pos_of(const struct ringbuf_channel *ch, uint32_t stream_idx)
 {

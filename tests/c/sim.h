@@ -79,6 +79,7 @@ static struct {
 	struct op signal_op;
 	unsigned int signals, deaths;
 	int mortal;    /* producers die too */
+	int suffice;   /* there are spares for all who may be stopped: nobody loses a record to the wrap */
 	int given_up;  /* packets that a repairer could not make out */
 	int unordered; /* with signals and migrations, numbers and places may differ */
 	int n_finalized;
@@ -559,6 +560,35 @@ check_counts(void)
 	return st;
 }
 
+/* Every sub-buffer is in one slot, or the reader's, or a spare. */
+static void
+check_places(uint32_t stream_idx)
+{
+	struct ringbuf_stream *s = ringbuf_stream_at(sim.ch, stream_idx);
+	uint16_t places[RINGBUF_ALL_MAX];
+	uint64_t next = ringbuf_subbuf_ceil(&sim.ch->geometry, pos_of(sim.ch, stream_idx));
+	uint32_t in_ring = 0;
+
+	EQ(atomic_load(&s->hold), 0);
+	ringbuf_find_places(sim.ch, s, places);
+	for (uint32_t i = 0; i < sim.ch->n_all; i++) {
+		uint64_t stage = atomic_load(&ringbuf_subbuf_at(sim.ch, s, i)->stage);
+		enum ringbuf_stage phase = ringbuf_stage_phase(stage);
+
+		in_ring += places[i] != 0;
+		EQ(stage & RINGBUF_STAGE_KEPT, 0);
+		NE(phase, RINGBUF_STAGE_PARKED);
+		NE(phase, RINGBUF_STAGE_OUTSIDE);
+		if (atomic_load(&s->spare) == i)
+			OK(!places[i] && phase != RINGBUF_STAGE_FREE);
+		else if (places[i])
+			NE(phase, RINGBUF_STAGE_FREE);
+		else
+			OK(ringbuf_stage_is(stage, next, RINGBUF_STAGE_TAKEN) || ringbuf_is_spare(sim.ch, s, i, stage, next));
+	}
+	EQ(in_ring, ringbuf_n_subbufs(&sim.ch->geometry));
+}
+
 static void
 sim_check(void)
 {
@@ -587,6 +617,11 @@ sim_check(void)
 	}
 	st = check_counts();
 	EQ(st.unread, 0);
+	EQ(st.parked_now, 0);
+	for (uint32_t i = 0; i < sim.ch->n_streams; i++)
+		check_places(i);
+	if (sim.suffice)
+		EQ(st.lost[RINGBUF_LOST_WRAP], 0);
 	if (sim.ch->mode == RINGBUF_DISCARD && (sim.habit == READS || sim.habit == SNAPSHOTS))
 		EQ(st.overrun, 0);
 	for (unsigned int i = 0; i < sim.n_producers && !st.overrun && !sim.given_up; i++)
@@ -707,6 +742,7 @@ random_channel(int mode, uint32_t n_streams, uint32_t n_cpus)
 		sim_destroy();
 	sim_create(CONFIG(.mode = (uint32_t)mode, .n_subbufs = n, .header = (uint32_t)rnd_below(2),
 			  .streams = n_streams ? RINGBUF_PER_CPU : RINGBUF_GLOBAL, .n_streams = n_streams,
+			  .n_spares = (uint32_t)rnd_below(2) * (uint32_t)rnd_below(5),
 			  .start_pos = starts[rnd_below(ARRAY_SIZE(starts))]));
 	sim.ch->cpus_share = n_cpus > sim.ch->n_streams;
 	explore_state.n_cpus = n_cpus;

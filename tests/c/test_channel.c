@@ -287,19 +287,18 @@ TEST(everything_has_its_place_and_nothing_overlaps)
 		EQ(ch->data_off % 4096 + ch->meta_off % 4096 + ch->streams_off % 4096, 0);
 		for (uint32_t s = 0; s < ch->n_streams; s++) {
 			EQ(ringbuf_stream_at(ch, s)->index, s);
-			EQ((uintptr_t)ringbuf_slot_at(ch, ringbuf_stream_at(ch, s), 0) % RINGBUF_CACHE_LINE, 0);
+			EQ((uintptr_t)ringbuf_subbuf_at(ch, ringbuf_stream_at(ch, s), 0) % RINGBUF_CACHE_LINE, 0);
 		}
 	}
 }
 
 TEST(what_producers_write_and_what_the_reader_writes_are_on_different_cache_lines)
 {
-	EQ(sizeof(struct ringbuf_slot) % RINGBUF_CACHE_LINE, 0);
 	EQ(sizeof(struct ringbuf_subbuf) % RINGBUF_CACHE_LINE, 0);
 	EQ(sizeof(struct ringbuf_producer_slot) % RINGBUF_CACHE_LINE, 0);
 	NE(offsetof(struct ringbuf_stream, produced) / 64, offsetof(struct ringbuf_stream, consumed_pos) / 64);
 	NE(offsetof(struct ringbuf_stream, lost) / 64, offsetof(struct ringbuf_stream, produced) / 64);
-	NE(offsetof(struct ringbuf_slot, committed) / 64, offsetof(struct ringbuf_slot, delivered) / 64);
+	NE(offsetof(struct ringbuf_subbuf, committed) / 64, offsetof(struct ringbuf_subbuf, stage) / 64);
 	NE(offsetof(struct ringbuf_producer_slot, ledger) / 64,
 	   offsetof(struct ringbuf_producer_slot, lost_disabled) / 64);
 }

@@ -14,7 +14,7 @@ setup(const struct ringbuf_config *cfg)
 static uint64_t
 committed(uint64_t pos)
 {
-	return atomic_load(&ringbuf_slot_at(ch, ringbuf_stream_at(ch, 0), pos)->committed);
+	return atomic_load(&subbuf_of(ch, pos)->committed);
 }
 
 static int
@@ -161,14 +161,14 @@ TEST(delivering_again_changes_nothing)
 	before = stats_of(ch);
 	for (uint64_t pos = 3 * 4096; pos < 5 * 4096; pos += 4096) {
 		struct ringbuf_stream *s = ringbuf_stream_at(ch, 0);
-		uint8_t *data = ringbuf_subbuf_data(
-			ch, s, atomic_load(&ringbuf_slot_at(ch, s, pos)->subbuf_ref) & RINGBUF_REF_IDX_MASK);
+		struct ringbuf_subbuf *sb = subbuf_of(ch, pos);
+		uint8_t *data = ringbuf_subbuf_data(ch, s, ringbuf_subbuf_idx(ch, s, sb));
 
 		memcpy(copy, data, sizeof(copy));
-		/* as a repairer does: the count of before the delivery is put back first */
+		/* as a repairer does: the stage of before the delivery is put back first */
 		for (int i = 0; i < 2; i++) {
-			atomic_fetch_sub(&ringbuf_slot_at(ch, s, pos)->delivered, 2 * RINGBUF_ONE_RECORD + 4096);
-			ringbuf_deliver(ch, s, 0, pos, committed(pos));
+			atomic_fetch_xor(&sb->stage, RINGBUF_STAGE_CELL);
+			ringbuf_deliver(ch, s, 0, sb, pos, committed(pos));
 		}
 		OK(!memcmp(copy, data, sizeof(copy)));
 	}

@@ -237,7 +237,7 @@ settle_again(const char *point, uint32_t header, int hole_at_end)
 	static struct actor a;
 	struct ringbuf_reservation r[5];
 	uint64_t end = 0, committed;
-	struct ringbuf_slot *slot;
+	struct ringbuf_subbuf *sb;
 
 	setup(CONFIG(.header = header));
 	EQ(record(ch, 17, 0), 0);
@@ -262,10 +262,10 @@ settle_again(const char *point, uint32_t header, int hole_at_end)
 	run_until(&a, point);
 	EQ(ringbuf_get_next_subbuf(&rd.reader), -EAGAIN);
 	/* the dead one's slot and entry are a repairer's; here only the delivery is made good */
-	slot = ringbuf_slot_at(ch, s, 0);
-	committed = atomic_load(&slot->committed);
+	sb = subbuf_of(ch, 0);
+	committed = atomic_load(&sb->committed);
 	EQ((uint32_t)committed, 4096);
-	ringbuf_deliver(ch, s, 0, 0, committed);
+	ringbuf_deliver(ch, s, 0, sb, 0, committed);
 	expect_packet(hole_at_end ? 2 : 3, hole_at_end ? 1 : 2, end);
 	check_map_clear();
 }
@@ -295,7 +295,7 @@ TEST(a_scribbled_filler_map_changes_no_record)
 		EQ(reserve(ch, &last, 20, 40), 0);
 		ringbuf_discard(ch, &r);
 		for (uint64_t i = 0; i < ringbuf_filler_map_words(&ch->geometry); i++)
-			atomic_store(&ringbuf_filler_map(ch, s, last.pos)[i], UINT64_MAX);
+			atomic_store(&ringbuf_filler_map(ch, s, ringbuf_subbuf_idx(ch, s, last.subbuf))[i], UINT64_MAX);
 		ringbuf_commit(ch, &last);
 		flush(ch);
 		EQ(ringbuf_get_next_subbuf(&rd.reader), 0);

@@ -671,11 +671,10 @@ packets_after(uint32_t mode, ringbuf_atomic_u64 *(*word)(void), uint64_t value)
 }
 
 static ringbuf_atomic_u64 *consumed_pos(void) { return &s->consumed_pos; }
-static ringbuf_atomic_u64 *third_count(void) { return &ringbuf_slot_at(ch, s, at(2))->committed; }
-static ringbuf_atomic_u64 *third_delivered(void) { return &ringbuf_slot_at(ch, s, at(2))->delivered; }
+static ringbuf_atomic_u64 *third_count(void) { return &subbuf_of(ch, at(2))->committed; }
+static ringbuf_atomic_u64 *third_stage(void) { return &subbuf_of(ch, at(2))->stage; }
 static ringbuf_atomic_u64 *third_ref(void) { return &ringbuf_slot_at(ch, s, at(2))->subbuf_ref; }
 static ringbuf_atomic_u64 *last_ref(void) { return &ringbuf_slot_at(ch, s, at(3))->subbuf_ref; }
-static ringbuf_atomic_u64 *last_pos(void) { return &ringbuf_subbuf_at(ch, s, 3)->pos; }
 
 TEST(a_scribbled_word_costs_no_more_than_its_packet_and_the_end_is_reached)
 {
@@ -685,11 +684,13 @@ TEST(a_scribbled_word_costs_no_more_than_its_packet_and_the_end_is_reached)
 		EQ(packets_after(mode, consumed_pos, UINT64_C(1) << 40), 4); /* beyond what was produced */
 		EQ(packets_after(mode, consumed_pos, UINT64_C(1) << 47 | 5), 4);
 		EQ(packets_after(mode, third_count, 12345678), 4); /* of no use once it is delivered */
-		EQ(packets_after(mode, third_delivered, 0), 4);
-		EQ(packets_after(mode, third_ref, before | 2), 3); /* on the pass before, yet delivered */
-		EQ(packets_after(mode, last_ref, before | 3), 3);
-		EQ(packets_after(mode, last_ref, UINT64_MAX), 3);
-		EQ(packets_after(mode, last_pos, 1), 3);
+		EQ(packets_after(mode, third_stage, 0), 4);
+		EQ(packets_after(mode, third_stage, ringbuf_stage_word(at(2), RINGBUF_STAGE_FREE, 0)), 3);
+		EQ(packets_after(mode, third_stage, ringbuf_stage_word(at(2), RINGBUF_STAGE_PARKED, 0)), 3);
+		EQ(packets_after(mode, third_stage, UINT64_MAX), 4); /* not of its packet: repaired */
+		EQ(packets_after(mode, third_ref, before | 2), 4); /* on the pass before: entered again, and given up */
+		EQ(packets_after(mode, last_ref, before | 3), 4); /* the same */
+		EQ(packets_after(mode, last_ref, UINT64_MAX), 4);
 	}
 }
 
@@ -698,7 +699,7 @@ TEST(a_count_that_cannot_be_is_given_up)
 	setup(CONFIG(.n_subbufs = 4, .start_pos = 0));
 	fill(4);
 	ringbuf_store(third_count(), 12345678, RINGBUF_RELAXED);
-	ringbuf_store(third_delivered(), 0, RINGBUF_RELAXED);
+	ringbuf_store(third_stage(), 0, RINGBUF_RELAXED);
 	EQ(ringbuf_finalize(ch, ringbuf_this_producer(ch)->slot), 0);
 	EQ(read_to_the_end(), 4);
 }

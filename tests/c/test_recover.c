@@ -399,14 +399,16 @@ TEST(a_slot_that_is_nonsense_costs_no_complete_packet)
 {
 	for (int word = 0; word < 3; word++) {
 		struct ringbuf_channel *ch;
-		struct ringbuf_slot *slot;
+		struct ringbuf_subbuf *sb;
 
 		memcpy(folder + sizeof(folder) - 7, "XXXXXX", 6);
 		ch = create_file(CONFIG());
-		slot = ringbuf_slot_at(ch, ringbuf_stream_at(ch, 0), 4096);
+		sb = subbuf_of(ch, 4096);
 		record_many(ch, 100);
 		flush(ch);
-		poke(ch, word == 0 ? &slot->committed : word == 1 ? &slot->delivered : &slot->subbuf_ref,
+		poke(ch, word == 0   ? &sb->committed
+			 : word == 1 ? &sb->stage
+				     : &ringbuf_slot_at(ch, ringbuf_stream_at(ch, 0), 4096)->subbuf_ref,
 		     UINT64_C(0xfedcba9876543210));
 		recover(0);
 		OK(!got.stream.astray);
@@ -425,7 +427,7 @@ TEST(a_table_entry_that_is_nonsense_costs_its_packet)
 	record_many(ch, 100);
 	flush(ch);
 	ref = ringbuf_load(&ringbuf_slot_at(ch, s, 4096)->subbuf_ref, RINGBUF_RELAXED);
-	poke(ch, &ringbuf_subbuf_at(ch, s, (uint32_t)(ref & RINGBUF_REF_IDX_MASK))->records, 3);
+	poke(ch, &ringbuf_subbuf_at(ch, s, (uint32_t)(ref & RINGBUF_REF_IDX_MASK))->n_records, 3);
 	recover(0);
 	EQ(got.stream.damaged, 1);
 	EQ(got.stream.packets, 2);

@@ -102,17 +102,17 @@ TEST(a_slot_is_free_full_or_in_use)
 
 	setup(CONFIG(.n_subbufs = 2));
 	word = atomic_load(&s->produced);
-	EQ(ringbuf_slot_is_free(ch, s, word, 0), 0);
-	EQ(ringbuf_slot_is_free(ch, s, word + 1, 0), -EAGAIN);
-	EQ(ringbuf_slot_is_free(ch, s, ringbuf_word_retagged(word, 0), 0), -EAGAIN);
+	EQ(ringbuf_slot_is_free(ch, s, word, 0, 0), 0);
+	EQ(ringbuf_slot_is_free(ch, s, word + 1, 0, 0), -EAGAIN);
+	EQ(ringbuf_slot_is_free(ch, s, ringbuf_word_retagged(word, 0), 0, 0), -EAGAIN);
 	EQ(reserve(ch, &open, payload_max(ch), 0), 0);
 	fill(1);
 	word = atomic_load(&s->produced);
-	EQ(ringbuf_slot_is_free(ch, s, word, 2 * 4096), -EIO);
+	EQ(ringbuf_slot_is_free(ch, s, word, 2 * 4096, 1), -EIO);
 	ringbuf_commit(ch, &open);
-	EQ(ringbuf_slot_is_free(ch, s, word, 2 * 4096), -ENOBUFS);
+	EQ(ringbuf_slot_is_free(ch, s, word, 2 * 4096, 1), -ENOBUFS);
 	EQ(read_all(&rd), 2);
-	EQ(ringbuf_slot_is_free(ch, s, word, 2 * 4096), 0);
+	EQ(ringbuf_slot_is_free(ch, s, word, 2 * 4096, 1), 0);
 }
 
 TEST(a_position_that_moves_under_the_look_at_the_slot_is_no_loss)

@@ -7,6 +7,7 @@ every combination; without RINGBUF_KILL=all, each point has its turn in one of t
 import os
 import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ POINTS = [point for point in points() if point != DOUBT and point not in METRICS
 ENDS = {"kill": -signal.SIGKILL, "segv": -signal.SIGSEGV, "abort": -signal.SIGABRT, "exit": 3, "exec": 0}
 # Who passes the point: by its prefix, a producer if it has none of these.
 ROLES = {"reader": "reader", "map": "mapper", "consumer": "recorder", "repair": "repairer", "robust": "repairer",
-         "schema": "declarer"}  # fmt: skip
+         "schema": "declarer", "park": "parker"}  # fmt: skip
 OFTEN = ["ledger_claimed", "reserve_claimed", "reserve_owned", "reserve_done", "commit_written", "commit_counted",
          "reserve_claimed_slow", "switch_before_padding", "switch_padded", "switch_header_counted", "flush_claimed",
          "discard_undoing", "discard_written", "deliver_before_end", "deliver_published"]  # fmt: skip
@@ -44,6 +45,11 @@ def role_of(point):
     return ROLES.get(point.split("_")[0], "producer")
 
 
+def in_modes(combinations):
+    """Nothing is parked in discard mode: there it is an overwriting ring's turn."""
+    return sorted({(point, "overwrite" if role_of(point) == "parker" else mode) for point, mode in combinations})
+
+
 def is_reading(point):
     return role_of(point) in ("reader", "mapper", "recorder")
 
@@ -56,6 +62,8 @@ def test_the_points_of_metrics_have_their_own_test():
 def start_victim(stage, point, how, rng):
     role = role_of(point)
     skip = 0 if point == "producer_registered" else rng.randrange(30)
+    if role == "parker":
+        role, skip = "producer", 0
     return stage.start(f"recorder:{stage.directory}/victim" if role == "recorder" else role, point, skip, how)
 
 
@@ -67,6 +75,20 @@ def feed_repairer(stage, victim, rng):
         stage.died(stage.start("producer", "reserve_owned", rng.randrange(9), "kill"))
 
 
+def feed_parker(stage, victim, rng):
+    """Others stop in the middle of a record until the victim is the one that comes round to one of them."""
+    for _ in range(50):
+        paused = stage.start("producer", "reserve_owned", rng.randrange(9), "stop")
+        assert stage.stopped(paused)
+        parked, deadline = stage.channel.stats().packets_parked, time.monotonic() + 1
+        while stage.channel.stats().packets_parked == parked and time.monotonic() < deadline:
+            if stage.process(victim).poll() is not None or stage.stopped(victim, 0.01):
+                break
+        stage.process(paused).send_signal(signal.SIGCONT)
+        if stage.process(victim).poll() is not None or stage.stopped(victim, 0.01):
+            return
+
+
 def kill_at(stage, point, how, rng):
     """Somebody ends at `point`, with two producers around."""
     if not is_reading(point):
@@ -75,13 +97,15 @@ def kill_at(stage, point, how, rng):
     victim = start_victim(stage, point, how, rng)
     if role_of(point) == "repairer":
         feed_repairer(stage, victim, rng)
+    if role_of(point) == "parker":
+        feed_parker(stage, victim, rng)
     assert stage.died(victim) == ENDS[how], f"nobody reached {point}"
     if is_reading(point):
         stage.record()
     return survivors
 
 
-@pytest.mark.parametrize("point, mode", each_once(POINTS, MODES))
+@pytest.mark.parametrize("point, mode", in_modes(each_once(POINTS, MODES)))
 def test_killed_at(point, mode, tmp_path, rng):
     with Stage(tmp_path, mode=mode, actors=200) as stage:
         stage.go_on(kill_at(stage, point, "kill", rng))
@@ -97,7 +121,7 @@ def test_other_ways_to_die(how, point, tmp_path, rng):
         stage.check_traces(stats, tallies)
 
 
-@pytest.mark.parametrize("point, mode", some(((p, m) for p in POINTS for m in MODES if not is_reading(p)), 6))
+@pytest.mark.parametrize("point, mode", in_modes(some(((p, m) for p in POINTS for m in MODES if not is_reading(p)), 6)))
 def test_stopped_at(point, mode, tmp_path, rng):
     """A stopped actor blocks nobody; what it holds up is counted, and when it goes on, so does all."""
     if role_of(point) in ("repairer", "declarer"):
@@ -106,8 +130,13 @@ def test_stopped_at(point, mode, tmp_path, rng):
         stage.record()
         survivors = [stage.start(), stage.start()]
         victim = start_victim(stage, point, "stop", rng)
+        if role_of(point) == "parker":
+            feed_parker(stage, victim, rng)
         assert stage.stopped(victim), f"nobody reached {point}"
+        lost = stage.channel.stats().records_lost_wrap
         stage.attempt_on(survivors)
+        if mode == "overwrite":  # one that is stopped costs the others nothing
+            assert stage.channel.stats().records_lost_wrap == lost
         stage.process(victim).send_signal(signal.SIGCONT)
         stage.go_on([*survivors, victim])
         stats, tallies = stage.check()

@@ -421,11 +421,22 @@ check_subbufs(uint32_t stream_idx)
 	struct ringbuf_stream *s = model_region.stream(stream_idx);
 	uint32_t n = ringbuf_n_subbufs(&ch->geometry);
 	uint64_t there = UINT64_C(1) << ringbuf_load(&s->spare, rl::mo_relaxed);
+	uint64_t next = ringbuf_subbuf_ceil(&ch->geometry, ringbuf_load(&s->produced, rl::mo_relaxed));
 
 	for (uint32_t i = 0; i < n; i++)
 		there |= UINT64_C(1) << (ringbuf_load(&ringbuf_slot_at(ch, s, (uint64_t)i << MODEL_ORDER)->subbuf_ref,
 						      rl::mo_relaxed) & RINGBUF_REF_IDX_MASK);
-	RL_ASSERT(there == (UINT64_C(2) << n) - 1);
+	/* each once: they are n + 1; and the others are spares */
+	RL_ASSERT(__builtin_popcountll(there) == (int)n + 1);
+	for (uint32_t i = 0; i < ch->n_all; i++) {
+		uint64_t stage = ringbuf_load(&ringbuf_subbuf_at(ch, s, i)->stage, rl::mo_relaxed);
+
+		RL_ASSERT(!(stage & RINGBUF_STAGE_KEPT));
+		if (there >> i & 1)
+			RL_ASSERT(ringbuf_stage_phase(stage) != RINGBUF_STAGE_FREE);
+		else
+			RL_ASSERT(ringbuf_stage_is(stage, next, RINGBUF_STAGE_TAKEN) || ringbuf_is_spare(ch, s, i, stage, next));
+	}
 	RL_ASSERT(!ringbuf_load(&s->hold, rl::mo_relaxed));
 }
 

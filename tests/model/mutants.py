@@ -57,8 +57,8 @@ PATCHES: dict[str, tuple[str, str, str]] = {
         "\t(void)word;\n",
     ),
     "enter without the check of the pass": (
-        "switch.h",
-        "if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) &&\n\t\t\t   idx",
+        "park.h",
+        "if (RINGBUF_LIKELY(ringbuf_ref_pass(ref) == ringbuf_ref_pass_at(ch, pos) && idx",
         "if (RINGBUF_LIKELY(idx",
     ),
     "roll back without a new tag": (
@@ -112,21 +112,48 @@ PATCHES: dict[str, tuple[str, str, str]] = {
         "\treturn ringbuf_clock_ordered(ch);",
         "\treturn ringbuf_clock_early(ch);",
     ),
-    "lapped packets are never lost": (
-        "switch.h",
-        "if (!(ref & (RINGBUF_REF_HELD | RINGBUF_REF_READ)))",
-        "if (0)",
-    ),
+    "lapped packets are never lost": ("park.h", ": *next | RINGBUF_REF_LOST;", ": *next;"),
     "held packets are lost when lapped": (
-        "switch.h",
-        "if (!(ref & (RINGBUF_REF_HELD | RINGBUF_REF_READ)))",
-        "if (!(ref & RINGBUF_REF_READ))",
+        "park.h",
+        "? pass | (old & RINGBUF_REF_SPARE_MASK)",
+        "? RINGBUF_REF_LOST | pass | (old & RINGBUF_REF_SPARE_MASK)",
     ),
-    "a held sub-buffer is reused": ("switch.h", "if (ref & RINGBUF_REF_HELD)", "if (0)"),
+    "a held sub-buffer is reused": ("park.h", "*next = old & RINGBUF_REF_HELD ?", "*next = 0 ?"),
     "read packets are lost when lapped": (
+        "park.h",
+        "if (old & RINGBUF_REF_READ)\n\t\treturn 1;",
+        "if (old & RINGBUF_REF_READ)\n\t\treturn *next |= RINGBUF_REF_LOST, 1;",
+    ),
+    "a spare that is set aside for another packet is taken": (
+        "park.h",
+        "if (ringbuf_stage_phase(stage) == RINGBUF_STAGE_FREE)\n",
+        "if (ringbuf_stage_phase(stage) == RINGBUF_STAGE_FREE || ringbuf_stage_phase(stage) == RINGBUF_STAGE_TAKEN)\n",
+    ),
+    "a parked sub-buffer is taken for a spare before it is complete": (
+        "park.h",
+        "if (ringbuf_stage_phase(stage) == RINGBUF_STAGE_FREE)\n",
+        "if (ringbuf_stage_phase(stage) == RINGBUF_STAGE_FREE || ringbuf_stage_phase(stage) == RINGBUF_STAGE_PARKED)\n",
+    ),
+    "whoever is late takes what stands in the slot for its own": (
+        "park.h",
+        "if (ringbuf_ref_pass(ref) == pass)\n",
+        "if (1)\n",
+    ),
+    "nothing is set aside before the position moves": (
         "switch.h",
-        "if (!(ref & (RINGBUF_REF_HELD | RINGBUF_REF_READ)))",
-        "if (!(ref & RINGBUF_REF_HELD))",
+        "? ringbuf_set_aside(ch, s, begin) : -EIO;",
+        "? 0 : -EIO;",
+    ),
+    "nobody enters a slot for another": ("park.h", "\tringbuf_enter(ch, s, pos); /* its opener may be slow to do so */\n", ""),
+    "what a parked packet has lapped is forgotten": (
+        "commit.h",
+        "parked ? (stage & RINGBUF_STAGE_LOST) != 0",
+        "parked ? 0",
+    ),
+    "a parked packet in a mapper's hands is a spare": (
+        "commit.h",
+        "if (parked && stage & RINGBUF_STAGE_KEPT)",
+        "if (0)",
     ),
     "discard mode does not look at consumed_pos": (
         "switch.h",
@@ -135,8 +162,8 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     ),
     "a sub-buffer is entered before it is delivered": (
         "switch.h",
-        "\tif ((uint32_t)delivered != ringbuf_commit_base(g, begin))\n\t\treturn -EIO;\n",
-        "",
+        "!ringbuf_stage_is(stage, before, RINGBUF_STAGE_DONE))",
+        "0)",
     ),
     "the hold is given up before the packet is counted": (
         "reader.h",
@@ -145,15 +172,15 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     ),
     "a delivered packet's time for short timestamps is stored before its count": (
         "commit.h",
-        "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),\n"
+        "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->subbuf, ringbuf_pos(r->owned),\n"
         "\t\t      ringbuf_n_records(r) * RINGBUF_ONE_RECORD + r->size);\n",
         "\tringbuf_store(&r->stream->base_timestamp, r->timestamp, RINGBUF_RELAXED);\n"
-        "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->slot, ringbuf_pos(r->owned),\n"
+        "\tringbuf_count(ch, r->stream, ringbuf_ledger_stream(r->owned), r->subbuf, ringbuf_pos(r->owned),\n"
         "\t\t      ringbuf_n_records(r) * RINGBUF_ONE_RECORD + r->size);\n",
     ),
     "fillers are not settled": (
         "commit.h",
-        "if (RINGBUF_UNLIKELY(ringbuf_load(&slot->fillers, RINGBUF_RELAXED)))",
+        "if (RINGBUF_UNLIKELY(ringbuf_load(&sb->fillers, RINGBUF_RELAXED)))",
         "if (0)",
     ),
     "a slot is had from one who died over a record": (

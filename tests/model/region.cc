@@ -33,38 +33,37 @@ model_region::each_stream_word(struct ringbuf_stream *s, F f)
 	f(s->space_wanted, MODEL_SHARED);
 	f(s->repair_pos, MODEL_OWNED);
 	f(s->repair_torn, MODEL_OWNED);
+	f(s->repair_subbuf, MODEL_OWNED);
+	f(s->parked, MODEL_PRIVATE);
 	f(s->map_read, MODEL_OWNED);
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t pos = (uint64_t)i << MODEL_ORDER;
-		struct ringbuf_slot *slot = ringbuf_slot_at(&ch, s, pos);
-
-		f(slot->committed, MODEL_SHARED);
-		f(slot->subbuf_ref, MODEL_SHARED);
-		f(slot->delivered, MODEL_SHARED);
-		f(slot->close_timestamp, MODEL_OWNED);
-		f(slot->close_size, MODEL_OWNED);
-		f(slot->close_discarded, MODEL_OWNED);
-		f(slot->fillers, MODEL_PRIVATE);
-		f(slot->open_noted, MODEL_OWNED);
-		f(slot->close_noted, MODEL_OWNED);
-		for (int j = 0; j < 2; j++) {
-			f(slot->records[j], MODEL_OWNED);
-			f(slot->total[j], MODEL_OWNED);
-			f(slot->overrun[j], MODEL_OWNED);
-		}
-		f(ringbuf_filler_map(&ch, s, pos)[0], MODEL_PRIVATE);
-	}
-	for (uint32_t i = 0; i <= n; i++) {
+	for (uint32_t i = 0; i < n; i++)
+		f(ringbuf_slot_at(&ch, s, (uint64_t)i << MODEL_ORDER)->subbuf_ref, MODEL_SHARED);
+	for (uint32_t i = 0; i < ch.n_all; i++) {
 		struct ringbuf_subbuf *sb = ringbuf_subbuf_at(&ch, s, i);
 
-		f(sb->pos, MODEL_SHARED); /* a reader looks at it before the packet is its own */
+		f(sb->committed, MODEL_SHARED);
+		f(sb->stage, MODEL_SHARED);
+		f(sb->close_timestamp, MODEL_OWNED);
+		f(sb->close_size, MODEL_OWNED);
+		f(sb->close_discarded, MODEL_OWNED);
+		f(sb->fillers, MODEL_PRIVATE);
+		f(sb->open_noted, MODEL_OWNED);
+		f(sb->close_noted, MODEL_OWNED);
+		for (int j = 0; j < 2; j++) {
+			f(sb->delivered[j], MODEL_SHARED); /* a mapper looks before it knows */
+			f(sb->records[j], MODEL_OWNED);
+			f(sb->total[j], MODEL_OWNED);
+			f(sb->overrun[j], MODEL_OWNED);
+		}
+		f(ringbuf_filler_map(&ch, s, i)[0], MODEL_PRIVATE);
+		f(sb->pos, MODEL_OWNED);
 		f(sb->timestamp_begin, MODEL_OWNED);
 		f(sb->timestamp_end, MODEL_OWNED);
 		f(sb->events_discarded, MODEL_OWNED);
 		f(sb->sequence_number, MODEL_OWNED);
 		f(sb->content_size, MODEL_OWNED);
 		f(sb->packet_size, MODEL_OWNED);
-		f(sb->records, MODEL_OWNED);
+		f(sb->n_records, MODEL_OWNED);
 	}
 }
 
@@ -119,7 +118,8 @@ model_region::build(const struct model_config &cfg, uint32_t n_producers)
 	ch.base = memory;
 	ch.geometry = ringbuf_geometry_of(MODEL_ORDER, cfg.count_order);
 	n = ringbuf_n_subbufs(&ch.geometry);
-	RL_ASSERT(n < MODEL_SUBBUFS_MAX);
+	ch.n_all = (uint32_t)n + 1 + cfg.n_spares;
+	RL_ASSERT(ch.n_all <= MODEL_SUBBUFS_MAX);
 	ch.mode = (uint8_t)cfg.mode;
 	ch.streams = cfg.n_streams > 1 ? RINGBUF_PER_CPU : RINGBUF_GLOBAL;
 	ch.header = (uint8_t)cfg.header;
@@ -149,11 +149,11 @@ model_region::build(const struct model_config &cfg, uint32_t n_producers)
 		ch.slots_off = off - begin;
 		place<struct ringbuf_slot>(&off, n);
 		ch.subbufs_off = off - begin;
-		place<struct ringbuf_subbuf>(&off, n + 1);
+		place<struct ringbuf_subbuf>(&off, ch.n_all);
 		ch.fillers_off = off - begin;
-		place<ringbuf_atomic_u64>(&off, n * ringbuf_filler_map_words(&ch.geometry));
+		place<ringbuf_atomic_u64>(&off, ch.n_all * ringbuf_filler_map_words(&ch.geometry));
 		ch.data_off = off - begin;
-		off += (n + 1) << MODEL_ORDER;
+		off += (uint64_t)ch.n_all << MODEL_ORDER;
 		ch.stream_stride = off - begin;
 	}
 	RL_ASSERT(off <= sizeof(memory));
@@ -198,14 +198,12 @@ model_region::destroy(void)
 	for (uint32_t i = 0; i < ch.n_streams; i++) {
 		struct ringbuf_stream *s = stream(i);
 
-		for (uint32_t j = 0; j < n; j++) {
-			uint64_t pos = (uint64_t)j << MODEL_ORDER;
-
-			ringbuf_slot_at(&ch, s, pos)->~ringbuf_slot();
-			ringbuf_filler_map(&ch, s, pos)->~ringbuf_atomic_u64();
-		}
-		for (uint32_t j = 0; j <= n; j++)
+		for (uint32_t j = 0; j < n; j++)
+			ringbuf_slot_at(&ch, s, (uint64_t)j << MODEL_ORDER)->~ringbuf_slot();
+		for (uint32_t j = 0; j < ch.n_all; j++) {
+			ringbuf_filler_map(&ch, s, j)->~ringbuf_atomic_u64();
 			ringbuf_subbuf_at(&ch, s, j)->~ringbuf_subbuf();
+		}
 		s->~ringbuf_stream();
 	}
 	for (int i = 0; i <= (int)ch.n_producers; i++) {
@@ -221,7 +219,7 @@ void
 model_region::touch(const void *p, size_t len, bool write, rl::debug_info_param info)
 {
 	const uint8_t *at = (const uint8_t *)p;
-	uint64_t size = (uint64_t)(ringbuf_n_subbufs(&ch.geometry) + 1) << MODEL_ORDER;
+	uint64_t size = (uint64_t)ch.n_all << MODEL_ORDER;
 	uint32_t i = 0;
 
 	if (!len)

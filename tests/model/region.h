@@ -21,7 +21,7 @@
 
 #define MODEL_ORDER 8 /* log2 of bytes in a sub-buffer: the smallest that has a filler map */
 #define MODEL_SUBBUF_SIZE (1 << MODEL_ORDER)
-#define MODEL_SUBBUFS_MAX 5
+#define MODEL_SUBBUFS_MAX 6
 #define MODEL_STREAMS_MAX 2
 
 struct model_config {
@@ -33,6 +33,7 @@ struct model_config {
 	uint64_t start_pos;
 	const struct ringbuf_client *client;
 	uint32_t packet_header_size; /* 0: the CTF client's */
+	uint32_t n_spares;
 };
 
 /* One lap below the wrap of 48 bits, for a ring of so many sub-buffers. */
@@ -61,12 +62,12 @@ private:
 	typedef rl::var<int> shadow;
 	static const size_t n_shadows = MODEL_STREAMS_MAX * MODEL_SUBBUFS_MAX * MODEL_SUBBUF_SIZE / 2;
 
-	RINGBUF_ALIGNED uint8_t memory[128 * 1024];
+	RINGBUF_ALIGNED uint8_t memory[192 * 1024];
 	unsigned granule; /* bytes of sub-buffer that share one shadow */
 	bool shadowed[n_shadows];
 	size_t touched[n_shadows], n_touched;
 	alignas(shadow) unsigned char shadows[n_shadows][sizeof(shadow)];
-	alignas(shadow) unsigned char owners[512][sizeof(shadow)];
+	alignas(shadow) unsigned char owners[1024][sizeof(shadow)];
 	size_t n_owners;
 	union { /* built and destroyed as the rest is */
 		rl::atomic<int> certificates[MODEL_THREADS_MAX + 2]; /* one for the test, and the repairer's */

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-__all__ = ["HELP", "hints", "n_subbufs"]
+__all__ = ["HELP", "hints", "n_subbufs", "spares_hint"]
 
 #: Bytes of a CPU's buffers for --functions: what it records in a second of nothing but calls.
 _SECOND_OF_CALLS = 128 << 20
@@ -31,12 +31,25 @@ def _free(folder: str) -> int:
     return min(shutil.disk_usage(folder).free, memory)
 
 
+def spares_hint(stats, channel) -> str | None:
+    """What a channel in overwrite mode has lost because producers were paused."""
+    if channel.mode != "overwrite" or not stats.records_lost_wrap:
+        return None
+    return (
+        f"{stats.records_lost_wrap} records lost because more threads were paused in the middle of a record than the "
+        f"{channel.n_spares} spares of a stream can take the place of"
+    )
+
+
 def hints(stats, channel, args) -> list[str]:
     """A line for each cause of losses."""
     found = []
     size = f"{channel.n_subbufs * channel.subbuf_size >> 10} KiB for each CPU"
     larger = f"--n-subbufs {channel.n_subbufs * 4}"
-    if stats.records_lost_full or stats.records_lost_wrap:
+    paused = spares_hint(stats, channel)
+    if paused:
+        found.append(f"{paused}: --n-spares {max(8, channel.n_spares * 2)} has more")
+    elif stats.records_lost_full or stats.records_lost_wrap:
         lost = stats.records_lost_full + stats.records_lost_wrap
         keep = f"{larger} makes them larger" if args.block else f"--block waits instead, {larger} makes them larger"
         found.append(f"{lost} records lost because the buffers ({size}) were full: {keep}")

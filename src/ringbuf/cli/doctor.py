@@ -20,7 +20,10 @@ from pathlib import Path
 from .._core import Channel
 from ..errors import RingbufError
 from ..kernel.tracefs import find_tracefs
-from ..record.files import find
+from ..live.sharing import look
+from ..record.files import find, open_channels
+from ..texts import printable
+from ._buffers import spares_hint
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -184,7 +187,16 @@ def _tools() -> Iterator[Finding]:
     yield Finding("tables", "ok" if there else "note", text)
 
 
-_CHECKS = (_build, _recording, _deaths, _clock, _cpu_number, _shared_memory, _flights, _kernel, _tools)
+def _spares() -> Iterator[Finding]:
+    """Have channels in use lost records because threads were paused?"""
+    for path, _ in open_channels():
+        with contextlib.suppress(RingbufError, OSError), look(path) as channel:  # it may have ended
+            hint = spares_hint(channel.stats(), channel)
+            if hint:
+                yield Finding(f"channel {printable(channel.name)}", "warn", f"{hint}: make n_spares larger")
+
+
+_CHECKS = (_build, _recording, _deaths, _clock, _cpu_number, _shared_memory, _flights, _spares, _kernel, _tools)
 
 
 def _text_of(path: str) -> str:

@@ -75,6 +75,9 @@ def configure(parser) -> None:
     parser.add_argument("--kernel", metavar="EVENTS", help="kernel events, such as sched:sched_switch,irq; needs root")
     parser.add_argument("--subbuf-size", type=int, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
     parser.add_argument("--n-subbufs", type=int, help=f"sub-buffers of each CPU (4; {_buffers.HELP})")
+    parser.add_argument(
+        "--n-spares", type=int, help="sub-buffers of each CPU for those that paused threads are in (8; overwrite mode)"
+    )
     parser.add_argument("--n-producers", type=int, default=1024, help="threads that record at one time (%(default)s)")
     parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="what to run, with its arguments")
 
@@ -157,7 +160,7 @@ def _tracer(args, command: list[str], path: str, clock) -> Tracer:
     return Tracer(
         _name(command), mode=args.mode, path=path, clock=clock, subbuf_size=args.subbuf_size,
         n_subbufs=_buffers.n_subbufs(args, os.path.dirname(path)), n_producers=args.n_producers,
-        blocking_timeout=_PATIENCE if args.block else 0.0,
+        n_spares=args.n_spares, blocking_timeout=_PATIENCE if args.block else 0.0,
     )  # fmt: skip
 
 

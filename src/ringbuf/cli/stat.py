@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from ..live.sharing import look
 from ..metrics.reading import read
+from . import _buffers
 from ._counted import number, rows
 from ._numbers import target
 from ._output import say
@@ -20,9 +21,11 @@ def configure(parser) -> None:
 
 def run(args) -> int:
     with look(target(args.target)) as channel:
-        stats = asdict(channel.stats())
+        counts = channel.stats()
+        hint = _buffers.spares_hint(counts, channel)
         about = {"name": channel.name, "mode": channel.mode, "streams": len(channel.streams)}
         counted = read(channel)
+    stats = asdict(counts)
     if args.json:
         print(json.dumps({**about, **stats, "metrics": [asdict(metric) for metric in counted]}))
         return 0
@@ -32,4 +35,6 @@ def run(args) -> int:
             print(f"{count:16} {name}")
     for title, value, said in rows(counted):
         print(f"{number(value) if isinstance(value, float) else value:>16} {title}{f' ({said})' if said else ''}")
+    if hint:
+        say(f"{hint}: make n_spares larger")
     return 0

@@ -19,6 +19,7 @@ from ..metrics.reading import read
 from ..record.files import open_channels
 from ..texts import printable
 from ..trace.units import short
+from . import _buffers
 from ._counted import number
 from ._counted import rows as counted_rows
 from ._numbers import seconds, target
@@ -46,6 +47,7 @@ class _Sample:
     lost: int
     full: float
     counted: dict[str, tuple[float, str]]
+    hint: str
 
 
 @dataclass
@@ -72,6 +74,7 @@ class _Row:
     lost_per_second: float
     lost: int
     full: float
+    hint: str  # which option would have kept what was lost
 
 
 def configure(parser) -> None:
@@ -134,7 +137,13 @@ def _sample(where: int | str, users: list[int]) -> _Sample:
             stats.records_lost + stats.records_torn,
             max(unread for _, unread in usage) / ring,
             {title: (value, said) for title, value, said in counted_rows(read(channel))},
+            _hint(stats, channel),
         )
+
+
+def _hint(stats, channel) -> str:
+    hint = _buffers.spares_hint(stats, channel)
+    return f"{hint}: make n_spares larger" if hint else ""
 
 
 def _row(path: str, before: _Sample, now: _Sample) -> _Row:
@@ -142,7 +151,7 @@ def _row(path: str, before: _Sample, now: _Sample) -> _Row:
         return max(0, getattr(now, name) - getattr(before, name)) / (now.time - before.time)
 
     rates = rate("records"), rate("bytes"), rate("lost")
-    return _Row(path, now.name, now.mode, now.processes, *rates, now.lost, now.full)
+    return _Row(path, now.name, now.mode, now.processes, *rates, now.lost, now.full, now.hint)
 
 
 def _counted(before: _Sample, now: _Sample) -> list[_Counted]:
@@ -183,7 +192,8 @@ def _lines(rows: list) -> list[str]:
     if isinstance(rows[0], Share):
         busiest = sorted(rows, key=lambda row: (-row.records_per_second, row.channel, row.event))
         return [_EVENT_COLUMNS.format("EVENT", "RECORDS/S", "SHARE", "CHANNEL"), *map(_event_line, busiest)]
-    return [_HEADER, *map(_line, sorted(rows, key=lambda row: (-row.records_per_second, row.name)))]
+    busiest = sorted(rows, key=lambda row: (-row.records_per_second, row.name))
+    return [_HEADER, *map(_line, busiest), *(f"{printable(row.name)}: {row.hint}" for row in busiest if row.hint)]
 
 
 def _counted_line(row: _Counted) -> str:
