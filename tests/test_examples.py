@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import judge
+import needs
 import pytest
 import readme
 
@@ -229,8 +230,8 @@ def test_the_c_program_says_what_is_wrong(produce, tmp_path):
 @pytest.fixture(scope="module")
 def sampler(tmp_path_factory):
     """The folder of the module, built by its setup.py."""
-    pytest.importorskip("Cython")
-    pytest.importorskip("setuptools")
+    needs.module("Cython")
+    needs.module("setuptools")
     folder = tmp_path_factory.mktemp("cython") / "cython"
     shutil.copytree(ROOT / "examples" / "cython", folder, ignore=shutil.ignore_patterns("build", "*.c", "*.so"))
     run(sys.executable, "setup.py", "build_ext", "--inplace", cwd=folder)

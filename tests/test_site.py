@@ -31,7 +31,7 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page, tmp_path):
         needs.command("cc")
         (tmp_path / "tick.c").write_text(source)
     if "Cython" in code:
-        pytest.importorskip("Cython")
+        needs.module("Cython")
     (tmp_path / "page.py").write_text(code)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -70,7 +70,7 @@ def test_every_public_name_has_a_place_and_an_example():
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-    pytest.importorskip("sphinx")
+    needs.module("sphinx")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", tmp_path / "trees", "docs", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

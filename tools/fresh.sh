@@ -3,6 +3,8 @@
 # install and nothing else, and a fresh clone of this tree. As root on a Debian system.
 #
 #   fresh.sh [--demo] [--keep] [RELEASE...]    --demo: without `make test`; --keep: leave the system there to look at
+#
+# Exit status 3: nothing failed, but a system could not be made here.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,25 +23,32 @@ install=$(sed -n 's/^ *\(apt-get install [a-z0-9 +.-]*[a-z0-9]\).*/\1/p' README.
 
 try() {
     local release=$1 root=$2 target
-    tools/system.sh make "$root" "$release" || return
+    tools/system.sh make "$root" "$release" || return 3
     inside() { tools/system.sh run "$root" "$@" </dev/null; }
     inside sh -c "apt-get -qq update && DEBIAN_FRONTEND=noninteractive $install -qq --no-install-recommends -y" \
         >"$root.log" 2>&1 || { cat "$root.log"; return 1; }
-    git clone -q . "$root/root/ringbuf" || return
+    git clone -q . "$root/root/ringbuf" || return 1
     for target in "${targets[@]}"; do
         echo
         echo "$release: make $target"
-        inside make -C ringbuf "$target" || return
+        inside make -C ringbuf "$target" || return 1
     done
 }
 
-failed=()
+passed=() failed=() missing=()
 mkdir -p build
 for release in "${releases[@]}"; do
     root=$(mktemp -d "${TMPDIR:-/var/tmp}/ringbuf-$release.XXXXXX")
-    try "$release" "$root/system" || failed+=("$release")
+    try "$release" "$root/system"
+    case $? in
+    0) passed+=("$release") ;;
+    3) missing+=("$release") ;;
+    *) failed+=("$release") ;;
+    esac
     [ -n "$keep" ] && echo "left there: $root/system" || rm -rf --one-file-system "$root"
 done
 echo
+[ ${#passed[@]} = 0 ] || echo "passed: ${passed[*]}"
+[ ${#missing[@]} = 0 ] || echo "not run: ${missing[*]} (no minimal system could be made)"
 [ ${#failed[@]} = 0 ] || { echo "failed: ${failed[*]}"; exit 1; }
-echo "passed: ${releases[*]}"
+[ ${#missing[@]} = 0 ] || exit 3

@@ -86,7 +86,12 @@ start() {
     set +m
     names+=("$name") pids+=($!)
 }
-trap 'for pid in $(jobs -pr); do kill -- "-$pid"; done 2>/dev/null' EXIT
+end() {
+    local pid
+    for pid in $(jobs -pr); do kill -- "-$pid"; done 2>/dev/null
+    [ ${#clones[@]} = 0 ] || rm -rf "${clones[@]}"
+}
+trap end EXIT
 
 # Prints each run as it was, in their order.
 failed=
@@ -166,19 +171,26 @@ all_found() {
 
 # In the minimal system, from a clone: it shares nothing with the tree but what is committed.
 start_in_system() {
-    local version=$1 system=$2
-    rm -rf "$system/root/ringbuf"
-    git clone -q . "$system/root/ringbuf"
-    clones+=("$system/root/ringbuf")
-    start "$version" tools/system.sh run "$system" env "CHOSEN=${CHOSEN:-}" ringbuf/tools/test.sh --here "$version"
+    local version=$1 system=$2 clone
+    clone=$(mktemp -d "$system/root/ringbuf.XXXXXX")
+    clones+=("$clone")
+    git clone -q . "$clone"
+    start "$version" tools/system.sh run "$system" \
+        env "CHOSEN=${CHOSEN:-}" "LIMIT=$LIMIT" "${clone##*/}/tools/test.sh" --here "$version"
 }
 
 these() {
+    export RINGBUF_OTHER=1
     local version where found=()
     declare -A systems
     for version; do
         # shellcheck disable=SC2086
-        where=$(tools/cpython.sh "$version" ${SOURCES:-}) || { failed="$failed $version"; continue; }
+        where=$(tools/cpython.sh "$version" ${SOURCES:-})
+        case $? in
+        0) ;;
+        3) not_run "CPython $version: it cannot be had here (its message is above)"; continue ;;
+        *) failed="$failed $version"; continue ;;
+        esac
         [ -d "$where" ] && systems[$version]=$where || found+=("$version")
     done
     for version in "${!systems[@]}"; do start_in_system "$version" "${systems[$version]}"; done
@@ -188,10 +200,11 @@ these() {
 }
 
 here() {
+    export RINGBUF_OTHER=1
     make --no-print-directory PYTHON="$(tools/find-python.sh "$1")" "$VENV/.built" || return
     "$VENV/bin/python" -m pip install -q $("$VENV/bin/python" tools/extra.py test) || return
     install_tools
-    RINGBUF_OTHER=1 pytest "$VENV/bin/python" -m pytest "${python_tests[@]}"
+    pytest "$VENV/bin/python" -m pytest "${python_tests[@]}"
 }
 
 mkdir -p build

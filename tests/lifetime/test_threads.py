@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 
+import needs
 import pytest
 
 import ringbuf
@@ -278,7 +279,7 @@ def test_a_list_that_changes_while_it_is_recorded():
 
 
 def test_rows_of_two_kinds_for_one_event():
-    numpy = pytest.importorskip("numpy")
+    numpy = needs.module("numpy")
     with ringbuf.Tracer("m", **SMALL | {"subbuf_size": 65536}) as tracer:
         event = tracer.event("e", n="u32", x="f64")
         one, other = numpy.zeros(100, "u4,f8"), numpy.zeros(100, "f8,u4")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import needs
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, change):
 
 
 def test_an_extension_is_built_again_after_each_file_that_it_includes(monkeypatch):
-    setuptools = pytest.importorskip("setuptools")
+    setuptools = needs.module("setuptools")
     found = {}
     monkeypatch.setattr(setuptools, "setup", lambda **options: found.update(options))
     monkeypatch.chdir(ROOT)

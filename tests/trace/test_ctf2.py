@@ -7,6 +7,7 @@ import struct
 import subprocess
 
 import ctf2_writer
+import needs
 import numpy
 import pytest
 from ctf2_writer import fixed, location, signed, structure, unsigned
@@ -236,7 +237,7 @@ def test_columns_have_the_values_of_the_records(tmp_path, what):
 @pytest.mark.parametrize("what", CASES)
 @pytest.mark.parametrize("library", ["pyarrow", "polars", "pandas"])
 def test_every_library_takes_them(tmp_path, what, library):
-    pytest.importorskip(library)
+    needs.module(library)
     method = {"pyarrow": "to_arrow", "polars": "to_polars", "pandas": "to_pandas"}[library]
     table = getattr(open_trace(written(tmp_path, what)), method)("e")
     assert len(table) == 2

@@ -5,6 +5,7 @@ import os
 import struct
 import time
 
+import needs
 import pytest
 
 from ringbuf.errors import TraceError
@@ -216,7 +217,7 @@ def test_a_packet_of_another_uuid_is_read(tmp_path):
 @pytest.mark.parametrize("size", [1, 3, 12, 24, 40, 63])
 @pytest.mark.parametrize("library", ["pyarrow", "polars"])
 def test_sequences_of_odd_integers_are_columns(tmp_path, size, library):
-    pytest.importorskip(library)
+    needs.module(library)
     odd = f"integer {{ size = {size}; align = 1; }}"
     fields = f"{U8} len; {odd} data[len]; {odd} arr[5]; {odd} one;"
     directory = write(tmp_path / "t", fields, [b"\2" + b"\xff" * size] * 2)
