@@ -91,4 +91,17 @@ ringbuf_directory_remove(int dir_fd, const char *name, int fd)
 		unlinkat(dir_fd, name, 0);
 }
 
+/* Remove a file of ours that is closed. Returns 0 or -errno: -ENOENT, if the name is nobody's, or another file's. */
+RINGBUF_FUNC int
+ringbuf_directory_unlink(int dir_fd, const char *name, const struct ringbuf_identity *id)
+{
+	struct stat there;
+
+	if (fstatat(dir_fd, name, &there, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	if ((uint64_t)there.st_dev != id->dev || (uint64_t)there.st_ino != id->ino)
+		return -ENOENT;
+	return unlinkat(dir_fd, name, 0) ? -errno : 0;
+}
+
 #endif /* RINGBUF_DIRECTORY_H */

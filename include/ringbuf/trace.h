@@ -24,6 +24,11 @@
  *    comes before; and losses after the last packet get an empty packet too.
  *    A snapshot of a ring that has been overwriting cannot know how many losses
  *    are older than its first packet: there it is left as it is, and "some" is right.
+ *  - A trace may have a largest size. Then each stream is written to a series of
+ *    files, which readers put together by the stream's number in the packets; before
+ *    a packet that would make all of them larger, the file goes whose packets are the
+ *    oldest, of whichever stream. What went with it is counted. A file goes only
+ *    if it still is ours.
  *  - A region that is a file can be cut short by others, and touching it then
  *    kills the process: its size is checked before each pass over the streams,
  *    and if it has shrunk, it is not touched again.
@@ -40,13 +45,14 @@
 #include "discard.h"
 #include "stats.h"
 
-#define RINGBUF_TRACE_NAME_SIZE 240 /* with "_4095" it must fit a file name */
+#define RINGBUF_TRACE_NAME_SIZE 239 /* with "_4095.4294967295" it must fit a file name */
 
 #define RINGBUF_RETRY_NS UINT64_C(100000000)     /* between tries at a file that failed */
 #define RINGBUF_RECHECK_NS UINT64_C(100000000)   /* between looks at whether a file is still there */
 #define RINGBUF_IN_FLIGHT_NS UINT64_C(100000000) /* default wait for records in flight */
 #define RINGBUF_STUCK_NS UINT64_C(1000000)       /* between looks at a record in flight */
 #define RINGBUF_TURN_BYTES UINT64_C(4194304)     /* of one stream, before the next has its turn */
+#define RINGBUF_ROTATED_SHARE 16                 /* so small a part of a trace of limited size goes at once */
 
 struct ringbuf_consumer_options {
 	const char *directory;     /* as for ringbuf_directory_open, */
@@ -55,6 +61,7 @@ struct ringbuf_consumer_options {
 	/* a consumer's: */
 	uint64_t read_period_ns;   /* 0: 10 ms, or 100 ms where producers wake the reader */
 	uint64_t switch_period_ns; /* flush all streams that often; 0: never */
+	uint64_t max_size;         /* of all files together, at least 2 sub-buffers; 0: no limit */
 	/* a snapshot's: */
 	uint64_t since_timestamp;  /* leave out packets that ended before */
 	uint64_t timeout_ns;       /* wait for records in flight at most that long; 0: 100 ms */
@@ -62,7 +69,8 @@ struct ringbuf_consumer_options {
 
 struct ringbuf_consumer_stats {
 	uint64_t packets, records; /* written, of the ring's */
-	uint64_t bytes;            /* in the files, with the empty packets that tell losses */
+	uint64_t bytes;            /* with the empty packets that tell losses */
+	uint64_t packets_rotated, records_rotated, bytes_rotated; /* of these, removed again for max_size */
 	uint64_t write_errors;     /* attempts that failed */
 	uint64_t flush_errors;     /* no producer slot was free to flush with */
 	uint64_t corrupt;          /* packets thrown away: somebody scribbled on the shared memory */
@@ -82,10 +90,21 @@ struct ringbuf_consumer_stats {
 
 /* ---- one stream's file ---- */
 
+/* A file of a trace of limited size, that is full. */
+struct ringbuf_full_file {
+	struct ringbuf_full_file *next; /* of the stream */
+	struct ringbuf_identity file;
+	uint32_t number;
+	uint64_t size, packets, records, end_timestamp;
+};
+
 struct ringbuf_stream_file {
 	struct ringbuf_stream_reader reader;
 	int fd;                /* -1: made with the first packet */
 	struct ringbuf_identity file;
+	uint32_t number;       /* in the series of the stream's files */
+	uint64_t packets, records; /* in this one; not those that tell losses alone */
+	struct ringbuf_full_file *oldest, *newest; /* those before it that are still there */
 	int error;             /* errno of the last attempt; 0: it worked */
 	int gone;              /* and there will be no other */
 	uint64_t size;         /* bytes, of whole packets */
@@ -110,7 +129,9 @@ struct ringbuf_trace {
 	char *dir_path;      /* absolute, should the program close dir_fd */
 	int limited;
 	int flush_error;     /* -errno of the last flush */
+	uint64_t max_size, size; /* of all files: the most there may be, 0: any; and what there is */
 	/* relaxed all: statistics, with one writer each */
+	ringbuf_atomic_u64 packets_rotated, records_rotated, bytes_rotated;
 	ringbuf_atomic_u64 packets, records, bytes, write_errors, flush_errors, corrupt;
 	ringbuf_atomic_u64 streams_failed, last_error; /* stream << 32 | errno */
 	ringbuf_atomic_u64 lapped, incomplete, before;
@@ -168,13 +189,17 @@ ringbuf_packet_header(const struct ringbuf_channel *ch, const struct ringbuf_pac
 	ringbuf_ctf_buffer_end(&sb, header);
 }
 
+/* The first of a stream's files has no number: "name", or "name_CPU"; then come "name_CPU.1", ... */
 RINGBUF_FUNC void
-ringbuf_file_name(const struct ringbuf_trace *t, uint32_t stream_idx, char *out, size_t size)
+ringbuf_file_name(const struct ringbuf_trace *t, uint32_t stream_idx, uint32_t number, char *out, size_t size)
 {
-	if (t->ch->streams == RINGBUF_GLOBAL)
-		snprintf(out, size, "%s", t->name);
-	else
-		snprintf(out, size, "%s_%u", t->name, (unsigned int)stream_idx);
+	char cpu[16] = "", more[16] = "";
+
+	if (t->ch->streams != RINGBUF_GLOBAL)
+		snprintf(cpu, sizeof(cpu), "_%u", (unsigned int)stream_idx);
+	if (number)
+		snprintf(more, sizeof(more), ".%u", (unsigned int)number);
+	snprintf(out, size, "%s%s%s", t->name, cpu, more);
 }
 
 /* The directory's descriptor, if the program closed it. Returns 0 or -errno. */
@@ -195,13 +220,13 @@ ringbuf_trace_regain_directory(struct ringbuf_trace *t)
 RINGBUF_FUNC int
 ringbuf_file_regain(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 {
-	char name[RINGBUF_TRACE_NAME_SIZE + 16];
+	char name[RINGBUF_TRACE_NAME_SIZE + 32];
 	int fd;
 
 	if (f->fd < 0 || ringbuf_is_ours(f->fd, &f->file))
 		return 0;
 	fd = ringbuf_trace_regain_directory(t);
-	ringbuf_file_name(t, f->reader.stream_idx, name, sizeof(name));
+	ringbuf_file_name(t, f->reader.stream_idx, f->number, name, sizeof(name));
 	if (!fd)
 		fd = ringbuf_open_at(t->dir_fd, name, O_WRONLY | O_NOFOLLOW, 0);
 	if (ringbuf_is_ours(fd, &f->file)) {
@@ -217,10 +242,10 @@ ringbuf_file_regain(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 RINGBUF_FUNC int
 ringbuf_file_create(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 {
-	char name[RINGBUF_TRACE_NAME_SIZE + 16];
+	char name[RINGBUF_TRACE_NAME_SIZE + 32];
 	int fd;
 
-	ringbuf_file_name(t, f->reader.stream_idx, name, sizeof(name));
+	ringbuf_file_name(t, f->reader.stream_idx, f->number, name, sizeof(name));
 	fd = ringbuf_trace_regain_directory(t);
 	if (!fd)
 		fd = ringbuf_directory_create(t->dir_fd, name);
@@ -291,6 +316,7 @@ ringbuf_file_append(struct ringbuf_trace *t, struct ringbuf_stream_file *f, uint
 		return -error;
 	}
 	f->size += size;
+	t->size += size;
 	ringbuf_bump(&t->bytes, size);
 	return 0;
 }
@@ -333,6 +359,100 @@ ringbuf_file_append_empty(struct ringbuf_trace *t, struct ringbuf_stream_file *f
 	return ringbuf_file_append_packet(t, f, &p, ringbuf_bounded(p.content_size, sizeof(no_data)));
 }
 
+/* ---- a trace of limited size ---- */
+
+/* The file is full: the next packet makes another. Returns 0 or -ENOMEM; an error of closing tells what cannot be
+ * mended. */
+RINGBUF_FUNC int
+ringbuf_file_end(struct ringbuf_stream_file *f)
+{
+	struct ringbuf_full_file *full = (struct ringbuf_full_file *)calloc(1, sizeof(*full));
+
+	if (!full)
+		return -ENOMEM;
+	full->file = f->file;
+	full->number = f->number;
+	full->size = f->size;
+	full->packets = f->packets;
+	full->records = f->records;
+	full->end_timestamp = f->end_timestamp;
+	if (f->newest)
+		f->newest->next = full;
+	else
+		f->oldest = full;
+	f->newest = full;
+	ringbuf_close_ours(f->fd, &f->file);
+	f->fd = -1;
+	f->number++;
+	f->size = f->packets = f->records = 0;
+	return 0;
+}
+
+/* Whose file has the oldest packets? NULL: there is none. */
+RINGBUF_FUNC struct ringbuf_stream_file *
+ringbuf_trace_oldest(const struct ringbuf_trace *t)
+{
+	struct ringbuf_stream_file *found = NULL;
+	uint64_t first = UINT64_MAX;
+
+	for (uint32_t i = 0; i < t->ch->n_streams; i++) {
+		struct ringbuf_stream_file *f = &t->files[i];
+		uint64_t end = f->oldest ? f->oldest->end_timestamp : f->end_timestamp;
+
+		if ((f->oldest || f->fd >= 0) && end <= first) {
+			first = end;
+			found = f;
+		}
+	}
+	return found;
+}
+
+/* Remove the oldest file of a stream, and count what goes. What somebody has taken away is gone as well.
+ * Returns 0 or -errno: it stays. */
+RINGBUF_FUNC int
+ringbuf_file_rotate(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
+{
+	struct ringbuf_full_file *full;
+	char name[RINGBUF_TRACE_NAME_SIZE + 32];
+	int ret = f->oldest ? 0 : ringbuf_file_end(f);
+
+	if (!ret)
+		ret = ringbuf_trace_regain_directory(t);
+	if (ret)
+		return ret;
+	full = f->oldest;
+	ringbuf_file_name(t, f->reader.stream_idx, full->number, name, sizeof(name));
+	ret = ringbuf_directory_unlink(t->dir_fd, name, &full->file);
+	if (ret && ret != -ENOENT)
+		return ret;
+	ringbuf_bump(&t->packets_rotated, full->packets);
+	ringbuf_bump(&t->records_rotated, full->records);
+	ringbuf_bump(&t->bytes_rotated, full->size);
+	t->size -= full->size;
+	f->oldest = full->next;
+	if (!f->oldest)
+		f->newest = NULL;
+	free(full);
+	return 0;
+}
+
+/* Before a packet of so many bytes is written, and perhaps an empty one before it. Returns 0 or -errno. */
+RINGBUF_FUNC int
+ringbuf_file_make_room(struct ringbuf_trace *t, struct ringbuf_stream_file *f, uint64_t size)
+{
+	uint64_t most = t->max_size / RINGBUF_ROTATED_SHARE;
+	int ret = 0;
+
+	if (!t->max_size)
+		return 0;
+	size += t->ch->page_size;
+	if (f->size && f->size + size > most)
+		ret = ringbuf_file_end(f);
+	while (!ret && t->size && t->size + size > t->max_size)
+		ret = ringbuf_file_rotate(t, ringbuf_trace_oldest(t));
+	return ret;
+}
+
 /*
  * Make the file, if it is not there, for a packet at `pos` and `discarded` losses before
  * its end. If it is known how many of them are older than the trace, they are not its own.
@@ -343,7 +463,7 @@ ringbuf_file_begin(struct ringbuf_trace *t, struct ringbuf_stream_file *f, uint6
 {
 	int ret = f->fd < 0 ? ringbuf_file_create(t, f) : ringbuf_file_regain(t, f);
 
-	if (ret || f->size || !ringbuf_has_ctf_packets(t->ch))
+	if (ret || f->size || f->number || !ringbuf_has_ctf_packets(t->ch))
 		return ret;
 	if (pos == f->told_pos)
 		f->base = f->told;
@@ -370,9 +490,10 @@ RINGBUF_FUNC int
 ringbuf_file_put(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 {
 	const struct ringbuf_packet *p = &f->reader.packet;
-	int ret = ringbuf_file_begin(t, f, p->pos, p->sequence_number, p->timestamp_begin,
-				     p->events_discarded);
+	int ret = ringbuf_file_make_room(t, f, p->packet_size);
 
+	if (!ret)
+		ret = ringbuf_file_begin(t, f, p->pos, p->sequence_number, p->timestamp_begin, p->events_discarded);
 	RINGBUF_TESTPOINT(consumer_before_write);
 	if (!ret)
 		ret = ringbuf_file_append_packet(t, f, p, p->packet_size);
@@ -381,6 +502,8 @@ ringbuf_file_put(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 		return ret;
 	ringbuf_file_told(f, p);
 	f->end_timestamp = p->timestamp_end;
+	f->packets++;
+	f->records += p->records;
 	ringbuf_bump(&t->packets, 1);
 	ringbuf_bump(&t->records, p->records);
 	return 0;
@@ -432,7 +555,7 @@ ringbuf_trace_set_name(struct ringbuf_trace *t, const char *name)
 RINGBUF_FUNC int
 ringbuf_trace_open_directory(struct ringbuf_trace *t, const struct ringbuf_consumer_options *o)
 {
-	char name[RINGBUF_TRACE_NAME_SIZE + 16];
+	char name[RINGBUF_TRACE_NAME_SIZE + 32];
 	struct stat st;
 	int fd;
 
@@ -449,7 +572,7 @@ ringbuf_trace_open_directory(struct ringbuf_trace *t, const struct ringbuf_consu
 	ringbuf_identify(fd, &t->dir);
 	t->dir_path = ringbuf_path_of(fd);
 	for (uint32_t i = 0; !t->dir_made && i < t->ch->n_streams; i++) {
-		ringbuf_file_name(t, i, name, sizeof(name));
+		ringbuf_file_name(t, i, 0, name, sizeof(name));
 		if (fstatat(t->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 			return -EEXIST;
 		if (errno != ENOENT)
@@ -533,6 +656,14 @@ ringbuf_trace_free(struct ringbuf_trace *t)
 {
 	ringbuf_trace_close(t);
 	free(t->dir_path);
+	for (uint32_t i = 0; t->files && i < t->ch->n_streams; i++) {
+		struct ringbuf_full_file *next, *full = t->files[i].oldest;
+
+		for (; full; full = next) {
+			next = full->next;
+			free(full);
+		}
+	}
 	free(t->files);
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	ringbuf_channel_unref(t->ch);
@@ -559,12 +690,12 @@ ringbuf_trace_open_parts(struct ringbuf_trace *t, const struct ringbuf_consumer_
 RINGBUF_FUNC void
 ringbuf_trace_remove(struct ringbuf_trace *t, const struct ringbuf_consumer_options *o)
 {
-	char name[RINGBUF_TRACE_NAME_SIZE + 16];
+	char name[RINGBUF_TRACE_NAME_SIZE + 32];
 
 	for (uint32_t i = 0; t->files && i < t->ch->n_streams; i++) {
 		if (t->files[i].fd < 0)
 			continue;
-		ringbuf_file_name(t, i, name, sizeof(name));
+		ringbuf_file_name(t, i, 0, name, sizeof(name));
 		ringbuf_directory_remove(t->dir_fd, name, t->files[i].fd);
 	}
 	if (t->dir_made)
@@ -580,7 +711,10 @@ ringbuf_trace_open(struct ringbuf_trace *t, struct ringbuf_channel *ch,
 
 	if (!o->dir_fd && (!o->directory || !*o->directory))
 		return -EINVAL;
+	if (o->max_size && o->max_size < 2 * ringbuf_subbuf_size(&ch->geometry))
+		return -EINVAL;
 	t->ch = ch;
+	t->max_size = o->max_size;
 	t->dir_fd = t->right.fd = -1;
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	ch->refs++; /* the mapping stays until ringbuf_trace_free */
@@ -646,7 +780,9 @@ ringbuf_file_tell_losses(struct ringbuf_trace *t, struct ringbuf_stream_file *f)
 	now = ringbuf_timestamp(ch->client, ch, f->reader.s, ringbuf_clock_custom(ch->client, ch));
 	if (now < f->end_timestamp)
 		now = f->end_timestamp;
-	ret = ringbuf_file_begin(t, f, f->limit, seq, now, f->owed);
+	ret = ringbuf_file_make_room(t, f, ch->page_size);
+	if (!ret)
+		ret = ringbuf_file_begin(t, f, f->limit, seq, now, f->owed);
 	return ret ? ret : ringbuf_file_append_empty(t, f, now, seq, f->owed);
 }
 
@@ -677,6 +813,9 @@ ringbuf_trace_stats(const struct ringbuf_trace *t, struct ringbuf_consumer_stats
 	st->packets = ringbuf_load(&t->packets, RINGBUF_RELAXED);
 	st->records = ringbuf_load(&t->records, RINGBUF_RELAXED);
 	st->bytes = ringbuf_load(&t->bytes, RINGBUF_RELAXED);
+	st->packets_rotated = ringbuf_load(&t->packets_rotated, RINGBUF_RELAXED);
+	st->records_rotated = ringbuf_load(&t->records_rotated, RINGBUF_RELAXED);
+	st->bytes_rotated = ringbuf_load(&t->bytes_rotated, RINGBUF_RELAXED);
 	st->write_errors = ringbuf_load(&t->write_errors, RINGBUF_RELAXED);
 	st->flush_errors = ringbuf_load(&t->flush_errors, RINGBUF_RELAXED);
 	st->corrupt = ringbuf_load(&t->corrupt, RINGBUF_RELAXED);

@@ -1221,6 +1221,116 @@ TEST(a_trace_without_records_or_losses_has_no_file)
 	ringbuf_close(ch);
 }
 
+/* ---- a trace of limited size ---- */
+
+/* All files of its only stream, "stream", "stream.1", ..., of which the first are gone. */
+static struct trace
+read_series(const struct ringbuf_channel *ch, const char *directory, struct found *found)
+{
+	struct trace tr = {.ch = ch, .found = found};
+	unsigned int left = entries_in(directory);
+
+	for (uint32_t number = 0; left; number++) {
+		char path[256];
+
+		snprintf(path, sizeof(path), number ? "%s/stream.%u" : "%s/stream", directory, number);
+		LT(number, 1000000);
+		if (access(path, F_OK) == 0) {
+			read_file(&tr, path, 0);
+			left--;
+		} else {
+			EQ(tr.files, 0); /* the oldest ones are gone */
+		}
+	}
+	return tr;
+}
+
+TEST(of_a_limited_trace_the_oldest_packets_go_and_are_counted)
+{
+	struct ringbuf_channel *ch = create(CONFIG(.wakeup = RINGBUF_WAKEUP_NONE));
+	struct ringbuf_consumer_options o = {.directory = in_work_dir("trace"),
+					     .max_size = 20 * ringbuf_subbuf_size(&ch->geometry)};
+	struct ringbuf_consumer *c = NULL;
+	struct found found = {0};
+	struct ringbuf_consumer_stats st;
+	struct trace tr;
+	uint64_t n = 0, rotated = 0;
+
+	EQ(ringbuf_consumer_start(ch, &o, &c), 0);
+	for (unsigned int round = 0; round < 100; round++) {
+		for (unsigned int i = 0; i < 10; i++)
+			n += record(ch, 100, n) == 0;
+		EQ(ringbuf_flush(ch, ringbuf_this_producer(ch)->slot, 0, 0), 0);
+		ringbuf_consumer_poke(c);
+		WAIT_UNTIL(consumed(c).records == n);
+		tr = read_series(ch, o.directory, NULL);
+		LE(tr.bytes, o.max_size);
+		st = consumed(c);
+		EQ(tr.records, n - st.records_rotated);
+		EQ(tr.packets, st.packets - st.packets_rotated);
+		EQ(tr.bytes, st.bytes - st.bytes_rotated);
+		EQ(tr.gaps, 0);
+		GE(st.records_rotated, rotated);
+		rotated = st.records_rotated;
+	}
+	OK(rotated && rotated < n);
+	GE(tr.bytes, o.max_size / 2); /* and not more than must */
+	stop_consumer(c);
+	tr = read_series(ch, o.directory, &found);
+	for (uint64_t i = 0; i < n; i++)
+		EQ(found.times[0][i], i >= rotated);
+	ringbuf_close(ch);
+}
+
+TEST(a_limit_that_no_two_packets_fit_is_refused)
+{
+	struct ringbuf_channel *ch = create(CONFIG(.wakeup = RINGBUF_WAKEUP_NONE));
+	struct ringbuf_consumer_options o = {.directory = in_work_dir("trace"),
+					     .max_size = 2 * ringbuf_subbuf_size(&ch->geometry) - 1};
+	struct ringbuf_consumer *c = NULL;
+
+	EQ(ringbuf_consumer_start(ch, &o, &c), -EINVAL);
+	o.max_size++;
+	EQ(ringbuf_consumer_start(ch, &o, &c), 0);
+	ringbuf_consumer_destroy(c);
+	ringbuf_close(ch);
+}
+
+/* What the oldest file has is of whichever stream: here of one that records no more. */
+TEST(the_oldest_file_goes_of_whichever_stream)
+{
+	struct ringbuf_channel *ch;
+	struct ringbuf_consumer *c = NULL;
+	struct ringbuf_consumer_options o = {.directory = in_work_dir("trace"), .max_size = 8 * 4096};
+	uint64_t n = 0;
+	int cpus[2];
+
+	need_cpus(2);
+	allowed_cpus(cpus, 2);
+	ch = create(CONFIG(.streams = RINGBUF_PER_CPU, .wakeup = RINGBUF_WAKEUP_NONE,
+			   .n_streams = (uint32_t)cpus[1] + 1));
+	EQ(ringbuf_consumer_start(ch, &o, &c), 0);
+	for (unsigned int round = 0; round < 22; round++) {
+		int cpu = cpus[round >= 2];
+
+		pin(cpu);
+		record_n(ch, n++, 1);
+		EQ(ringbuf_flush(ch, ringbuf_this_producer(ch)->slot, (uint32_t)cpu, 0), 0);
+		ringbuf_consumer_poke(c);
+		WAIT_UNTIL(consumed(c).records == n);
+		if (round == 1)
+			GT(file_size(in_work_dir("trace/stream_%d.1", cpu)), 0);
+	}
+	EQ(file_size(in_work_dir("trace/stream_%d", cpus[0])), 0);
+	EQ(file_size(in_work_dir("trace/stream_%d.1", cpus[0])), 0);
+	EQ(file_size(in_work_dir("trace/stream_%d", cpus[1])), 0);
+	GT(file_size(in_work_dir("trace/stream_%d.19", cpus[1])), 0);
+	GE(stop_consumer(c).records_rotated, 2);
+	ringbuf_close(ch);
+}
+
+/* ---- losses, again ---- */
+
 /* Lost while nobody read: the trace that goes on from there tells them, exactly. */
 TEST(losses_between_two_consumers_are_in_the_second_trace)
 {

@@ -12,6 +12,7 @@ import pytest
 
 import ringbuf
 from ringbuf.inject.audit import describe
+from ringbuf.trace.about import about
 
 SHOP = """
 import logging, sys
@@ -43,6 +44,35 @@ def run(*command, cwd, status=0, **environment):
 
 def record(*arguments, cwd, **options):
     return run(sys.executable, "-m", "ringbuf", "record", *arguments, cwd=cwd, **options)
+
+
+def test_a_recording_of_limited_size_keeps_the_newest_and_knows_its_functions(tmp_path):
+    (tmp_path / "busy.py").write_text("def step(n): return n\nfor n in range(40_000): step(n)\n")
+    options = ("--functions", "--block", "--subbuf-size", "65536", "--max-size", "1M", "-o", tmp_path / "trace")
+    _, printed = record(*options, "--", "python", "busy.py", cwd=tmp_path)
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "trace").iterdir()}
+    assert sum(size for name, size in sizes.items() if name != "metadata") <= 1 << 20
+    with ringbuf.open_trace(tmp_path / "trace") as trace:
+        rotated, records = trace.env["rotated_records"], about(trace).records
+        assert f"{records} records, {rotated} before them left for --max-size" in printed
+        assert 80_000 < rotated + records < 81_000
+        names = [call.name for call in trace.calls()]
+    assert names[-1] == "__main__.step" or names[-2] == "__main__.step"
+    assert judge.text(tmp_path / "trace").stdout.count("function_end") > 10_000
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max-size", "4x"], "invalid size value: '4x'"),
+        (["--max-size", "1M"], "max_size must be at least 4194304 bytes here"),
+        (["--max-size", "8M", "--mode", "overwrite"], "--mode overwrite is limited by its buffers"),
+    ],
+)
+def test_limits_of_size_that_cannot_be_are_refused(options, said, tmp_path):
+    _, printed = record(*options, "--", "true", cwd=tmp_path, status=2 if "4x" in options else 1)
+    assert said in printed.splitlines()[-1]
+    assert not (tmp_path / "ringbuf-trace").exists()
 
 
 def named_calls(directory):

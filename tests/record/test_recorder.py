@@ -21,6 +21,7 @@ import rings
 from rings import assert_exact, eventually, exit_code, fill, fork, in_fork, in_thread, run_script, small
 
 import ringbuf
+from ringbuf.trace.about import about
 
 
 def numbers(directory):
@@ -100,6 +101,88 @@ def test_an_overwriting_ring_is_recorded_too(tmp_path):
         assert found == sorted(set(found)) and found[-1] == 19_999
         assert len(found) == stats.records_read == recorder.stats()["records"]
         assert bool(trace.discarded_packets) == bool(20_000 - found[0] - len(found))  # a gap is told
+
+
+# ---- recordings of limited size ----
+
+
+def numbers_of(trace):
+    return [record.fields["n"] for record in trace.records("number")]
+
+
+def test_of_a_recording_of_limited_size_the_oldest_packets_leave_and_are_counted(tmp_path):
+    directory, limit = tmp_path / "trace", 16 * 4096
+    with rings.tracer(subbuf_size=4096, n_subbufs=8, wakeup="none") as tracer:
+        event, n = tracer.event("number", n="u32"), 0
+        with tracer.record(directory, max_size=limit) as recorder:
+            for _ in range(12):
+                for _ in range(3):  # more than a packet's worth, less than the ring
+                    for _ in range(200):
+                        assert event(n)
+                        n += 1
+                    recorder.poke()
+                    eventually(lambda: tracer.stats().records_unread < 600)
+                # At every moment it is a trace of the newest.
+                assert file_sizes(directory) <= limit
+                left = recorder.stats()
+                found = numbers(directory)
+                assert found == list(range(left["records_rotated"], left["records"]))
+                assert numbers_of(ringbuf.open_trace(directory)) == found
+        assert_exact(tracer.stats(), attempts=n)
+    left = recorder.stats()
+    assert left["records"] == n and 0 < left["records_rotated"] < n
+    assert file_sizes(directory) == left["bytes"] - left["bytes_rotated"] <= limit
+    with ringbuf.open_trace(directory) as trace:
+        assert numbers_of(trace) == numbers(directory) == list(range(left["records_rotated"], n))
+        assert trace.env["rotated_records"] == left["records_rotated"]
+        assert trace.env["rotated_packets"] == left["packets_rotated"]
+        said = str(about(trace))
+        assert f"{left['records_rotated']} records in {left['packets_rotated']} packets" in said
+
+
+def test_losses_of_a_recording_of_limited_size_are_told_exactly_where_they_still_are(tmp_path):
+    with rings.tracer(subbuf_size=4096, n_subbufs=4, wakeup="none") as tracer:
+        event = tracer.event("number", n="u32")
+        with tracer.record(tmp_path / "trace", max_size=16 * 4096) as recorder:
+            lost = 0
+            for _ in range(10):
+                while event(1):
+                    pass
+                lost += 1
+                recorder.poke()
+                eventually(lambda: tracer.stats().records_unread < 600)
+            before = recorder.stats()["records_rotated"]
+        assert before and tracer.stats().records_lost == lost
+    with ringbuf.open_trace(tmp_path / "trace") as trace:
+        told = sum(loss.events for loss in about(trace).losses)
+        assert 1 <= told <= lost
+        assert about(trace).damage == ()
+
+
+def test_a_limit_of_size_that_has_no_room_is_refused(tmp_path):
+    with small() as channel:
+        for wrong in (0, -1, 16 * 4096 - 1, 1e6, "1M"):
+            with pytest.raises(ValueError, match="max_size must be at least 65536 bytes"):
+                ringbuf.Recorder(channel, tmp_path / "trace", max_size=wrong)
+        assert not (tmp_path / "trace").exists()
+
+
+def test_what_was_counted_is_within_the_limit_too(tmp_path):
+    limit = 16 * 4096
+    with rings.tracer(subbuf_size=4096, n_subbufs=4) as tracer:
+        hits, path = tracer.counter("hits", path="str"), "x" * 1000
+        with tracer.record(tmp_path / "trace", max_size=limit, metrics_timer=0.001):
+            hits.labels("first")(1)  # which has its last value long before the end
+            eventually(lambda: (tmp_path / "trace" / "metrics").exists())
+            while not (tmp_path / "trace" / "metrics.2").exists():
+                hits.labels(path)(1)
+                time.sleep(0.001)
+    assert not (tmp_path / "trace" / "metrics").exists()
+    assert file_sizes(tmp_path / "trace") <= limit
+    assert judge.read(tmp_path / "trace").warnings == ""
+    with ringbuf.open_trace(tmp_path / "trace") as trace:
+        found = [record.fields for record in trace.records("metric:hits")]
+    assert {one["path"] for one in found} == {"first", path}
 
 
 def test_the_directory_has_a_file_for_each_stream_that_was_used(tmp_path):

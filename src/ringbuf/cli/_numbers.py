@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import re
 
-__all__ = ["count", "duration", "seconds", "target"]
+from ..watch.rules import size_of
+
+__all__ = ["MAX_SIZE", "count", "duration", "seconds", "size", "target"]
+
+MAX_SIZE = "of the trace's files, such as 500M: what is oldest leaves, and is counted"
 
 
 def count(text: str) -> int:
@@ -33,6 +37,11 @@ def seconds(text: str) -> float:
     if not 0 <= number <= 1e6:
         raise ValueError(text)
     return number
+
+
+def size(text: str) -> int:
+    """Bytes: ``500M``."""
+    return size_of(text, "size")
 
 
 def target(text: str) -> int | str:

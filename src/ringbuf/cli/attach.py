@@ -23,7 +23,7 @@ from ..record.tracer import Tracer
 from . import _buffers, _signals
 from ._asking import Refused, ask
 from ._memory import memory
-from ._numbers import seconds
+from ._numbers import MAX_SIZE, seconds, size
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -38,6 +38,7 @@ def configure(parser) -> None:
     parser.add_argument(
         "--duration", metavar="SECONDS", type=seconds, help="end then; by default at Ctrl-C, or its end"
     )
+    parser.add_argument("--max-size", metavar="SIZE", type=size, help=MAX_SIZE)
     parser.add_argument(
         "--functions", action="store_true", help="calls of functions (this and --logging if none is given)"
     )
@@ -71,7 +72,10 @@ def _words(args) -> list[str]:
     for pattern in [*args.include, *args.exclude]:
         if not pattern.strip() or "\n" in pattern:
             raise ValueError(f"{pattern!r} is no pattern of names")
+    if args.max_size is not None and (args.stop or args.flight):
+        raise ValueError("--max-size is of the trace of a recording: not with --flight or --stop")
     chosen = [name for name in ("functions", "logging") if getattr(args, name)] or ["functions", "logging"]
+    chosen += ["retell=1"] if args.max_size is not None else []
     return [*chosen, *(f"include={one}" for one in args.include), *(f"exclude={one}" for one in args.exclude)]
 
 
@@ -111,8 +115,11 @@ def _record(args, folder: str, words: list[str]) -> int:
             os.chown(path, status.st_uid, status.st_gid)
             os.chown(folder, status.st_uid, status.st_gid)
         recorder = stack.enter_context(
-            Recorder(tracer.channel, args.output, switch_timer=1.0, format=args.format, made_by=made_by)
-        )
+            Recorder(
+                tracer.channel, args.output, switch_timer=1.0, max_size=args.max_size, format=args.format,
+                made_by=made_by,
+            )
+        )  # fmt: skip
         try:
             version = ask(args.pid, folder, "\n".join(["start", path, *words]))
         except BaseException:
@@ -126,15 +133,15 @@ def _record(args, folder: str, words: list[str]) -> int:
             with contextlib.suppress(Refused):  # it is about to end
                 ask(args.pid, folder, f"stop\n{path}\n")
         recorder.stop()
-        stats = tracer.stats()
+        stats, rotated = tracer.stats(), recorder.stats()["records_rotated"]
     result = {
-        "directory": args.output, "pid": args.pid, "records": stats.records_read, "lost": stats.records_lost,
-        "torn": stats.records_torn, "hints": _hints(args, version, stats, tracer),
+        "directory": args.output, "pid": args.pid, "records": stats.records_read - rotated, "rotated": rotated,
+        "lost": stats.records_lost, "torn": stats.records_torn, "hints": _hints(args, version, stats, tracer),
     }  # fmt: skip
     if args.json:
         print(json.dumps(result))
         return 0
-    more = "".join(f", {result[name]} {name}" for name in ("lost", "torn") if result[name])
+    more = "".join(f", {result[name]} {name}" for name in ("rotated", "lost", "torn") if result[name])
     say(f"{args.output}: {result['records']} records{more}", sys.stderr)
     for hint in result["hints"]:
         say(hint, sys.stderr)

@@ -29,7 +29,7 @@ from ..watch.rules import triggers_of
 from . import _buffers, _program, _signals
 from ._memory import memory
 from ._notes import Note, Notes
-from ._numbers import seconds
+from ._numbers import MAX_SIZE, seconds, size
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -53,6 +53,7 @@ def configure(parser) -> None:
     parser.add_argument(
         "--duration", metavar="SECONDS", type=seconds, help="record so long; the program runs on to its end"
     )
+    parser.add_argument("--max-size", metavar="SIZE", type=size, help=MAX_SIZE)
     parser.add_argument("--functions", action="store_true", help="calls of Python functions")
     parser.add_argument("--c-functions", action="store_true", help="and what those call of C, such as len")
     parser.add_argument(
@@ -99,7 +100,8 @@ def run(args) -> int:
             tracer.channel.enable()
             found = [*notes.stop(), *_outliving(tracer.channel)]
             _tell(tracer, found)
-        result = {"directory": args.output, "exit_status": status, **_counts(tracer.stats(), kernel, written, failures)}
+        counts = _counts(args, tracer.stats(), kernel, written, failures)
+        result = {"directory": args.output, "exit_status": status, **counts}
         result["not_recorded"] = [note.as_dict() for note in found]
         result["hints"] = _buffers.hints(tracer.stats(), tracer.channel, args)
         is_unknown = what and not tracer.channel.schemas()
@@ -128,6 +130,9 @@ def _checked(args) -> list[str]:
         raise ValueError("--include and --exclude choose among functions: add --functions (or --exceptions)")
     if args.c_functions and not args.functions:
         raise ValueError("--c-functions is about what functions call: add --functions")
+    if args.max_size is not None and (args.kernel is not None or args.mode == "overwrite"):
+        other = "--kernel streams more" if args.kernel is not None else "--mode overwrite is limited by its buffers"
+        raise ValueError(f"--max-size is of a recording's own files: {other}")
     if args.mode == "overwrite" and (args.kernel is not None or args.block):
         raise ValueError(f"{'--block waits' if args.block else '--kernel streams'}: it goes with --mode discard")
     if args.snapshot_on:
@@ -146,6 +151,7 @@ def _what(args) -> dict[str, list[str]]:
     if args.functions:
         what["functions"] = []
         what |= {"c-functions": []} if args.c_functions else {}
+        what |= {"retell": []} if args.max_size is not None else {}
     if args.functions or args.exceptions:
         what |= {"include": args.include, "exclude": args.exclude}
     what |= {name: [] for name in ("logging", "gc", "exceptions") if getattr(args, name)}
@@ -182,7 +188,7 @@ def _name(command: list[str]) -> str:
 
 @contextlib.contextmanager
 def _writing(args, channel, kernel, failures: list[OSError], made_by: dict[str, str | int]):
-    """Write the trace: while the program runs, or what is left at its end. Gives what a snapshot has written."""
+    """Write the trace: while the program runs, or what is left at its end. Gives what became of it, at the end."""
     written: dict[str, int] = {}
     if args.mode == "overwrite":
         with trace_directory(args.output) as output:
@@ -195,8 +201,9 @@ def _writing(args, channel, kernel, failures: list[OSError], made_by: dict[str, 
     more = kernel.metadata(clock_info(channel)) if kernel else ""
     with contextlib.ExitStack() as stack:
         recorder = Recorder(
-            channel, args.output, switch_timer=1.0, format=args.format, more_metadata=more, made_by=made_by
-        )
+            channel, args.output, switch_timer=1.0, max_size=args.max_size, format=args.format, more_metadata=more,
+            made_by=made_by,
+        )  # fmt: skip
         stack.enter_context(recorder)
         if kernel:
             output = stack.enter_context(own_directory(args.output))
@@ -204,6 +211,7 @@ def _writing(args, channel, kernel, failures: list[OSError], made_by: dict[str, 
         yield written
         with _noted(failures):
             stack.close()
+        written["rotated"] = recorder.stats()["records_rotated"]
 
 
 @contextlib.contextmanager
@@ -243,20 +251,23 @@ def _kernel(args, stack):
     return kernel, kernel.channel_clock
 
 
-def _counts(stats, kernel, written: dict[str, int], failures: list[OSError]) -> dict:
+def _counts(args, stats, kernel, written: dict[str, int], failures: list[OSError]) -> dict:
     lost = stats.records_lost - stats.records_lost_disabled  # which --duration does not want
     counts = {"records": stats.records_written, "lost": lost, "torn": stats.records_torn}
-    if written:
+    if args.mode == "overwrite" and written:
         counts |= {"records": written["records"], "overwritten": stats.records_overrun}
     elif failures:
         counts |= {"records": stats.records_read, "unwritten": stats.records_unread}
+    if written.get("rotated"):
+        counts |= {"records": counts["records"] - written["rotated"], "rotated": written["rotated"]}
     if kernel:
         counts |= {"kernel_packets": kernel.n_packets, "kernel_lost": kernel.n_lost}
     return counts
 
 
 _NAMES = {
-    "overwritten": "overwritten", "lost": "lost", "torn": "torn", "unwritten": "could not be written",
+    "overwritten": "overwritten", "rotated": "before them left for --max-size",
+    "lost": "lost", "torn": "torn", "unwritten": "could not be written",
     "kernel_packets": "kernel packets",
     "kernel_lost": "kernel events lost",
 }  # fmt: skip

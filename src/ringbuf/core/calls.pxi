@@ -195,8 +195,8 @@ cdef class Calls:
     cdef void put(self, bint is_end, uint32_t number) noexcept:
         if RINGBUF_UNLIKELY(not ringbuf_calls_is_plain(&self.c) or ringbuf_refusals is not NULL):
             self.put_guarded(self.ends if is_end else self.begins, number)
-            return
-        ringbuf_calls_put(&self.c, self.c.end_id if is_end else self.c.begin_id, number)
+        else:
+            ringbuf_calls_put(&self.c, self.c.end_id if is_end else self.c.begin_id, number)
         if self.c.is_retold:
             _count_a_call(&self.c)
 

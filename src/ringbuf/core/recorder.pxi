@@ -10,6 +10,7 @@ cdef extern from "ringbuf/consumer.h" nogil:
         const char *stream_name
         uint64_t read_period_ns
         uint64_t switch_period_ns
+        uint64_t max_size
         uint64_t since_timestamp
         uint64_t timeout_ns
 
@@ -17,6 +18,9 @@ cdef extern from "ringbuf/consumer.h" nogil:
         uint64_t packets
         uint64_t records
         uint64_t bytes
+        uint64_t packets_rotated
+        uint64_t records_rotated
+        uint64_t bytes_rotated
         uint64_t write_errors
         uint64_t flush_errors
         uint64_t corrupt
@@ -57,7 +61,9 @@ def has_others(Channel channel not None):
 
 
 cdef dict _consumer_stats(ringbuf_consumer_stats_t *st):
-    return {"packets": st.packets, "records": st.records, "bytes": st.bytes, "write_errors": st.write_errors,
+    return {"packets": st.packets, "records": st.records, "bytes": st.bytes,
+            "packets_rotated": st.packets_rotated, "records_rotated": st.records_rotated,
+            "bytes_rotated": st.bytes_rotated, "write_errors": st.write_errors,
             "flush_errors": st.flush_errors, "corrupt": st.corrupt, "streams_failed": st.streams_failed,
             "last_error": st.last_error, "lapped": st.lapped, "incomplete": st.incomplete, "before": st.before,
             "unread_bytes": st.unread, "capacity": st.capacity, "fullest": st.fullest}
@@ -103,7 +109,8 @@ cdef class Consumer:
     cdef Channel channel
     cdef ringbuf_consumer *c
 
-    def __cinit__(self, Channel channel not None, directory, str name not None, read_period, switch_period):
+    def __cinit__(self, Channel channel not None, directory, str name not None, read_period, switch_period,
+                  uint64_t max_size=0):
         cdef ringbuf_consumer_options options
         cdef bytes name_bytes = name.encode()
         cdef ringbuf_channel *ch
@@ -113,6 +120,7 @@ cdef class Consumer:
         options.stream_name = name_bytes
         options.read_period_ns = _nanoseconds("read_timer", read_period or 0)
         options.switch_period_ns = _nanoseconds("switch_timer", switch_period or 0)
+        options.max_size = max_size
         ch = channel.enter_open()
         with nogil:
             ret = ringbuf_consumer_start(ch, &options, &self.c)

@@ -90,7 +90,7 @@ def begin(sink: Sink, what: dict[str, list[str]], actions: dict, displaced=None)
     ----------
     sink : Sink
     what : dict
-        As from `parse`: of `WORDS`.
+        As from `parse`: of `WORDS`; ``retell`` as of `Functions`.
     actions : dict
         What else to do about audit events, by their names.
     displaced : callable, optional
@@ -117,9 +117,16 @@ def begin(sink: Sink, what: dict[str, list[str]], actions: dict, displaced=None)
 
         record_logging(sink)
     if "functions" in what:
-        from ..record.functions import Functions
+        functions_of(sink, what, displaced).start()
 
-        Functions(sink, what.get("include", ()), what.get("exclude", ()), displaced, "c-functions" in what).start()
+
+def functions_of(sink: Sink, what: dict[str, list[str]], displaced=None):
+    """The `Functions` that it says."""
+    from ..record.functions import Functions
+
+    return Functions(
+        sink, what.get("include", ()), what.get("exclude", ()), displaced, "c-functions" in what, "retell" in what
+    )
 
 
 def _watch(sink: Sink, what: dict[str, list[str]]) -> None:

@@ -35,9 +35,7 @@ class _Attached:
 
                 self._undo.append(record_logging(sink))
             if "functions" in what:
-                from ..record.functions import Functions
-
-                functions = Functions(sink, what.get("include", ()), what.get("exclude", ()))
+                functions = inject.functions_of(sink, what)
                 functions.start()
                 self._undo.append(functions.stop)
         except BaseException:
@@ -81,7 +79,7 @@ def _obey(lines: "list[str]") -> str:
     action, path, *words = [*lines, "", ""][: max(2, len(lines))]
     if action == "stop":
         return _in_main_thread(lambda: _stop(path))
-    what = parse_words(words, ("size",))
+    what = parse_words(words, ("size", "retell"))
     if action == "flight":
         return _in_main_thread(lambda: _start_flight(what))
     if action == "start":

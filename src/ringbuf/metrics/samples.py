@@ -14,7 +14,7 @@ from ..ctf.metadata import ClockInfo, sampled_metadata
 from ..ctf.model import PACKET_MAGIC
 from .declare import label_values
 
-__all__ = ["FILE", "Samples", "ask_gauges", "sample_channel"]
+__all__ = ["FILE", "Samples", "SamplesFile", "ask_gauges", "sample_channel"]
 
 #: The stream's file.
 FILE = "metrics"
@@ -75,6 +75,10 @@ class Samples:
         self._n_packets += 1
         return _HEADER.pack(*head) + body
 
+    def forget(self) -> None:
+        """The next packet has all values again."""
+        self._last.clear()
+
     def _is_new(self, one) -> bool:
         number, labels, is_rest, pid, _, values = one
         key = number, labels, is_rest, pid
@@ -94,6 +98,51 @@ class Samples:
         given.update(label_values(labels, encoded))
         fields = _schema.parse(self._events[number].fields)
         return _RECORD.pack(number, time) + b"".join(_encoded(field, given.get(field.name)) for field in fields)
+
+
+class SamplesFile:
+    """Where the packets of a recording go.
+
+    Parameters
+    ----------
+    output : Directory
+    max_size : int
+        Bytes; 0: any. At the half of it another file begins, with all values, and the one before the last is removed.
+    """
+
+    def __init__(self, output, max_size: int = 0) -> None:
+        self._output = output
+        self._limit = max_size // 2
+        self._file = None
+        self._number = -1
+
+    def write(self, samples: Samples, found, time: int) -> None:
+        """What `samples` has to say of `found`. OSError: it could not be written."""
+        data = samples.packet(found, time)
+        if data and self._limit and self._file is not None and self._file.tell() + len(data) > self._limit:
+            self.close()
+            samples.forget()
+            data = samples.packet(found, time)
+        if data:
+            self._opened().write(data)
+            self._file.flush()
+
+    def _opened(self):
+        if self._file is None:
+            self._number += 1
+            self._output.remove([_name(self._number - 2)] * (self._number > 1))
+            self._file = self._output.create(_name(self._number))
+        return self._file
+
+    def close(self) -> None:
+        """Twice is harmless."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _name(number: int) -> str:
+    return f"{FILE}.{number}" if number else FILE
 
 
 def _event(number: int, kind: str, real: bool, per_process: bool, name: str, labels: str) -> _schema.EventSchema:

@@ -41,6 +41,9 @@ class Functions:
         Called when the program sets a profile function of its own (before Python 3.12).
     c_functions : bool
         Also calls of functions, methods and types of C, such as `len`, where a function that is recorded makes them.
+    retell : bool
+        Tell again now and then which functions there are, as the oldest records go: with `Recorder(max_size=)`. In
+        overwrite mode that is so anyway.
 
     Functions that are left out cost next to nothing from Python 3.12 on.
     """
@@ -52,13 +55,14 @@ class Functions:
         exclude: "Iterable[str]" = (),
         displaced: "Callable[[], object] | None" = None,
         c_functions: bool = False,
+        retell: bool = False,
     ) -> None:
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._wanted: dict[str, bool] = {}  # by module
         self._channel = tracer.channel
         self._code = tracer.event("function_code", code="u32", name="str", file="str", line="u32", image="u32")
         self._events = tracer.event("function_begin", code="u32"), tracer.event("function_end", code="u32")
-        self._retell = tracer.channel.mode == "overwrite"
+        self._retell = retell or tracer.channel.mode == "overwrite"
         self._displaced, self._c_functions = displaced, c_functions
         self._strands = Strands(tracer, self._retell)
         self._calls: Calls | None = None

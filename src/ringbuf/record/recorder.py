@@ -27,6 +27,7 @@ _METADATA_PERIOD = 0.5  # seconds between looks for newly declared events
 _METRICS_PERIOD = 1.0  # and between looks at what was counted
 _LOOK_PERIOD = 0.1  # and between looks for processes that have ended
 _IN_FLIGHT = 1.0  # seconds that stopping waits for records that are being written
+_SAMPLES_SHARE = 8  # so small a part of a trace of limited size is what was counted
 _NO_PLACE = "the newest records are missing: other threads have all places of producers, make n_producers larger"
 
 
@@ -52,6 +53,11 @@ class Recorder:
     metrics_timer : float, optional
         Seconds between looks at the channel's counters, gauges and histograms: those of another value than at the
         look before are written, and all at begin and end. None: only then.
+    max_size : int, optional
+        Bytes of all files of the trace but ``metadata``, at least ``16 * channel.subbuf_size``. What would make it
+        larger makes the oldest packets leave first, of whichever stream, about a sixteenth of them at a time: so at
+        every moment the directory has a trace of the newest. How much has left is counted: `stats`, and
+        ``rotated_packets`` and ``rotated_records`` in the trace's environment.
     format : {"ctf", "ctf2"}
         CTF 1.8, which every reader of traces takes, or CTF 2.
     more_metadata : str
@@ -70,6 +76,8 @@ class Recorder:
         It is somebody else's, or everybody may write in it: then others could plant names there.
     OSError
         The directory cannot be made, or written to.
+    ValueError
+        A timer that is none, or a `max_size` that is too small.
 
     While it runs, a full disk or a vanished directory stops nothing: see `stats` for the
     errors. What cannot be written stays in the ring, and is tried again.
@@ -78,8 +86,8 @@ class Recorder:
     """
 
     def __init__(
-        self, channel, directory, *, read_timer=None, switch_timer=None, metrics_timer=_METRICS_PERIOD, format="ctf",
-        more_metadata="", made_by=None,
+        self, channel, directory, *, read_timer=None, switch_timer=None, metrics_timer=_METRICS_PERIOD, max_size=None,
+        format="ctf", more_metadata="", made_by=None,
     ) -> None:  # fmt: skip
         _check_format(channel)
         check_format(format)
@@ -90,8 +98,9 @@ class Recorder:
         self._format = format
         self._n_events = -1
         self._samples = samples.Samples(self._layout.uuid, self._layout.clock)
-        self._samples_file = None
         self._metrics_period = _checked_period(metrics_timer)
+        of_samples, of_streams = _shares(channel, max_size)
+        self._rotated = 0, 0  # packets and records, as the metadata have it
         self._pid = os.getpid()
         self._stopped = False
         self._stopping = threading.RLock()
@@ -104,8 +113,10 @@ class Recorder:
                 channel.name,
                 read if read_timer is None else read_timer,
                 switch if switch_timer is None else switch_timer,
+                of_streams,
             )
             stack.pop_all()
+        self._samples_file = samples.SamplesFile(self._output, of_samples)
         self._watch = Watch(channel)
         self._watch.look()
         self._refresh_metadata()
@@ -134,12 +145,7 @@ class Recorder:
             found, now = self._consumer.metrics()
             if self._samples.learn(found):
                 self._write_metadata(self._consumer.schemas(), holes=True)
-            data = self._samples.packet(found, now)
-            if data:
-                if self._samples_file is None:
-                    self._samples_file = self._output.create(samples.FILE)
-                self._samples_file.write(data)
-                self._samples_file.flush()
+            self._samples_file.write(self._samples, found, now)
         except (OSError, RegionError):
             return  # the consumer meets the same trouble, and counts it
 
@@ -147,17 +153,25 @@ class Recorder:
         # What is written now must be right even if this process is killed: records may be given up any time.
         try:
             schemas = self._consumer.schemas()
-            if has_ended or len(schemas) != self._n_events:
+            if has_ended or len(schemas) != self._n_events or self._rotated != self._rotated_now():
                 self._write_metadata(schemas, holes=True)
         except (OSError, RegionError):
             return  # the consumer meets the same trouble, and counts it
         self._n_events = len(schemas)
 
+    def _rotated_now(self) -> tuple[int, int]:
+        stats = self._consumer.stats()
+        return stats["packets_rotated"], stats["records_rotated"]
+
     def _write_metadata(self, schemas, *, holes: bool) -> None:
         events = [EventSchema(*schema) for schema in schemas]
+        rotated = self._rotated_now()
         env = {**self._layout.env, **self._made_by, **ended_env(self._watch.ended)}
+        if any(rotated):
+            env |= {"rotated_packets": rotated[0], "rotated_records": rotated[1]}
         text = channel_metadata(replace(self._layout, env=env, holes=holes, events=events))
         self._output.write("metadata", in_format(text + self._samples.metadata() + self._more_metadata, self._format))
+        self._rotated = rotated
 
     def stats(self) -> dict:
         """Counters of the files.
@@ -165,7 +179,8 @@ class Recorder:
         Returns
         -------
         dict
-            ``packets``, ``records`` and ``bytes`` written; ``write_errors``, attempts that
+            ``packets``, ``records`` and ``bytes`` written, and with ``_rotated`` how many of these
+            have left again to make room (`max_size`); ``write_errors``, attempts that
             failed; ``last_error``, their newest errno; ``streams_failed`` now;
             ``unread_bytes`` of ``capacity`` in the ring; and more, all int.
         """
@@ -224,8 +239,7 @@ class Recorder:
                 self._watch.look(now=True)
                 result = self._consumer.stop(timeout)
                 self._sample()
-                if self._samples_file is not None:
-                    self._samples_file.close()
+                self._samples_file.close()
                 self._stopped = True
                 self._at_end.cancel()
                 try:
@@ -338,6 +352,17 @@ def _checked_period(seconds: float | None) -> float:
     if not 0 < seconds <= threading.TIMEOUT_MAX:
         raise ValueError(f"metrics_timer must be a number of seconds > 0 or None, not {seconds!r}")
     return float(seconds)
+
+
+def _shares(channel, max_size: int | None) -> tuple[int, int]:
+    """Bytes for what is counted, and for the streams; 0: without a limit."""
+    if max_size is None:
+        return 0, 0
+    least = 16 * channel.subbuf_size
+    if not isinstance(max_size, int) or max_size < least:
+        raise ValueError(f"max_size must be at least {least} bytes here, 16 sub-buffers, not {max_size!r}")
+    of_samples = max_size // _SAMPLES_SHARE
+    return of_samples, max_size - of_samples
 
 
 def _has_holes(stats) -> bool:

@@ -120,6 +120,17 @@ class About:
         return f"  from +{duration_text(thread.first - self.begin)} to +{duration_text(thread.last - self.begin)}"
 
     def _lost(self) -> list[tuple[str, str]]:
+        return [*self._rotated(), *self._lost_here()]
+
+    def _rotated(self) -> list[tuple[str, str]]:
+        records, packets = (self.env.get(f"rotated_{what}", 0) for what in ("records", "packets"))
+        if not packets:
+            return []
+        return [
+            ("rotated", f"{records} records in {packets} packets have left before these: the trace is of limited size")
+        ]
+
+    def _lost_here(self) -> list[tuple[str, str]]:
         if not self.losses:
             return [("lost", "nothing")]
         lines = []

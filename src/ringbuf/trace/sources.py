@@ -111,7 +111,10 @@ class Source:
             for name in self.place.names(directory):
                 path = os.path.join(directory, name)
                 if name not in _NOT_STREAMS and not name.startswith(".") and self.place.is_file(path):
-                    packets, gaps = self._packets_of(path)
+                    try:
+                        packets, gaps = self._packets_of(path)
+                    except FileNotFoundError:
+                        continue  # it has left a recording of limited size just now
                     yield name, packets, gaps
 
     def _packets_of(self, name: str) -> tuple[list[Packet], list[Gap]]:
