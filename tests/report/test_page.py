@@ -11,7 +11,7 @@ from pathlib import Path
 import browser
 import pytest
 import test_foreign
-from timelines import OF_IMAGES, TICK, written
+from timelines import OF_IMAGES, SCHEMAS, TICK, written
 
 import ringbuf
 from ringbuf.trace.trace import open_trace
@@ -530,3 +530,35 @@ def test_the_command_writes_the_page_of_a_part(tmp_path):
         [*command[:-2], str(tmp_path / "trace" / "r.html")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1 and "every file in the directory of a trace" in done.stderr
+
+
+# ---- the kernel ----
+
+
+def test_what_cpus_ran_and_system_calls_are_slices_and_other_threads_are_folded_away(show, tmp_path):
+    schemas = SCHEMAS | {
+        "sched_switch": "prev_comm:str,prev_pid:i32,next_comm:str,next_pid:i32",
+        "sys_enter_read": "fd:u64",
+        "sys_exit_read": "ret:i64",
+    }
+    ours, nobody, other = (100, 101, 0), (0, 0, 0), (0, 0, 7)
+    trace = written(
+        tmp_path, (0, "web", [1, 0], ours), (1000, "sched_switch", ["x", 0, "python", 101], nobody),
+        (2000, "sys_enter_read", [5], (0, 0, 101)), (5000, "sys_exit_read", [9], (0, 0, 101)),
+        (7000, "sched_switch", ["python", 101, "other", 7], nobody), (8000, "sys_enter_read", [5], other),
+        (9000, "sys_exit_read", [9], other), (9500, "sched_switch", ["other", 7, "x", 0], nobody),
+        (10_000, "span_end", [1, ""], ours), contexts="vpid:i32,vtid:i32,common_pid:i32", schemas=schemas,
+    )  # fmt: skip
+    page = show(trace)
+    labels = page.locator("#gutter .process").all_inner_texts()
+    assert [one.strip() for one in labels] == ["process 100", "CPUs", "Other threads"]
+    (run,), (mine, theirs) = slices(page, "python 101"), slices(page, "syscall read")
+    assert colour_at(page, int(place_of(page, run)["x"]) + 5, int(place_of(page, run)["y"]) + 1) != background(page)
+    assert place_of(page, mine)["end"] - place_of(page, mine)["x"] == pytest.approx(
+        place_of(page, run)["end"] / 2, rel=0.5
+    )
+    assert place_of(page, theirs) is None  # until it is looked for
+    page.evaluate("(i) => ringbuf.choose(i)", theirs)
+    assert place_of(page, theirs) is not None and "system call" in page.locator("#details").inner_text()
+    page.get_by_role("tab", name="Flame graph").click()
+    assert "python 101" not in page.locator("#flame").inner_text()

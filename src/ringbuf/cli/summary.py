@@ -1,4 +1,4 @@
-"""Say where the time of a trace went: by span, function, event, task, thread or process.
+"""Say where the time of a trace went: by span, function, event, task, thread, process, or what the kernel told.
 
 Without --by: spans and functions, or, where there are none, events. Percentiles are exact up to four million
 durations; beyond, they are right to half a per cent. With --compare, what differs most comes first.
@@ -15,7 +15,7 @@ from ._numbers import count
 
 __all__ = ["configure", "run"]
 
-_GROUPS = ("span", "function", "event", "task", "thread", "process")
+_GROUPS = ("span", "function", "event", "task", "thread", "process", "kernel")
 _SORTS = ("total", "self", "count", "min", "p50", "p90", "p99", "max", "errors", "missing", "name")
 
 

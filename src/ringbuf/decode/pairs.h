@@ -30,6 +30,11 @@ enum pair_kind {
 	PAIR_STRAND, /* what a greenlet or task is called */
 	PAIR_SWITCH, /* the thread runs another one from here on */
 	PAIR_IMAGE,  /* a forked process begins, in the middle of calls */
+	PAIR_RUN,    /* the kernel has a CPU run another thread */
+	PAIR_IRQ,
+	PAIR_IRQ_END,
+	PAIR_SYSCALL,
+	PAIR_SYSCALL_END,
 };
 
 /* Why a begin or an end is not there. */
@@ -49,10 +54,12 @@ struct pair_mark {
 	int32_t cpu;
 	uint8_t kind;
 	uint8_t reserved[3];
-	uint32_t name;                  /* of a span: its name's number; of a call: its code; how many calls begin again */
+	uint32_t name;                  /* of a span: its name's number; of a call: its code; how many calls begin again;
+	                                   of a system call: its name's number, or 0: `id` is its number; of an interrupt:
+	                                   what `id` is added to */
 	int32_t pid, tid;               /* -1: unknown; a tid below 0 is CPU -1 - tid */
 	uint32_t process, thread, task; /* names, as texts */
-	uint64_t id, parent;
+	uint64_t id, parent;            /* of PAIR_RUN: threads, the one that runs from now on and the one that has run */
 	uint64_t at;                    /* where it is: number of the packet << 32, and the bit in it */
 };
 
@@ -509,7 +516,7 @@ struct pair_call {
 	int64_t begin, children; /* time in calls within it */
 	uint64_t id, at;
 	uint32_t code, name, task, path;
-	uint8_t begin_missing;
+	uint8_t kind, begin_missing;
 };
 
 /* What was open, outermost first, when something began: a name, and the path to it. */
@@ -530,6 +537,7 @@ struct pair_thread {
 	uint32_t again;
 	uint32_t task;          /* text: of the greenlet or task that it runs, if that was told */
 	uint32_t image;         /* of its process; 0: not known yet */
+	uint32_t running;       /* of a CPU: the thread that it runs; 0: none */
 	int64_t children;       /* time in calls that nothing is known to be around */
 	struct pair_call *calls; /* innermost last */
 	size_t n_calls, room;
@@ -550,6 +558,7 @@ struct pair_joiner {
 	uint32_t n_names;
 	struct pair_map strands;      /* their names, as texts, by number */
 	struct pair_map spans_by_id, threads_by_id;
+	struct pair_map threads_by_tid; /* the newest of each, whatever its process: as the kernel names them */
 	struct pair_span *spans;
 	size_t n_spans, spans_room;
 	uint32_t free_span;           /* + 1; 0: none */
@@ -596,6 +605,7 @@ pair_free(struct pair_joiner *j)
 	free(j->strands.places);
 	free(j->spans_by_id.places);
 	free(j->threads_by_id.places);
+	free(j->threads_by_tid.places);
 	free(j->spans);
 	free(j->threads);
 	free(j->paths_by_end.places);
@@ -620,10 +630,21 @@ pair_new_row(struct pair_joiner *j)
 static struct pair_thread *
 pair_new_thread(struct pair_joiner *j, const struct pair_mark *m, uint64_t id)
 {
+	struct pair_place *same = m->tid < 0 ? NULL : pair_find(&j->threads_by_tid, (uint32_t)m->tid);
 	struct pair_thread *t;
 
+	if (same && j->threads[same->value - 1].pid < 0 && m->pid >= 0) { /* the kernel knows no process: here it is */
+		t = &j->threads[same->value - 1];
+		t->pid = m->pid;
+		t->name = 0; /* its own records say better */
+		return pair_put(&j->threads_by_id, id, (uint32_t)(t - j->threads)) ? NULL : t;
+	}
 	if (!pair_room((void **)&j->threads, j->n_threads, &j->threads_room, sizeof(*t)) ||
 	    pair_put(&j->threads_by_id, id, (uint32_t)j->n_threads))
+		return NULL;
+	if (same)
+		same->value = (uint32_t)j->n_threads + 1;
+	else if (m->tid >= 0 && pair_put(&j->threads_by_tid, (uint32_t)m->tid, (uint32_t)j->n_threads))
 		return NULL;
 	t = &j->threads[j->n_threads++];
 	memset(t, 0, sizeof(*t));
@@ -751,7 +772,7 @@ pair_pop_call(struct pair_joiner *j, struct pair_thread *t, int64_t time, uint64
 
 	if (!row)
 		return -1;
-	row->kind = PAIR_CALL;
+	row->kind = call->kind;
 	row->name = call->name;
 	row->path = call->path;
 	row->begin = call->begin;
@@ -804,11 +825,38 @@ pair_replace_thread(struct pair_joiner *j, struct pair_thread *t, const struct p
 	return t;
 }
 
+/* Something begins within what is open in a thread. */
+static inline __attribute__((always_inline)) int
+pair_push_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m, uint32_t name, uint8_t kind)
+{
+	struct pair_call *call;
+
+	if (!pair_room((void **)&t->calls, t->n_calls, &t->room, sizeof(*call)))
+		return -1;
+	call = &t->calls[t->n_calls];
+	if (pair_go_on(j, t->n_calls ? call[-1].path : 0, name, &call->path))
+		return -1;
+	t->n_calls++;
+	call->begin = m->time;
+	call->children = 0;
+	call->id = ++j->last_call;
+	call->at = m->at;
+	call->code = kind == PAIR_CALL ? m->name : name;
+	call->name = name;
+	call->kind = kind;
+	call->task = m->task && kind == PAIR_CALL ? m->task : t->task;
+	call->begin_missing = PAIR_THERE;
+	if (CTF_UNLIKELY(t->again) && kind == PAIR_CALL) {
+		t->again--;
+		call->begin_missing = t->again_missing;
+	}
+	return 0;
+}
+
 static inline int
 pair_begin_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
 {
 	const struct pair_code *code = pair_code_of(j, t->pid, m->name);
-	struct pair_call *call;
 
 	if (!code)
 		return -1;
@@ -817,25 +865,7 @@ pair_begin_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_
 			return -1;
 		t->image = code->image;
 	}
-	if (!pair_room((void **)&t->calls, t->n_calls, &t->room, sizeof(*call)))
-		return -1;
-	call = &t->calls[t->n_calls];
-	if (pair_go_on(j, t->n_calls ? call[-1].path : 0, code->name, &call->path))
-		return -1;
-	t->n_calls++;
-	call->begin = m->time;
-	call->children = 0;
-	call->id = ++j->last_call;
-	call->at = m->at;
-	call->code = m->name;
-	call->name = code->name;
-	call->task = m->task ? m->task : t->task;
-	call->begin_missing = PAIR_THERE;
-	if (CTF_UNLIKELY(t->again)) {
-		t->again--;
-		call->begin_missing = t->again_missing;
-	}
-	return 0;
+	return pair_push_call(j, t, m, code->name, PAIR_CALL);
 }
 
 /*
@@ -844,14 +874,13 @@ pair_begin_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_
  * lost somewhere within the innermost call.
  */
 static int
-pair_end_unbegun(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+pair_end_unbegun(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m, uint32_t name)
 {
-	const struct pair_code *code = pair_code_of(j, t->pid, m->name);
 	struct pair_row *row = pair_new_row(j);
 
-	if (!row || !code)
+	if (!row)
 		return -1;
-	row->name = code->name;
+	row->name = name;
 	if (pair_go_on(j, t->n_calls ? t->calls[t->n_calls - 1].path : 0, row->name, &row->path))
 		return -1;
 	row->kind = PAIR_CALL;
@@ -874,19 +903,125 @@ pair_end_unbegun(struct pair_joiner *j, struct pair_thread *t, const struct pair
 	return 0;
 }
 
-static inline int
-pair_end_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+/* The innermost that has this code, and of this kind, ends: what is open within it has lost its end. 1: there is none. */
+static inline __attribute__((always_inline)) int
+pair_end_code(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m, uint32_t code, uint8_t kind)
 {
 	size_t n = t->n_calls;
 
-	while (n && t->calls[n - 1].code != m->name)
+	while (n && (t->calls[n - 1].code != code || t->calls[n - 1].kind != kind))
 		n--;
 	if (CTF_UNLIKELY(!n))
-		return pair_end_unbegun(j, t, m);
+		return 1;
 	while (CTF_UNLIKELY(t->n_calls > n))
 		if (pair_pop_call(j, t, m->time, PAIR_NOWHERE, PAIR_LOST))
 			return -1;
 	return pair_pop_call(j, t, m->time, m->at, PAIR_THERE);
+}
+
+static inline int
+pair_end_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
+{
+	const struct pair_code *code;
+	int failed = pair_end_code(j, t, m, m->name, PAIR_CALL);
+
+	if (CTF_LIKELY(failed <= 0))
+		return failed;
+	code = pair_code_of(j, t->pid, m->name);
+	return code ? pair_end_unbegun(j, t, m, code->name) : -1;
+}
+
+/* ---- what the kernel does ---- */
+
+/* A CPU that runs this thread; 0: none, or nobody knows which. */
+static uint32_t
+pair_running(const struct pair_joiner *j, int32_t cpu)
+{
+	const struct pair_place *place = pair_find(&j->threads_by_id, pair_two(-1, (uint32_t)cpu));
+	const struct pair_thread *t = place ? &j->threads[place->value - 1] : NULL;
+
+	return t ? t->running : 0;
+}
+
+/* A mark of a system call with the process that the thread is of; where it says no thread, it is what the CPU runs. */
+static struct pair_mark
+pair_of_thread(const struct pair_joiner *j, struct pair_mark m)
+{
+	uint32_t tid = m.tid < 0 ? pair_running(j, m.tid) : (uint32_t)m.tid;
+	const struct pair_place *place = tid ? pair_find(&j->threads_by_tid, tid) : NULL;
+
+	if (tid)
+		m.tid = (int32_t)tid;
+	m.pid = place ? j->threads[place->value - 1].pid : -1;
+	m.process = m.thread = m.task = 0;
+	return m;
+}
+
+/* Names that only the trace has are those of codes too, of processes that there cannot be. */
+static const struct pair_code *
+pair_kernel_name(struct pair_joiner *j, uint32_t text, uint32_t number)
+{
+	return pair_code_of(j, (int32_t)(UINT32_C(0x80000000) | text), number);
+}
+
+/* The kernel tells what a thread is called that has said nothing of itself. */
+static void
+pair_name_thread(struct pair_joiner *j, uint32_t tid, uint32_t text)
+{
+	const struct pair_place *place = pair_find(&j->threads_by_tid, tid);
+
+	if (place && j->threads[place->value - 1].pid < 0)
+		j->threads[place->value - 1].name = text;
+}
+
+/* What a CPU has run ends, with all that interrupts it; another thread's time begins. */
+static int
+pair_run(struct pair_joiner *j, const struct pair_mark *m)
+{
+	struct pair_mark of_cpu = *m;
+	uint32_t before = (uint32_t)m->parent, next = (uint32_t)m->id;
+	struct pair_thread *t;
+	const struct pair_code *code;
+
+	of_cpu.process = of_cpu.task = 0;
+	t = pair_thread_of(j, &of_cpu);
+	if (!t)
+		return -1;
+	while (t->n_calls) {
+		int is_there = t->n_calls == 1 && t->running == before;
+
+		if (pair_pop_call(j, t, m->time, is_there ? m->at : PAIR_NOWHERE, is_there ? PAIR_THERE : PAIR_LOST))
+			return -1;
+	}
+	t->running = next;
+	if (!next) /* it is idle */
+		return 0;
+	pair_name_thread(j, next, m->task);
+	code = pair_kernel_name(j, m->task, next);
+	return code ? pair_push_call(j, t, &of_cpu, code->name, PAIR_RUN) : -1;
+}
+
+static int
+pair_join_kernel(struct pair_joiner *j, const struct pair_mark *mark)
+{
+	int is_syscall = mark->kind >= PAIR_SYSCALL;
+	struct pair_mark m = is_syscall ? pair_of_thread(j, *mark) : *mark;
+	struct pair_thread *t = pair_thread_of(j, &m);
+	uint32_t name = m.name;
+
+	if (!t)
+		return -1;
+	if (!is_syscall || !name) {
+		const struct pair_code *code = pair_kernel_name(j, 0, name + (uint32_t)m.id);
+
+		if (!code)
+			return -1;
+		name = code->name;
+	}
+	if (m.kind == PAIR_IRQ || m.kind == PAIR_SYSCALL)
+		return pair_push_call(j, t, &m, name, m.kind);
+	/* Without a begin it is older than the trace, or of the call that made the thread: no row. */
+	return pair_end_code(j, t, &m, name, (uint8_t)(m.kind - 1)) < 0 ? -1 : 0;
 }
 
 /* ---- spans ---- */
@@ -1050,9 +1185,15 @@ pair_join(struct pair_joiner *j, const struct pair_mark *marks, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		const struct pair_mark *m = &marks[i];
-		struct pair_thread *t = pair_thread_of(j, m);
+		struct pair_thread *t;
 		int failed = 0;
 
+		if (CTF_UNLIKELY(m->kind >= PAIR_RUN)) {
+			if (m->kind == PAIR_RUN ? pair_run(j, m) : pair_join_kernel(j, m))
+				return -1;
+			continue;
+		}
+		t = pair_thread_of(j, m);
 		if (CTF_UNLIKELY(!t))
 			return -1;
 		if (m->kind == PAIR_CALL)

@@ -3,7 +3,7 @@
 cdef extern from "decode/pairs.h" nogil:
     enum:
         PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END, PAIR_RECORD
-        PAIR_STRAND, PAIR_SWITCH, PAIR_IMAGE
+        PAIR_STRAND, PAIR_SWITCH, PAIR_IMAGE, PAIR_RUN, PAIR_IRQ, PAIR_IRQ_END, PAIR_SYSCALL, PAIR_SYSCALL_END
         PAIR_ALIGN, PAIR_SKIP, PAIR_PID, PAIR_TID, PAIR_CODE, PAIR_ID, PAIR_PARENT, PAIR_AGAIN
         PAIR_PROCESS, PAIR_THREAD, PAIR_TASK, PAIR_ERROR
 
@@ -91,7 +91,8 @@ _PAIR = [
 _PATH = [("above", "u4"), ("name", "u4"), ("is_within", "u4")]
 _PAIR_KINDS = {
     "span": PAIR_SPAN, "span_end": PAIR_SPAN_END, "call": PAIR_CALL, "call_end": PAIR_CALL_END, "record": PAIR_RECORD,
-    "strand": PAIR_STRAND, "switch": PAIR_SWITCH, "image": PAIR_IMAGE,
+    "strand": PAIR_STRAND, "switch": PAIR_SWITCH, "image": PAIR_IMAGE, "run": PAIR_RUN, "irq": PAIR_IRQ,
+    "irq_end": PAIR_IRQ_END, "syscall": PAIR_SYSCALL, "syscall_end": PAIR_SYSCALL_END,
 }  # fmt: skip
 RECORD = PAIR_RECORD  #: `kind` of a mark that neither begins nor ends anything
 # Where a number goes in a mark, and of how many bits it must be to be copied there.
@@ -102,6 +103,11 @@ _PAIR_NUMBERS = {
 _PAIR_CONTEXTS = {
     "vpid": PAIR_PID, "vtid": PAIR_TID, "procname": PAIR_PROCESS, "thread_name": PAIR_THREAD, "task_name": PAIR_TASK,
 }  # fmt: skip
+# Of the kernel's events: those of a thread; the others are of their CPU.
+_PAIR_KERNEL_CONTEXTS = {
+    PAIR_RUN: {}, PAIR_IRQ: {}, PAIR_IRQ_END: {},
+    PAIR_SYSCALL: {"common_pid": PAIR_TID, "tid": PAIR_TID}, PAIR_SYSCALL_END: {"common_pid": PAIR_TID, "tid": PAIR_TID},
+}  # fmt: skip
 _PAIR_FIELDS = {
     PAIR_SPAN: {"span_id": PAIR_ID, "parent_id": PAIR_PARENT},
     PAIR_SPAN_END: {"span_id": PAIR_ID, "error": PAIR_ERROR},
@@ -111,7 +117,13 @@ _PAIR_FIELDS = {
     PAIR_STRAND: {"strand": PAIR_ID, "name": PAIR_TASK},
     PAIR_SWITCH: {"strand": PAIR_ID, "resumed": PAIR_AGAIN},
     PAIR_IMAGE: {"image": PAIR_ID, "inherited": PAIR_AGAIN},
-}
+    PAIR_RUN: {"next_comm": PAIR_TASK, "next_pid": PAIR_ID, "next_tid": PAIR_ID, "prev_pid": PAIR_PARENT,
+               "prev_tid": PAIR_PARENT},
+    PAIR_IRQ: {"irq": PAIR_ID, "vec": PAIR_ID},
+    PAIR_IRQ_END: {"irq": PAIR_ID, "vec": PAIR_ID},
+    PAIR_SYSCALL: {"id": PAIR_ID},
+    PAIR_SYSCALL_END: {"id": PAIR_ID},
+}  # fmt: skip
 
 
 @cython.final
@@ -123,8 +135,8 @@ cdef class Marks:
     decoder : Decoder
     kinds : mapping of int to (str, int)
         Of event classes, by their index in `Decoder.event_names`: "span", "span_end", "call",
-        "call_end", "strand", "switch", "image" (docs/formats.md), or "record" for what only counts for
-        its thread; and the number of a span's or record's name.
+        "call_end", "strand", "switch", "image" (docs/formats.md), "run", "irq", "irq_end", "syscall", "syscall_end" of
+        the kernel, or "record" for what only counts for its thread; and the number of a span's or record's name.
     n_lanes : int
         How many streams there are, each of which is in order of time.
     pid : int, optional
@@ -170,7 +182,7 @@ cdef class Marks:
         found = {what for _, what in steps}
         e.mark.kind, e.mark.name, e.mark.pid, e.mark.tid = kind, name, pid, -1
         e.has_pid, e.has_tid = PAIR_PID in found, PAIR_TID in found
-        e.mark.pid = pid if e.has_tid and not e.has_pid else -1
+        e.mark.pid = pid if e.has_tid and not e.has_pid and kind < PAIR_RUN else -1
         e.is_fixed = known is not None and all(what in known for what in found if what > PAIR_SKIP)
         if e.is_fixed:
             copies = [(start, _PAIR_NUMBERS[what][0], size, False) for what, (start, size) in known.items() if size]
@@ -185,7 +197,8 @@ cdef class Marks:
         steps, known = [], {}
         is_known, position = self._is_packed(info), 0  # in bits
         last = 0  # what follows it is not looked at
-        for part, wanted in ((info.stream_context, _PAIR_CONTEXTS), (info.context, _PAIR_CONTEXTS),
+        contexts = _PAIR_KERNEL_CONTEXTS.get(kind, _PAIR_CONTEXTS)
+        for part, wanted in ((info.stream_context, contexts), (info.context, contexts),
                              (info.fields, _PAIR_FIELDS[kind])):
             if part < 0:
                 continue

@@ -25,7 +25,7 @@ from .columns import packed
 from .findings import findings
 from .graphs import Graphs
 from .keep import Kept, is_special
-from .tracks import DEPTHS, Tracks
+from .tracks import DEPTHS, KIND_OF, Tracks
 
 __all__ = ["Collected", "collected"]
 
@@ -39,6 +39,7 @@ _LOSSES = 1000
 _LINKS = 20_000
 _MOST_ROWS = 1024  # of slices that overlap, one below the other
 _CLASSES = 4  # of a histogram, for each doubling
+_OF_CPUS = [number for number, kind in KINDS.items() if kind in ("run", "irq")]  # that is nobody's time but the CPUs'
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class _Collector:
         self._groups = Groups(self._pairs, "name")
         self._histogram = numpy.zeros(0, "i8")
         self._flame = numpy.zeros(0, "i8")
-        self._is_call = numpy.zeros(0, "i8")
+        self._kinds = numpy.zeros(0, "i8")  # by name
         self._errors: dict[int, int] = {}
         self._points: list = []
         self._is_shown = numpy.array(
@@ -103,15 +104,19 @@ class _Collector:
         self._groups.add(rows)
         classes = _class_of(rows["duration"])
         self._histogram = _summed(self._histogram, rows["name"].astype("i8") * 256 + classes, None)
-        self._flame = _summed(self._flame, rows["path"], numpy.maximum(rows["self"], 0))
-        self._is_call = _summed(self._is_call, rows["name"], rows["kind"] == max(KINDS))
+        of_cpus = numpy.isin(rows["kind"], _OF_CPUS)
+        ours = rows[~of_cpus] if of_cpus.any() else rows
+        self._flame = _summed(self._flame, ours["path"], numpy.maximum(ours["self"], 0))
+        self._kinds = _longer(self._kinds, len(self._pairs.names))
+        self._kinds[rows["name"]] = rows["kind"]
         errors, counts = numpy.unique(rows["error"], return_counts=True)
         for error, count in zip(errors.tolist(), counts.tolist(), strict=True):
             self._errors[error] = self._errors.get(error, 0) + count
         tracks = numpy.zeros(len(rows), "u4")
-        for kind in KINDS:
+        for kind, name in KINDS.items():
             some = rows["kind"] == kind
-            tracks[some] = self._tracks.of(1 + (kind == max(KINDS)), rows["thread"][some], rows["task"][some])
+            if some.any():
+                tracks[some] = self._tracks.of(KIND_OF[name], rows["thread"][some], rows["task"][some])
         self._tracks.note_depths(tracks, numpy.minimum(rows["depth"], DEPTHS - 1))
         self._kept.add(rows, tracks)
 
@@ -276,7 +281,7 @@ class _Collector:
             "width": self._levels.width,
             "pointWidth": self._points_level.width,
             "names": names,
-            "isCall": numpy.minimum(self._is_call, 1).tolist(),
+            "kinds": [KINDS.get(kind, "span") for kind in _longer(self._kinds, len(names)).tolist()],
             "places": [f"{plain(one.file)}:{one.line}" if one else "" for one in pairs.functions],
             "events": [plain(event.name) for event in self._events],
             "eventCounts": self._n_points.tolist(),
@@ -409,11 +414,11 @@ class _Collector:
 def _chosen(trace, names: tuple, **wanted):
     """The spans and calls that are meant: where a name is an event's alone, none."""
     try:
-        return trace.pairs(names or None, **wanted)
+        return trace.pairs(names or None, kinds=KINDS.values(), **wanted)
     except TraceError:
         if not any(is_named(event, names) for event in trace.events):
             raise
-        return trace.pairs(**{**wanted, "min_duration": 2**62})
+        return trace.pairs(kinds=KINDS.values(), **{**wanted, "min_duration": 2**62})
 
 
 def _dtype_of_rows():
@@ -440,8 +445,11 @@ def _thread(one, first: int) -> dict:
 def _parents(rows):
     """By slice: its parent's place among them, or -1."""
     found = numpy.full(len(rows), -1, "i8")
-    for kind in KINDS:
-        some = numpy.flatnonzero(rows["kind"] == kind)
+    is_span = rows["kind"] == min(KINDS)
+    for some in (
+        numpy.flatnonzero(is_span),
+        numpy.flatnonzero(~is_span),
+    ):  # ids of all but spans are of one row of numbers
         order = some[numpy.argsort(rows["id"][some], kind="stable")]
         ids, wanted = rows["id"][order], rows["parent"][some]
         places = numpy.minimum(numpy.searchsorted(ids, wanted), max(0, len(ids) - 1))
@@ -477,10 +485,12 @@ def _class_of(durations):
     return numpy.minimum(numpy.log2(numpy.maximum(durations, 1).astype("f8")) * _CLASSES, 255).astype("i8")
 
 
+def _longer(values, size: int):
+    return numpy.append(values, numpy.zeros(max(0, size - len(values)), values.dtype))
+
+
 def _summed(sums, keys, values):
     """Add values (1 if None) to the sums that the keys name, with room made for them."""
-    size = int(keys.max()) + 1 if len(keys) else 0
-    if size > len(sums):
-        sums = numpy.append(sums, numpy.zeros(size - len(sums), "i8"))
+    sums = _longer(sums, int(keys.max()) + 1 if len(keys) else 0)
     found = numpy.bincount(keys, values, minlength=len(sums))
     return sums + (found if values is None else numpy.rint(found).astype("i8"))

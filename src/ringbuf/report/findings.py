@@ -115,7 +115,7 @@ class _Look:
 
     def slow(self):
         """The slowest of names whose slowest is far from the usual, with what took its time."""
-        far = [(row, index) for row in self._head["table"] if _is_far(row) for index in self._slowest(row)]
+        far = [(row, index) for row in self._ours() if _is_far(row) for index in self._slowest(row)]
         most = max((self._excess(*one) for one in far), default=0)
         far = [one for one in far if self._excess(*one) >= most * _NOTABLE]
         far.sort(key=lambda one: (int(self._rows["depth"][one[1]]), -self._excess(*one)))  # what is around first
@@ -176,11 +176,15 @@ class _Look:
     def _children_of(self, index: int) -> list[int]:
         if self._children is None:
             self._children = {}
-            keys = zip(self._rows["kind"].tolist(), self._rows["parent"].tolist(), strict=True)
+            keys = zip((self._rows["kind"] == 1).tolist(), self._rows["parent"].tolist(), strict=True)
             for child, key in enumerate(keys):
                 if key[1]:
                     self._children.setdefault(key, []).append(child)
-        return self._children.get((int(self._rows["kind"][index]), int(self._rows["id"][index])), [])
+        return self._children.get((bool(self._rows["kind"][index] == 1), int(self._rows["id"][index])), [])
+
+    def _ours(self) -> list[dict]:
+        """What the program did, not the kernel: a wait in a system call is told as a part of a span or call."""
+        return [row for row in self._head["table"] if row["kind"] in ("span", "call")]
 
     def errors(self):
         for name, count in Counter(self._head["errors"]).most_common(_SHOWN):
@@ -196,8 +200,8 @@ class _Look:
             yield {"kind": "error", "text": f"{text}, first {self._described(first)}: {said}", "slice": first}
 
     def hot(self):
-        total = sum(row["self_time"] or 0 for row in self._head["table"])
-        rows = sorted(self._head["table"], key=lambda row: -(row["self_time"] or 0))
+        total = sum(row["self_time"] or 0 for row in self._ours())
+        rows = sorted(self._ours(), key=lambda row: -(row["self_time"] or 0))
         for row in rows[:1]:
             if total and row["self_time"]:
                 text = (

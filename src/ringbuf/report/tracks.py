@@ -1,4 +1,6 @@
-"""The lines of the page: of each thread one of instants, of spans and of calls; the same of its tasks and greenlets."""
+"""The lines of the page: of each thread one of instants, of spans and of calls; the same of its tasks and greenlets;
+of each CPU one of what it ran.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy
 
-__all__ = ["DEPTHS", "KINDS", "Track", "Tracks"]
+__all__ = ["DEPTHS", "KINDS", "KIND_OF", "Track", "Tracks"]
 
 #: What a track has: its number is that in the page.
-KINDS = ("events", "spans", "calls")
+KINDS = ("events", "spans", "calls", "runs")
+#: By the kind of a pair.
+KIND_OF = {"span": 1, "call": 2, "syscall": 2, "run": 3, "irq": 3}
 DEPTHS = 256  #: that are counted for themselves; what is deeper counts as the deepest
 _TASKS = 300  # of a thread, that have tracks of their own; the others share one
 _MOST = 4000  # tracks in all

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 __all__ = [
-    "IDENTITY", "Ended", "Function", "Loss", "ended", "field_of", "functions", "is_identity", "losses", "meaning",
+    "IDENTITY", "IRQ", "SOFTIRQ", "Ended", "Function", "Loss", "ended", "field_of", "functions", "is_identity",
+    "kernel_name", "losses", "meaning", "system_call",
 ]  # fmt: skip
 
 #: Contexts that say whose a record is, and the type of their values.
 IDENTITY = {"vpid": int, "vtid": int, "procname": str, "thread_name": str}
+#: Added to numbers of interrupts, so that they are none of system calls.
+IRQ, SOFTIRQ = 1 << 30, 1 << 31
+_SYSCALL = re.compile(r"(?:compat_)?sys(?:call)?_(?P<way>enter|entry|exit)(?:_(?P<call>\w+))?")
+_ENDLESS = {"exit", "exit_group", "rt_sigreturn"}
 _LARGEST_ID = 2**31 - 1  # of a process or thread
 
 
@@ -80,7 +86,7 @@ class Ended(NamedTuple):
 
 def meaning(event) -> str | None:
     """What an `Event` stands for: "span", "span_end", "link", "call", "call_end", "code", "strand", "switch", "image",
-    "log", "audit", or None."""
+    "log", "audit", those of the kernel "run", "irq", "irq_end", "syscall", "syscall_end", or None."""
     match event.name, *(f"{one.name}:{one.type.partition('{')[0]}" for one in event.fields):
         case [_, "span_id:u64", "parent_id:u64", *_]:
             return "span"
@@ -104,7 +110,41 @@ def meaning(event) -> str | None:
             return "log"
         case ["audit", "name:str", "args:str"]:
             return "audit"
-    return None
+    return _of_kernel(event.name, {one.name for one in event.fields})
+
+
+def _of_kernel(name: str, fields: set[str]) -> str | None:
+    """As tracefs and LTTng call them."""
+    if name == "sched_switch":
+        is_known = "next_comm" in fields and ({"prev_pid", "next_pid"} <= fields or {"prev_tid", "next_tid"} <= fields)
+        return "run" if is_known else None
+    if name.removeprefix("irq_") in ("softirq_entry", "softirq_exit", "handler_entry", "handler_exit"):
+        is_entry = name.endswith("entry")
+        return ("irq" if is_entry else "irq_end") if fields & {"irq", "vec"} else None
+    found = _SYSCALL.fullmatch(name)
+    if found is None or found["call"] in _ENDLESS or not (found["call"] or "id" in fields):
+        return None
+    return "syscall" if found["way"] in ("enter", "entry") else "syscall_end"
+
+
+def system_call(event) -> str:
+    """The name of a system call that an event begins or ends; empty: its number is a field."""
+    found = _SYSCALL.fullmatch(event.name)
+    return (found["call"] or "") if found else ""
+
+
+#: What can interrupt a CPU without an interrupt's line, by number.
+SOFTIRQS = ("HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU")
+
+
+def kernel_name(text: str, number: int) -> str:
+    """Of a thread that the kernel calls so; without text, of a system call or an interrupt (`pairs.py`)."""
+    if text:
+        return f"{text} {number}"
+    if number >= SOFTIRQ:
+        vector = number - SOFTIRQ
+        return f"softirq {SOFTIRQS[vector] if vector < len(SOFTIRQS) else vector}"
+    return f"irq {number - IRQ}" if number >= IRQ else f"syscall {number}"
 
 
 def functions(trace) -> dict[tuple, Function]:

@@ -16,45 +16,51 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from .._decode import RECORD, Joiner, Marks, Packet, Record, record_at
-from .meanings import Function, ended, functions, losses, meaning
+from .meanings import IRQ, SOFTIRQ, Function, ended, functions, kernel_name, losses, meaning, system_call
 from .plain import to_text
 from .sources import Source
 from .tables import library
 from .threads import Thread, UnknownName, is_named, is_one_of, marks_of, several, thread_of
 
-__all__ = ["KINDS", "MISSING", "Pair", "Pairs"]
+__all__ = ["KERNEL", "KINDS", "MISSING", "Pair", "Pairs"]
 
 _ROWS = 1 << 18  # marks read at a time
 _PACKETS = 8  # kept, to look for fields in
 _NOWHERE = 2**64 - 1
 
 #: What `kind` counts.
-KINDS = {1: "span", 3: "call"}
+KINDS = {1: "span", 3: "call", 9: "run", 10: "irq", 12: "syscall"}
+_RUN = 9
+#: Those that the kernel tells.
+KERNEL = ("run", "irq", "syscall")
 #: What `begin_missing` and `end_missing` count; the first: it is there.
 MISSING = (None, "lost", "before", "inherited", "open", "died", "resumed")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """A span, or a call of a function.
+    """A span, a call of a function, or what the kernel tells.
 
     Attributes
     ----------
-    kind : {"span", "call"}
+    kind : {"span", "call", "run", "irq", "syscall"}
+        "run": a CPU runs a thread; "irq": it is interrupted.
     name : str
-        Empty of a span whose begin is missing; ``"function CODE"`` of a call whose function nobody told.
+        Empty of a span whose begin is missing; ``"function CODE"`` of a call whose function nobody told; of what the
+        kernel tells ``"COMMAND TID"``, ``"irq 7"``, ``"softirq TIMER"``, ``"syscall read"``.
     begin, duration : int
         Nanoseconds, `begin` since the Unix epoch. Where `begin_missing` or `end_missing` is said,
         they are bounds; see there.
     self_time : int
         The duration without the time in which something directly within it was open: of a
-        span its children, wherever they ran; of a call those that its thread made.
+        span its children, wherever they ran; of a call those that its thread made, and its system calls; of a run
+        the interrupts.
     id, parent : int
         Of a span its id, of a call a number that no other call of the trace has; 0: no parent.
     depth : int
         How many were open around it, as far as the trace tells.
     thread : Thread
-        In which it began; of a span without a begin, in which it ended.
+        In which it began; of a span without a begin, in which it ended; of a run or interrupt its CPU.
     task : str
         What its thread ran then: of asyncio, where the trace has the context ``task_name``, or, where functions
         are recorded, the task or greenlet.
@@ -216,9 +222,17 @@ class Pairs:
         found._limits = {"min_duration": min_duration, "min_depth": min_depth, "max_depth": max_depth}
         for pattern in found._names:
             # What nobody named is "function CODE", and shows only when all is read.
-            if not (pattern.startswith("function ") or any(is_named(name, (pattern,)) for name in self._known)):
+            is_untold = pattern.startswith("function ") or self._names_threads
+            if not (is_untold or any(is_named(name, (pattern,)) for name in self._known)):
                 raise UnknownName(f"{self._trace.path}: no {' or '.join(self._kinds)} is called {pattern!r}")
         return found
+
+    @functools.cached_property
+    def _names_threads(self) -> bool:
+        """Are there names that only records have?"""
+        return any(
+            meaning(event) in ("run", "irq") and meaning(event) in self._kinds for event in self._trace.event_classes
+        )
 
     @functools.cached_property
     def _known(self) -> list[str]:
@@ -411,6 +425,8 @@ class Pairs:
 
         first, last = self._bounds
         keep = numpy.ones(len(rows), "?")
+        if "syscall" in self._kinds and "run" not in self._kinds:  # it was told for the threads alone
+            keep &= rows["kind"] != _RUN
         if first is not None:
             keep &= rows["begin"] + rows["duration"] >= first
         if last is not None:
@@ -438,7 +454,7 @@ class _Reading:
         self._kinds = kinds
         self._heard = heard
         self.names, told, events = _names_of(trace, kinds)
-        if heard is not None:
+        if heard is not None or "syscall" in kinds:  # any record may say which process a thread is of
             others = (index for index in range(len(trace.event_classes)) if index not in events)
             events.update((index, ("record", index)) for index in others)
         self._n_names = len(self.names)
@@ -486,8 +502,8 @@ class _Reading:
         return self._joiner
 
     def _taken(self):
-        for _, code in self._joiner.unknown(len(self.names) - self._n_told):
-            self.names.append(f"function {code}")
+        for pid, code in self._joiner.unknown(len(self.names) - self._n_told):
+            self.names.append(f"function {code}" if pid >= -1 else kernel_name(self.texts()[pid & 0x7FFFFFFF], code))
             self.functions.append(None)
         return self._joiner.take()
 
@@ -515,10 +531,20 @@ def _names_of(trace, kinds: Iterable[str]):
     events = {}
     for index, event in enumerate(trace.event_classes):
         kind = meaning(event)
-        is_shaping = kind in ("strand", "switch", "image") and "call" in kinds
+        is_shaping = kind in ("strand", "switch", "image") and "call" in kinds or kind == "run" and "syscall" in kinds
         if kind is not None and (is_shaping or kind.removesuffix("_end") in kinds):
-            events[index] = kind, names.setdefault(event.name, len(names)) if kind == "span" else 0
+            events[index] = kind, _number_of(event, kind, names)
     return list(names), functions(trace) if "call" in kinds else {}, events
+
+
+def _number_of(event, kind: str, names: dict[str, int]) -> int:
+    """What marks of an event have as their name."""
+    if kind == "span":
+        return names.setdefault(event.name, len(names))
+    if kind.startswith("irq"):
+        return SOFTIRQ if "softirq" in event.name else IRQ
+    call = system_call(event) if kind.startswith("syscall") else ""
+    return names.setdefault(f"syscall {call}", len(names)) if call else 0
 
 
 def _said(name: str | None) -> str | None:

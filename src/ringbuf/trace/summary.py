@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy
 
 from ..texts import printable
-from .pairs import KINDS, MISSING
+from .pairs import KERNEL, KINDS, MISSING
 from .threads import event_counts
 from .units import duration_text, short
 
@@ -30,7 +30,7 @@ _LOST, _RESUMED = MISSING.index("lost"), MISSING.index("resumed")
 _QUANTILES = (50, 90, 99)
 
 #: What can be counted.
-GROUPS = ("span", "function", "event", "task", "thread", "process")
+GROUPS = ("span", "function", "event", "task", "thread", "process", "kernel")
 #: What rows can be in order of.
 SORTS = ("total", "self", "count", "min", "p50", "p90", "p99", "max", "errors", "missing", "name")
 
@@ -41,9 +41,9 @@ class Row:
 
     Attributes
     ----------
-    kind : {"span", "call", "event"}
+    kind : {"span", "call", "event", "run", "irq", "syscall"}
     name : str
-        Of the span, function, event, task, thread or process.
+        Of the span, function, event, task, thread, process, system call, interrupt, or thread that ran.
     where : str
         ``"file:line"`` of a function; else empty.
     count : int
@@ -186,7 +186,8 @@ def _summarized(trace, by=None, *, sort: str = "total", top: int | None = None, 
         raise ValueError(f"rows are sorted by one of {', '.join(SORTS)}, not {sort!r}")
     if by == "event":
         return _cut("event", _event_rows(trace, names, **wanted), sort, top, 0.0)
-    made = {"span": trace.spans, "function": trace.calls}.get(by, trace.pairs)(names, **wanted)
+    kinds = {"span": ("span",), "function": ("call",), "kernel": KERNEL}.get(by, ("span", "call"))
+    made = trace.pairs(names, kinds=kinds, **wanted)
     groups = Groups(made, by or "name")
     for part in made.iter_numpy():
         groups.add(part)
@@ -269,13 +270,13 @@ class Groups:
         self._durations.add(groups[known], durations[known])
 
     def _groups_of(self, rows):
-        """Two numbers for each name, thread or whatever: of spans, and of calls."""
+        """A number for each name, thread or whatever, of each kind."""
         numbers = rows[self._column].astype("i8")
         if self._by == "process":
             processes = self._processes
             pids = [processes.setdefault(one.pid, len(processes)) for one in self._pairs.threads]
             numbers = numpy.array(pids, "i8")[numbers]
-        return 2 * numbers + (rows["kind"] != min(KINDS))
+        return len(KINDS) * numbers + numpy.searchsorted(list(KINDS), rows["kind"])
 
     def _sum(self, name: str, groups, what, size: int) -> None:
         self._sums[name] = _longer(self._sums[name], size, 0)
@@ -291,7 +292,8 @@ class Groups:
         names = self._names()
         for group in numpy.flatnonzero(self._sums["count"]).tolist():
             count, total, own, errors, missing = (int(sums[group]) for sums in self._sums.values())
-            kind, (name, where) = tuple(KINDS.values())[group % 2], names[group // 2]
+            number, which = divmod(group, len(KINDS))
+            kind, (name, where) = tuple(KINDS.values())[which], names[number]
             if group not in quantiles:  # all of them were lost in part
                 yield Row(kind, name, where, count, errors=errors, missing=missing)
                 continue

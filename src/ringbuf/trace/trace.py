@@ -30,7 +30,7 @@ from ..limits import DEFAULT, Limits
 from . import tables
 from .counters import Counted
 from .flows import Flow
-from .pairs import Pairs
+from .pairs import KINDS, Pairs
 from .sources import Damage, Gap, Source, sources_in
 from .threads import UnknownName
 
@@ -546,9 +546,22 @@ class Trace:
         """The calls of functions, as `spans`."""
         return Pairs(self, ("call",)).where(names, **wanted)
 
-    def pairs(self, names=None, **wanted) -> Pairs:
-        """Spans and calls in one, as `spans`: a trace is read once for both."""
-        return Pairs(self).where(names, **wanted)
+    def pairs(self, names=None, *, kinds=("span", "call"), **wanted) -> Pairs:
+        """Spans and calls in one, as `spans`: a trace is read once for both.
+
+        Parameters
+        ----------
+        names, **wanted
+            As for `spans`.
+        kinds : iterable of str
+            Of "span", "call", and what the kernel tells where its events are recorded: "run" (which thread a CPU
+            ran), "irq" (what interrupted it), "syscall" (the system calls of threads).
+        """
+        kinds = tuple(kinds)
+        unknown = [one for one in kinds if one not in KINDS.values()]
+        if unknown or not kinds:
+            raise ValueError(f"kinds are some of {', '.join(KINDS.values())}, not {kinds!r}")
+        return Pairs(self, kinds).where(names, **wanted)
 
     def flows(self, *, begin: int | None = None, end: int | None = None) -> Iterator[Flow]:
         """Which spans followed from which, where neither was within the other, by time.

@@ -5,6 +5,7 @@ import zlib
 import browser
 import needs
 import pytest
+import timelines
 import trace_processor
 from timelines import ORIGIN, PID, TICK, TID, written
 
@@ -139,3 +140,28 @@ def test_a_clock_that_was_counted_is_told_and_no_other(tmp_path):
         packed.ParseFromString((tmp_path / "x.pftrace").read_bytes())
         whole.ParseFromString(zlib.decompress(packed.packet[0].compressed_packets))
         assert {one.clock_id for one in whole.packet[0].clock_snapshot.clocks} == known
+
+
+def test_what_the_kernel_told_is_slices_of_cpus_and_threads(tmp_path, chromium):
+    schemas = timelines.SCHEMAS | {
+        "sched_switch": "prev_comm:str,prev_pid:i32,next_comm:str,next_pid:i32",
+        "sys_enter_read": "fd:u64",
+        "sys_exit_read": "ret:i64",
+    }
+    kernel = (0, 0, 0)
+    with written(
+        tmp_path, (5, "tick", TICK, (PID, TID, 0)), (10, "sched_switch", ["x", 0, "python", TID], kernel),
+        (20, "sys_enter_read", [5], (0, 0, TID)), (50, "sys_exit_read", [9], (0, 0, TID)),
+        (70, "sched_switch", ["python", TID, "x", 0], kernel), contexts="vpid:i32,vtid:i32,common_pid:i32",
+        schemas=schemas,
+    ) as trace:  # fmt: skip
+        trace.export(tmp_path / "x.pftrace")
+    with trace_processor.loaded(chromium, tmp_path / "x.pftrace") as query:
+        found = query(
+            "select slice.name, dur, track.name as track, tid from slice join track on track.id = track_id"
+            " left join thread_track on thread_track.id = track_id left join thread using (utid) where dur > 0"
+        )
+    assert sorted((row["name"], row["dur"], row["tid"]) for row in found) == [
+        (f"python {TID}", 60, None), ("syscall read", 30, TID),
+    ]  # fmt: skip
+    assert next(row["track"] for row in found if row["tid"] is None) == "CPU 0"

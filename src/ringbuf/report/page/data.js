@@ -61,7 +61,9 @@ function firstNotBelowNear(values, from, to, value) {
 const nameOf = (slice) => head.names[col.name[slice]];
 const threadOf = (slice) => head.threads[col.thread[slice]];
 const pathName = (path) => col.pathName[path];
-const isCall = (name) => head.isCall[name] === 1;
+const isCall = (name) => ["call", "syscall"].includes(head.kinds[name]);
+const isOfCpu = (name) => ["run", "irq"].includes(head.kinds[name]); // nobody's time but the CPU's
+const KIND_WORDS = { span: "span", call: "call of a function", syscall: "system call", run: "thread that the CPU ran", irq: "interrupt of the CPU" };
 const fieldsOf = (slice) => head.details.slices[slice] || {};
 const missingBegin = (slice) => head.missing[col.beginMissing[slice]];
 const missingEnd = (slice) => head.missing[col.endMissing[slice]];

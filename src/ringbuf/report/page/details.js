@@ -56,7 +56,7 @@ function sliceDetails(slice) {
   const unknown = missingBegin(slice) === "lost" || missingEnd(slice) === "lost";
   const left = node("div"), title = node("h2", nameOf(slice));
   left.append(title, facts([
-    ["kind", isCall(col.name[slice]) ? "call of a function" : "span"],
+    ["kind", KIND_WORDS[head.kinds[col.name[slice]]]],
     ["takes", unknown ? `unknown (${durationText(col.duration[slice])} as far as the trace tells)` : durationText(col.duration[slice]) + (isUnended(slice) ? " or more" : "")],
     ["of it by itself", `${durationText(col.self[slice])} (${Math.round((100 * col.self[slice]) / Math.max(1, col.duration[slice]))} %)`],
     ["begins", missingBegin(slice) ? `not there: ${WHY[missingBegin(slice)]}` : `${sinceText(col.begin[slice])}, at ${momentText(col.begin[slice])}`, isUnbegun(slice) ? "bad" : ""],

@@ -483,8 +483,8 @@ function readDensity() {
     const first = Math.max(0, Math.floor(begin / part)), last = Math.min(density.length - 1, Math.floor(end / part));
     for (let i = first; i <= last; i++) density[i] += weight * Math.max(1, Math.min(end, (i + 1) * part) - Math.max(begin, i * part));
   };
-  for (let i = 0; i < col.begin.length; i++) if (col.self[i] > 0) add(col.begin[i], col.end[i], Math.min(1, col.self[i] / Math.max(1, col.duration[i])));
-  for (let i = 0; i < col.cellBin.length; i++) add(col.cellBin[i] * head.width, (col.cellBin[i] + 1) * head.width, col.cellSelf[i] / head.width);
+  for (let i = 0; i < col.begin.length; i++) if (col.self[i] > 0 && !isOfCpu(col.name[i])) add(col.begin[i], col.end[i], Math.min(1, col.self[i] / Math.max(1, col.duration[i])));
+  for (let i = 0; i < col.cellBin.length; i++) if (!isOfCpu(pathName(col.cellPath[i]))) add(col.cellBin[i] * head.width, (col.cellBin[i] + 1) * head.width, col.cellSelf[i] / head.width);
   if (!col.begin.length) {
     for (const time of col.pointTime) density[Math.min(399, Math.max(0, Math.floor(time / part)))]++;
     for (let i = 0; i < col.pointCellBin.length; i++) density[Math.min(399, Math.floor((col.pointCellBin[i] * head.pointWidth) / part))] += col.pointCellN[i];

@@ -35,11 +35,21 @@ function parts(trackOf, rowOf, found) {
 
 // ---- who is there ----
 
+// The others' lines are many, and mostly of no interest beside those of a program.
+function closeOthers() {
+  if (tracks.some((track) => typeof keyOf(head.threads[track.thread]) === "number")) closed.add("others");
+}
+
+// What its lines belong to: its process, all CPUs, or all threads of which nobody but the kernel has told.
+const keyOf = (thread) => (thread.tid === null ? "cpus" : thread.pid === null ? "others" : thread.pid);
+const LAST = ["cpus", "others"]; // in this order, below the processes
+const TITLES = { cpus: "CPUs", others: "Other threads" };
+
 function processes() {
   const byPid = new Map();
   head.threads.forEach((thread, number) => {
     const own = tracks.filter((track) => track.thread === number);
-    const key = thread.tid === null ? "cpus" : thread.pid;
+    const key = keyOf(thread);
     if (!own.length) return;
     if (!byPid.has(key)) byPid.set(key, { key, name: "", pid: thread.pid, first: Infinity, last: -Infinity, threads: [] });
     const process = byPid.get(key);
@@ -48,10 +58,10 @@ function processes() {
     process.last = Math.max(process.last, thread.last);
     process.threads.push({ thread, number, tracks: own });
   });
-  const found = [...byPid.values()].sort((a, b) => (a.key === "cpus") - (b.key === "cpus") || a.first - b.first);
+  const found = [...byPid.values()].sort((a, b) => LAST.indexOf(a.key) - LAST.indexOf(b.key) || a.first - b.first);
   for (const one of found) {
-    one.title = one.key === "cpus" ? "CPUs" : `${one.name || "process"} ${one.pid === null ? "?" : one.pid}`;
-    one.deaths = head.deaths.filter((death) => death.pid === one.pid && one.key !== "cpus");
+    one.title = TITLES[one.key] || `${one.name || "process"} ${one.pid}`;
+    one.deaths = head.deaths.filter((death) => death.pid === one.key);
     const isMain = (entry) => entry.thread.tid === entry.thread.pid;
     one.threads.sort((a, b) => isMain(b) - isMain(a) || (a.thread.cpu || 0) - (b.thread.cpu || 0) || a.thread.first - b.thread.first);
   }
@@ -73,7 +83,7 @@ function layOut() {
     add({ kind: "process", h: 20, process, label: process.title, style: "process", title: process.title });
     if (closed.has(process.key)) continue;
     head.graphs.forEach((graph, number) => {
-      if (graph.pid === process.pid || (graph.pid === null && process.key === "cpus")) add(graphBand(graph, number, process));
+      if ((graph.pid === null ? "cpus" : graph.pid) === process.key) add(graphBand(graph, number, process));
     });
     for (const entry of process.threads) addThread(add, process, entry);
   }
@@ -119,7 +129,7 @@ function revealRow(track, row) {
   let band = bandOfTrack(track);
   if (!band) {
     const thread = head.threads[tracks[track].thread];
-    closed.delete(thread.tid === null ? "cpus" : thread.pid);
+    closed.delete(keyOf(thread));
     closed.delete(`thread ${tracks[track].thread}`);
     layOut();
     band = bandOfTrack(track);

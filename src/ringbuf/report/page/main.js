@@ -43,6 +43,7 @@ async function main() {
     return;
   }
   readTracks();
+  closeOthers();
   readGraphs();
   readDensity();
   layOut();

@@ -85,7 +85,7 @@ function measure() {
     row.total += inside[i];
     row.self += self;
     row.durations.push(col.duration[i]);
-    paths.set(col.path[i], (paths.get(col.path[i]) || 0) + self);
+    if (!isOfCpu(col.name[i])) paths.set(col.path[i], (paths.get(col.path[i]) || 0) + self);
   }
   let rough = 0;
   for (let i = 0; i < col.cellBin.length; i++) {
@@ -96,7 +96,7 @@ function measure() {
     row.total += col.cellCovered[i] * part;
     row.self += col.cellSelf[i] * part;
     rough += count;
-    paths.set(col.cellPath[i], (paths.get(col.cellPath[i]) || 0) + col.cellSelf[i] * part);
+    if (!isOfCpu(pathName(col.cellPath[i]))) paths.set(col.cellPath[i], (paths.get(col.cellPath[i]) || 0) + col.cellSelf[i] * part);
   }
   measured = { rows: [...rows.values()], paths, rough };
   return measured;

@@ -5,7 +5,9 @@ calls are slices of their thread, or of the greenlet or task that it runs, which
 A span is a slice on a track of its own below the thread's, shared with those that lie within it:
 spans of asyncio tasks overlap, slices of one track nest. Every other record is an instant.
 Process images that have the same process id, one after the other or in two PID namespaces, have
-their own tracks. What was counted is a graph. docs/formats.md has the conventions.
+their own tracks. What was counted is a graph. What the kernel told of its threads, system calls and interrupts are
+slices too: of the CPU that ran a thread or was interrupted, and of the thread that made the call. docs/formats.md has
+the conventions.
 """
 
 from __future__ import annotations
@@ -16,7 +18,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..counters import counted, is_counted
-from ..meanings import IDENTITY, Function, ended, functions, is_identity, meaning
+from ..meanings import (
+    IDENTITY,
+    IRQ,
+    SOFTIRQ,
+    Function,
+    ended,
+    functions,
+    is_identity,
+    kernel_name,
+    meaning,
+    system_call,
+)
 from ..threads import threads_of
 
 __all__ = ["Timeline", "Track", "Writer"]
@@ -124,6 +137,7 @@ class Timeline:
             needed.add("span_end")
         if "function_begin" in names:
             needed |= {"function_end"} | shaping
+        needed |= _partners(self._trace, names)
         return handlers, needed & {name for name, _ in handlers}
 
     def _handler(self, event, names: set[str]):
@@ -148,6 +162,10 @@ class Timeline:
                 return self._log
             case "audit":
                 return self._audit
+            case "run":
+                return self._run
+            case "irq" | "irq_end" | "syscall" | "syscall_end" as kind:
+                return self._of_kernel(event, kind)
         return self._counter if is_counted(event) else self._event
 
     def _write_losses(self, begin: int, end: int) -> None:
@@ -196,8 +214,7 @@ class Timeline:
     def _function_begin(self, record) -> None:
         call = self._call(record)
         track = self._places.here(record)
-        self._calls.setdefault(track, []).append(call)
-        self._n_open[track, call] += 1
+        self._push_call(track, call)
         args = _args(record)
         del args["code"]
         if self._again:
@@ -215,14 +232,20 @@ class Timeline:
     def _function_end(self, record) -> None:
         call = self._call(record)
         track = self._places.here(record)
-        calls = self._calls.setdefault(track, [])
         if self._n_open[track, call]:
-            ended = None
-            while ended != call:  # those above it have lost their ends
-                ended = self._pop_call(track, calls)
-                self._writer.end(record.timestamp, track, self._named(ended)[0], "function", {})
-        elif not calls:
+            self._end_call(record.timestamp, track, call, {})
+        elif not self._calls.setdefault(track, []):
             self._function_without_begin(record.timestamp, track, call)
+
+    def _push_call(self, track: Track, call: tuple) -> None:
+        self._calls.setdefault(track, []).append(call)
+        self._n_open[track, call] += 1
+
+    def _end_call(self, time: int, track: Track, call: tuple, args: dict) -> None:
+        ended, calls = None, self._calls[track]
+        while ended != call:  # those above it have lost their ends
+            ended = self._pop_call(track, calls)
+            self._writer.end(time, track, *self._title(ended), args if ended == call else {})
 
     def _pop_call(self, track: Track, calls: list[tuple]) -> tuple:
         call = calls.pop()
@@ -256,6 +279,47 @@ class Timeline:
         function = self._functions.get(call)
         return (function.name if function else f"function {call[1]}"), function
 
+    def _title(self, call: tuple) -> tuple[str, str]:
+        """Name and category of what is open."""
+        return (call[1], "kernel") if call[0] == "kernel" else (self._named(call)[0], "function")
+
+    # ---- what the kernel tells ----
+
+    def _run(self, record) -> None:
+        """A CPU ends what it ran, with all that interrupted it, and runs another thread."""
+        track, fields = self._places.cpu(record.cpu), record.fields
+        calls = self._calls.get(track)
+        if calls:
+            self._end_call(record.timestamp, track, calls[0], {})
+        thread = fields["next_tid"] if "next_tid" in fields else fields["next_pid"]
+        if thread:
+            name = kernel_name(fields["next_comm"], thread)
+            self._places.note_running(record.cpu, thread, name)
+            self._begin_kernel(record, track, name)
+        else:
+            self._places.note_running(record.cpu, None, "")
+
+    def _of_kernel(self, event, kind: str):
+        is_end, is_syscall = kind.endswith("_end"), kind.startswith("syscall")
+        call = system_call(event) if is_syscall else ""
+        base = 0 if is_syscall else SOFTIRQ if "softirq" in event.name else IRQ
+
+        def handle(record) -> None:
+            fields = record.fields
+            number = base + next((fields[one] for one in ("id", "irq", "vec") if one in fields), 0)
+            name = f"syscall {call}" if call else kernel_name("", number)
+            track = self._places.of_kernel(record) if is_syscall else self._places.cpu(record.cpu)
+            if not is_end:
+                self._begin_kernel(record, track, name)
+            elif self._n_open[track, ("kernel", name)]:
+                self._end_call(record.timestamp, track, ("kernel", name), _args(record))
+
+        return handle
+
+    def _begin_kernel(self, record, track: Track, name: str) -> None:
+        self._push_call(track, ("kernel", name))
+        self._writer.begin(record.timestamp, track, name, "kernel", _args(record), None)
+
     # ---- what the calls belong to ----
 
     def _strand(self, record) -> None:
@@ -281,8 +345,7 @@ class Timeline:
         for track, calls in self._calls.items():
             time = self._places.replaced(track) if calls else None
             while time is not None and calls:
-                name, _ = self._named(self._pop_call(track, calls))
-                self._writer.end(time, track, name, "function", {"end": "exec"})
+                self._writer.end(time, track, *self._title(self._pop_call(track, calls)), {"end": "exec"})
 
     def _end_died(self, last: int, end: int) -> None:
         """What a process left open ends with it, as far as the trace says that it ended."""
@@ -294,8 +357,8 @@ class Timeline:
                 continue
             for track in tracks:
                 while self._calls[track]:
-                    name, _ = self._named(self._pop_call(track, self._calls[track]))
-                    self._writer.end(time, track, name, "function", {"end": "died"})
+                    title = self._title(self._pop_call(track, self._calls[track]))
+                    self._writer.end(time, track, *title, {"end": "died"})
             for lane in {span.lane for span in open_ones}:
                 while lane.open:
                     self._writer.end(time, lane.track, lane.open.pop().name, "span", {"end": "died"})
@@ -404,6 +467,27 @@ class _Places:
         self._strands: dict[Track, Track] = {}  # by thread: what it runs, if that is not itself
         self._tracks_of_strands: dict[tuple, Track] = {}
         self.strand_names: dict[int, str] = {}
+        self._by_tid: dict[int, Track] = {}  # the newest thread of each number, as the kernel has them
+        self._running: dict[int | None, int | None] = {}  # by CPU: the thread
+        self._commands: dict[int, str] = {}  # by thread
+
+    def note_running(self, cpu: int | None, thread: int | None, name: str) -> None:
+        self._running[cpu] = thread
+        if thread is not None:
+            self._commands[thread] = name
+
+    def of_kernel(self, record) -> Track:
+        """The thread, or what it runs, that a record of the kernel is of, by its context or by what its CPU runs."""
+        contexts = record.contexts
+        tid = next((contexts[one] for one in ("common_pid", "tid") if one in contexts), self._running.get(record.cpu))
+        if tid is None:
+            return self.cpu(record.cpu)
+        thread = self._by_tid.get(tid)
+        if thread is None:
+            thread = self._by_tid[tid] = self._track(
+                "thread", self._commands.get(tid, f"thread {tid}"), None, tid, None
+            )
+        return self._strands.get(thread, thread)
 
     def of(self, record) -> Track:
         """The thread that a record is from."""
@@ -454,6 +538,7 @@ class _Places:
         program = program or (self._creator[1] if pid == self._creator[0] else "")
         process = self._track("process", program, pid, None, None, nth)
         track = self._known[who] = self._track("thread", name or "", pid, pid if tid is None else tid, process, nth)
+        self._by_tid[track.tid] = track
         return track
 
     def cpu(self, number: int | None) -> Track:
@@ -496,6 +581,13 @@ class _Places:
 
 
 # ---- what records say ----
+
+
+def _partners(trace, names: set[str]) -> set[str]:
+    """The kernel's events that end what these begin."""
+    kinds = {event.name: meaning(event) for event in trace.event_classes}
+    ends = {f"{kinds[name]}_end" for name in names if kinds.get(name) in ("irq", "syscall")}
+    return {name for name, kind in kinds.items() if kind in ends}
 
 
 def _ends(trace) -> dict[int, int]:
