@@ -67,7 +67,8 @@ def test_a_switch_that_was_lost_leaves_an_end_that_is_none(tmp_path):
 def test_interrupts_are_taken_off_what_they_interrupt(tmp_path):
     trace = traced(
         tmp_path, switch(1, 0, TID), (2, "irq_handler_entry", [7, "eth0"], NOBODY),
-        (4, "irq_handler_exit", [7, 1], NOBODY), (4, "irq_softirq_entry", [3], NOBODY), (7, "irq_softirq_exit", [3], NOBODY), switch(11, TID, 0),
+        (4, "irq_handler_exit", [7, 1], NOBODY), (4, "irq_softirq_entry", [3], NOBODY),
+        (7, "irq_softirq_exit", [3], NOBODY), switch(11, TID, 0),
     )  # fmt: skip
     assert told(trace.pairs(kinds=["run", "irq"])) == [
         ("irq", "irq 7", 2, 2, 2, "CPU 0"), ("irq", "softirq NET_RX", 4, 3, 3, "CPU 0"),
