@@ -11,7 +11,7 @@ from pathlib import Path
 import browser
 import pytest
 import test_foreign
-from timelines import OF_IMAGES, SCHEMAS, TICK, written
+from timelines import OF_IMAGES, ORIGIN, SCHEMAS, TICK, written
 
 import ringbuf
 from ringbuf.trace.trace import open_trace
@@ -144,6 +144,23 @@ def test_the_death_is_drawn_where_it_happened_and_the_end_that_is_none_is_torn(s
     red, green, blue = colour_at(page, int(place["end"]) - 4, int(place["y"]) + 2)
     assert red > green + 25 and red > blue + 25, (red, green, blue)
     assert page.locator("#gutter .process.dead").count() == 1
+
+
+def test_a_process_that_ended_with_nothing_open_has_its_end_drawn_but_is_no_death(show, tmp_path):
+    trace = written(
+        tmp_path, (0, "tick", TICK), (9000, "web", [1, 0], (7, 7)), (12_000, "span_end", [1, ""], (7, 7)),
+        (40_000, "tick", TICK), env={"ended_1": f"7 7 0 {ORIGIN + 20_000} 0 x"},
+    )  # fmt: skip
+    page = show(trace)
+    (line,) = page.locator("#findingsList .end").all_inner_texts()
+    assert "process 7 at +20.0" in line and "nothing was open" in line
+    assert page.locator("#gutter .process.ended").count() == 1 and page.locator("#gutter .dead").count() == 0
+    band = page.evaluate("ringbuf.bands().find((band) => band.kind === 'process' && band.process.pid === 7)")
+    x = round(x_of(page, 20_000))
+    assert colour_at(page, x, int(band["y"]) + 2) != colour_at(page, x + 300, int(band["y"]) + 2)
+    box = page.locator("#canvas").bounding_box()
+    page.mouse.move(box["x"] + x, box["y"] + band["y"] + 8)
+    assert "with nothing open" in page.locator("#tip").inner_text()
 
 
 def test_losses_are_drawn_in_their_time_and_say_how_many(show, service):

@@ -351,10 +351,12 @@ class _Collector:
         }
 
     def _deaths(self, rows) -> list[dict]:
-        """Of the threads whose process ended, those in the middle of a record, or of a span or call that has no end."""
+        """Of the threads whose process ended; `isDeath`: in the middle of a record, a span or a call."""
         threads = self._pairs.threads
         unended = rows["thread"][numpy.isin(rows["end_missing"], [MISSING.index("died")])]
         busy = {threads[number].pid for number in numpy.unique(unended).tolist()}
+        gone = ended(self._trace)
+        busy |= {one.pid for one in gone if one.open}
         last: dict[int | None, int] = {}
         for one in threads:
             last[one.pid] = max(last.get(one.pid, one.last), one.last)
@@ -365,10 +367,10 @@ class _Collector:
                 "open": one.open,
                 "thread": plain(one.thread),
                 "last": self._offset(max(last.get(one.pid, 0), one.seen or 0)) if one.pid in last or one.seen else None,
+                "isDeath": one.pid in busy,
                 "heard": self._offset(last.get(one.pid, one.last)),
             }
-            for one in ended(self._trace)
-            if one.open or one.pid in busy
+            for one in gone
         ]
 
     def _details(self, rows, points) -> dict:

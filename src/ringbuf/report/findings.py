@@ -23,7 +23,7 @@ _WITHIN = " \u203a "
 def findings(head: dict, rows, points, first: int) -> list[dict]:
     """[{"kind", "text", "slice" or "begin" and "end"}, ...]; `head` is that of the page."""
     look = _Look(head, rows, points, first)
-    return [*look.damage(), *look.deaths(), *look.losses(), *look.slow(), *look.errors(), *look.hot()]
+    return [*look.damage(), *look.deaths(), *look.losses(), *look.slow(), *look.errors(), *look.ends(), *look.hot()]
 
 
 class _Look:
@@ -38,6 +38,8 @@ class _Look:
 
     def deaths(self):
         for pid, dead in self._dead().items():
+            if not dead[0]["isDeath"]:
+                continue
             last = max((one["last"] for one in dead if one["last"] is not None), default=None)
             open_ones = self._open_in(pid)
             text = f"{self._process(pid)} died" + ("" if last is None else f" at +{duration_text(max(0, last))}")
@@ -55,8 +57,22 @@ class _Look:
                 found["text"] += f"; {torn} record{'s' * (torn > 1)} it was writing {'are' if torn > 1 else 'is'} lost"
             yield found
 
+    def ends(self):
+        """Processes that ended without a word, but with nothing open: that may be as it should."""
+        ends = [(pid, dead) for pid, dead in self._dead().items() if not dead[0]["isDeath"]]
+        if not ends:
+            return
+        times = [max((one["last"] for one in dead if one["last"] is not None), default=None) for _, dead in ends]
+        some = [
+            self._process(pid) + ("" if time is None else f" at +{duration_text(max(0, time))}")
+            for (pid, _), time in zip(ends[:_SHOWN], times, strict=False)
+        ]
+        more = f" and {len(ends) - _SHOWN} more" if len(ends) > _SHOWN else ""
+        said = f"{', '.join(some)}{more} ended by os._exit, or killed; nothing was open"
+        yield {"kind": "end", "text": said, "begin": times[0], "end": times[0]}
+
     def _dead(self) -> dict:
-        """Deaths by process: of those that left something open, or are known to have been at a record."""
+        """Ends by process."""
         found: dict[int, list] = {}
         for one in self._head["deaths"]:
             found.setdefault(one["pid"], []).append(one)

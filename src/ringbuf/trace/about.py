@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from ..texts import printable
+from .deaths import Death, deaths
 from .meanings import Loss, field_of, losses, meaning
 from .threads import Thread, threads_of
 from .units import duration_text, short
@@ -42,6 +43,8 @@ class About:
         Processes that `ringbuf record` missed: pid (0: not known), program, and why.
     damage : tuple of Damage
         What could not be read; only where the trace was opened with ``errors="skip"``.
+    deaths : tuple of Death
+        Processes that ended while they were recorded, killed or by ``os._exit``.
     set : tuple of str
         Of a set gathered from many machines: who is missing, died or ends before the others, and how far apart the
         clocks may be.
@@ -63,6 +66,7 @@ class About:
     packets_lost: int
     not_recorded: tuple[tuple[int, str, str], ...]
     damage: tuple
+    deaths: tuple[Death, ...] = ()
     set: tuple[str, ...] = ()
 
     @property
@@ -80,6 +84,7 @@ class About:
         found["records"] = self.records
         found["processes"] = [{"pid": pid, "name": name} for pid, name in self.processes.items()]
         found["threads"] = [one._asdict() for one in self.threads]
+        found["deaths"] = [one._asdict() for one in self.deaths]
         found["losses"] = [one._asdict() for one in self.losses]
         return found
 
@@ -114,10 +119,15 @@ class About:
         busiest = sorted(self.threads, key=lambda thread: -thread.records)
         lines += [("", f"{thread.records:>10}  {thread}{self._span_of(thread)}") for thread in busiest[:_SHOWN]]
         lines += [("", f"and {len(busiest) - _SHOWN} more threads")] if len(busiest) > _SHOWN else []
-        return [*lines, *self._lost(), *self._missed(), *self._damage()]
+        return [*lines, *self._ended(), *self._lost(), *self._missed(), *self._damage()]
 
     def _span_of(self, thread: Thread) -> str:
         return f"  from +{duration_text(thread.first - self.begin)} to +{duration_text(thread.last - self.begin)}"
+
+    def _ended(self) -> list[tuple[str, str]]:
+        shown = [("ended", one.said(self.begin)) for one in self.deaths[:_SHOWN]]
+        rest = len(self.deaths) - _SHOWN
+        return shown + ([("", f"and {rest} more processes")] if rest > 0 else [])
 
     def _lost(self) -> list[tuple[str, str]]:
         return [*self._rotated(), *self._lost_here()]
@@ -171,7 +181,7 @@ def about(trace) -> About:
     begin, end = trace.time_range or (None, None)
     counts = trace.count()
     kinds = {event.name: meaning(event) for event in trace.event_classes}
-    missing = losses(trace)
+    missing, threads = losses(trace), tuple(threads_of(trace))
     return About(
         path=trace.path,
         env=dict(trace.env),
@@ -183,11 +193,12 @@ def about(trace) -> About:
         events={name: count for name, count in counts.items() if count},
         spans=sum(count for name, count in counts.items() if kinds[name] == "span"),
         calls=sum(count for name, count in counts.items() if kinds[name] == "call"),
-        threads=tuple(threads_of(trace)),
+        threads=threads,
         losses=tuple(missing),
         events_lost=sum(one.events for one in missing),
         packets_lost=sum(one.packets for one in missing),
         not_recorded=tuple(_not_recorded(trace)),
         damage=trace.damage,
+        deaths=tuple(deaths(trace, threads)),
         set=set_lines(trace),
     )

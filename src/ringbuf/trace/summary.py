@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy
 
 from ..texts import printable
+from .deaths import deaths
 from .pairs import KERNEL, KINDS, MISSING
 from .threads import event_counts
 from .units import duration_text, short
@@ -26,7 +27,7 @@ __all__ = ["GROUPS", "SORTS", "Comparison", "Groups", "Row", "Summary", "compare
 _EXACT = 1 << 22  # durations
 _BITS = 7  # of a duration, after the highest: what classes tell apart
 _ERROR = 0.5 / (1 << _BITS)
-_LOST, _RESUMED = MISSING.index("lost"), MISSING.index("resumed")
+_LOST, _DIED, _RESUMED = (MISSING.index(one) for one in ("lost", "died", "resumed"))
 _QUANTILES = (50, 90, 99)
 
 #: What can be counted.
@@ -98,6 +99,8 @@ class Summary:
         By how much a percentile may be wrong, as a part of itself; 0: they are exact.
     set : tuple of str
         Of a set gathered from many machines: who is missing, died or ends before the others. Printed first.
+    deaths : tuple of str
+        Processes that ended while they were recorded, and how much they left open.
     """
 
     by: str
@@ -105,6 +108,7 @@ class Summary:
     left_out: int = 0
     error: float = 0.0
     set: tuple[str, ...] = ()
+    deaths: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -118,6 +122,7 @@ class Summary:
 
     def as_dict(self) -> dict:
         found = {"by": self.by, "error": self.error, "left_out": self.left_out, "rows": self.to_records()}
+        found["deaths"] = list(self.deaths)
         return {**found, "set": list(self.set)} if self.set else found
 
     def __str__(self) -> str:
@@ -148,7 +153,7 @@ class Summary:
         notes = [f"{self.left_out} more"] if self.left_out else []
         if self.error:
             notes.append(f"percentiles are right to {self.error:.1%} of themselves")
-        return notes
+        return notes + list(map(printable, self.deaths))
 
 
 def _table(lines: list[list[str]]) -> str:
@@ -194,7 +199,12 @@ def _summarized(trace, by=None, *, sort: str = "total", top: int | None = None, 
     rows = list(groups.rows())
     if by is None and not rows and not any((names, *wanted.values())):
         return _summarized(trace, "event", sort=sort, top=top)
-    return _cut(by or "name", rows, sort, top, groups.error)
+    return replace(_cut(by or "name", rows, sort, top, groups.error), deaths=_deaths(trace, groups))
+
+
+def _deaths(trace, groups: Groups) -> tuple[str, ...]:
+    begin = (trace.time_range or (0, 0))[0]
+    return tuple(one.said(begin, groups.died.get(one.pid, 0)) for one in deaths(trace, groups.threads))
 
 
 def _cut(by: str, rows: Iterable[Row], sort: str, top: int | None, error: float) -> Summary:
@@ -244,6 +254,12 @@ class Groups:
         self._low = self._high = numpy.zeros(0, "i8")
         self._durations = _Durations()
         self._processes: dict[int | None, int] = {}
+        self.died: dict[int | None, int] = {}  # by process: what it left open as it died
+
+    @property
+    def threads(self) -> list:
+        """Those that were read of."""
+        return self._pairs.threads
 
     @property
     def error(self) -> float:
@@ -253,6 +269,10 @@ class Groups:
     def add(self, rows) -> None:
         """Count rows of `Pairs.iter_numpy`."""
         groups = self._groups_of(rows)
+        died = rows["thread"][rows["end_missing"] == _DIED]
+        for thread in died.tolist():
+            pid = self._pairs.threads[thread].pid
+            self.died[pid] = self.died.get(pid, 0) + 1
         size = max(int(groups.max()) + 1, len(self._low))
         known = (rows["begin_missing"] != _LOST) & (rows["end_missing"] != _LOST)
         counted = known if self._column != "name" else known & (self._pairs.paths["is_within"][rows["path"]] == 0)

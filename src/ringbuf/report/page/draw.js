@@ -373,13 +373,13 @@ function drawDeaths(seen) {
     const last = Math.max(...band.process.deaths.map((one) => (one.last === null ? band.process.last : one.last)));
     const x = Math.round(xOf(last)), y = band.y - view.top;
     if (x < -20 || x > view.width + 20) continue;
-    context.fillStyle = theme.bad;
+    context.fillStyle = isDeath(band.process) ? theme.bad : theme.soft;
     context.fillRect(x, y, 2, band.h);
     if (band.kind === "process") {
       context.font = "bold 13px system-ui, sans-serif";
       context.fillText("\u2715", x - 5, y + band.h / 2);
       context.font = FONT;
-      const label = `died ${sinceText(last)}`, room = label.length * LETTER;
+      const label = `${isDeath(band.process) ? "died" : "ended"} ${sinceText(last)}`, room = label.length * LETTER;
       context.fillText(label, x + room + 14 > view.width ? x - room - 10 : x + 10, y + band.h / 2);
     }
   }
@@ -507,7 +507,7 @@ function drawOverview() {
   paper.globalAlpha = 1;
   paper.fillStyle = theme.bad;
   for (const place of missingPlaces()) paper.fillRect(x(place.begin), 0, Math.max(2, x(place.end) - x(place.begin)), 5);
-  for (const death of head.deaths) if (death.last !== null) paper.fillRect(x(death.last), 0, 2, height);
+  for (const death of head.deaths) if (death.last !== null && death.isDeath) paper.fillRect(x(death.last), 0, 2, height);
   const left = Math.max(0, x(view.begin)), right = Math.min(width, x(view.end));
   paper.fillStyle = theme.over;
   paper.fillRect(left, 0, Math.max(2, right - left), height);

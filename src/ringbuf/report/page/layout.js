@@ -148,8 +148,7 @@ function showLabels() {
     if (!band.label || band.y + band.h < view.top || band.y > view.top + view.height) continue;
     const isProcess = band.kind === "process", key = isProcess ? band.process.key : band.key;
     const element = document.createElement(key === undefined ? "div" : "button");
-    const dead = isProcess && band.process.deaths.length ? " dead" : "";
-    element.className = `label ${band.style}${dead}`;
+    element.className = `label ${band.style}${isProcess ? endOf(band.process) : ""}`;
     element.style.top = `${band.y - view.top}px`;
     element.style.height = `${band.h}px`;
     element.textContent = band.label;
@@ -168,6 +167,13 @@ function showLabels() {
   cover.style.cssText = "position:absolute;left:0;right:0;top:0;height:26px;background:var(--panel)";
   gutter.replaceChildren(...found, cover);
 }
+
+function endOf(process) {
+  if (!process.deaths.length) return "";
+  return isDeath(process) ? " dead" : " ended";
+}
+
+const isDeath = (process) => process.deaths.some((one) => one.isDeath);
 
 function toggle(key) {
   if (closed.has(key)) closed.delete(key);

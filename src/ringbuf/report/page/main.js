@@ -1,6 +1,6 @@
 // Begins.
 
-const KINDS = { death: "Died", loss: "Lost", damage: "Damaged", slow: "Slow", error: "Error", hot: "Time" };
+const KINDS = { death: "Died", loss: "Lost", damage: "Damaged", slow: "Slow", error: "Error", end: "Ended", hot: "Time" };
 
 function showFindings() {
   const list = document.getElementById("findingsList");

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..counters import counted, is_counted
+from ..deaths import deaths
 from ..meanings import (
     IDENTITY,
     IRQ,
@@ -349,11 +350,11 @@ class Timeline:
 
     def _end_died(self, last: int, end: int) -> None:
         """What a process left open ends with it, as far as the trace says that it ended."""
-        for pid, time in _ends(self._trace).items():
-            time = min(time, last)
+        for death in deaths(self._trace, threads_of(self._trace) if ended(self._trace) else ()):
+            pid, time = death.pid, min(death.time or last, last)
             open_ones = [span for span in self._spans.values() if span.lane.thread.pid == pid]
             tracks = {track for track, calls in self._calls.items() if calls and track.pid == pid}
-            if time > end or not (open_ones or tracks):
+            if time > end:
                 continue
             for track in tracks:
                 while self._calls[track]:
@@ -362,8 +363,10 @@ class Timeline:
             for lane in {span.lane for span in open_ones}:
                 while lane.open:
                     self._writer.end(time, lane.track, lane.open.pop().name, "span", {"end": "died"})
-            threads = [*(span.lane.thread for span in open_ones), *tracks]
-            self._writer.instant(time, threads[0], "process died", "ringbuf", {})
+            threads = [*(span.lane.thread for span in open_ones), *tracks, *self._places.threads_of(pid)]
+            if threads:
+                name = "process died" if open_ones or tracks or death.records else "process ended"
+                self._writer.instant(time, threads[0], name, "ringbuf", {})
 
     # ---- spans ----
 
@@ -470,6 +473,9 @@ class _Places:
         self._by_tid: dict[int, Track] = {}  # the newest thread of each number, as the kernel has them
         self._running: dict[int | None, int | None] = {}  # by CPU: the thread
         self._commands: dict[int, str] = {}  # by thread
+
+    def threads_of(self, pid: int) -> list[Track]:
+        return [track for track in self._known.values() if track.pid == pid]
 
     def note_running(self, cpu: int | None, thread: int | None, name: str) -> None:
         self._running[cpu] = thread
@@ -588,18 +594,6 @@ def _partners(trace, names: set[str]) -> set[str]:
     kinds = {event.name: meaning(event) for event in trace.event_classes}
     ends = {f"{kinds[name]}_end" for name in names if kinds.get(name) in ("irq", "syscall")}
     return {name for name, kind in kinds.items() if kind in ends}
-
-
-def _ends(trace) -> dict[int, int]:
-    """When the processes ended that the trace says have: not before what they told last."""
-    gone = ended(trace)
-    if not gone:
-        return {}
-    last = {one.pid: max(one.last or 0, one.seen or 0) for one in gone}
-    for thread in threads_of(trace):
-        if thread.pid in last:
-            last[thread.pid] = max(last[thread.pid], thread.last)
-    return last
 
 
 def _said(contexts, name: str):

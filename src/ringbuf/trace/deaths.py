@@ -1,0 +1,59 @@
+"""Processes that ended while they were recorded, without ending that: killed, or by ``os._exit``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .meanings import ended
+from .threads import Thread
+from .units import duration_text
+
+__all__ = ["Death", "deaths"]
+
+
+class Death(NamedTuple):
+    """The end of a process.
+
+    Attributes
+    ----------
+    pid : int
+    process : str
+        Its name; empty if the trace does not say.
+    time : int or None
+        When it was last heard of, or seen to live; nanoseconds since the Unix epoch.
+    records : int
+        That it was in the middle of: they are lost.
+    """
+
+    pid: int
+    process: str
+    time: int | None
+    records: int
+
+    def said(self, begin: int, n_open: int | None = None) -> str:
+        """In words; of a trace from `begin` on, where it left `n_open` spans and calls (None: not counted)."""
+        who = f"{self.process or 'process'} {self.pid}"
+        when = "" if self.time is None else f" at +{duration_text(max(0, self.time - begin))}"
+        what = [f"{self.records} record{'s' * (self.records > 1)} it was writing lost"] if self.records else []
+        if n_open:
+            what.append(f"{n_open} span{'s' * (n_open > 1)} or call{'s' * (n_open > 1)} not ended")
+        why = "" if what else ", killed or by os._exit"
+        nothing = "; nothing was open" if n_open == 0 and not what else ""
+        return f"{who} {'died' if what else 'ended'}{when}{why}{nothing}{': ' if what else ''}{', '.join(what)}"
+
+
+def deaths(trace, threads: Iterable[Thread]) -> list[Death]:
+    """Those that the trace says (docs/formats.md), by their time; `threads` are those that recorded."""
+    found: dict[int, Death] = {}
+    names: dict[int | None, str] = {}
+    last: dict[int | None, int] = {}
+    for thread in threads:
+        names[thread.pid] = names.get(thread.pid) or thread.process
+        last[thread.pid] = max(last.get(thread.pid, thread.last), thread.last)
+    for one in ended(trace):
+        known = found.get(one.pid)
+        times = [one.last, one.seen, last.get(one.pid), known.time if known else None]
+        records = one.open + (known.records if known else 0)
+        found[one.pid] = Death(one.pid, names.get(one.pid, ""), max(filter(None, times), default=None), records)
+    return sorted(found.values(), key=lambda death: (death.time or 0, death.pid))
