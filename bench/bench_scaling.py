@@ -5,6 +5,7 @@ The ratio is how much more two record than one in the same time: 2 is the most t
 
 import ctypes
 import statistics
+import sys
 import threading
 
 import pytest
@@ -102,6 +103,16 @@ def bench_python_processes(benchmark, two_cpus, scaled):
         run = calls("event(12345)", scaled(50_000), event=tracer.event("one", n="u64"))
         what = "processes, Python, a stream for each CPU"
         compare_processes(benchmark, what, two_cpus, lambda _: run(), scaled(ROUNDS, least=3))
+
+
+@pytest.mark.skipif(getattr(sys, "_is_gil_enabled", lambda: True)(), reason="with a GIL, threads of Python take turns")
+def bench_python_threads(benchmark, two_cpus, scaled):
+    """One Event, which both threads call."""
+    with ringbuf.Tracer("bench", subbuf_size=1 << 20, n_subbufs=4) as tracer:
+        event, count = tracer.event("one", n="u64"), scaled(50_000)
+        runs = [calls("event(12345)", count, event=event) for _ in two_cpus]
+        what = "threads, Python without a GIL, one Event, a stream for each CPU"
+        compare_threads(benchmark, what, two_cpus, lambda index: runs[index](), scaled(ROUNDS, least=3))
 
 
 def bench_record_under_remote_flush(benchmark, cases, attached, two_cpus, scaled, channel):

@@ -5,7 +5,7 @@
 #   compilers.sh [RELEASE...]        in a minimal Debian system for each (bookworm, trixie, sid), as root
 #   compilers.sh --here CC...        by these compilers, on this system
 #
-# LEVELS: of optimisation, since each has warnings of its own (-O0 -O1 -O2 -O3 -Os).
+# LEVELS: of gcc's optimisation, each with warnings of its own (-O0 -O1 -O2 -O3 -Os); clang warns before it optimises.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,14 +15,16 @@ compile() { "$@" -c -o /dev/null || { echo "failed: $*"; return 1; }; }
 export -f compile
 
 here() {
-    local cc cxx standard source level
+    local cc cxx standard source levels level
     for cc; do
         cxx=${cc/gcc/g++} cxx=${cxx/clang/clang++}
         for standard in c++17 c++20 c++2b; do
             echo "$cxx -x c++ -std=$standard ${flags[*]} include/ringbuf/ringbuf.h"
         done
+        levels=${LEVELS:--O0 -O1 -O2 -O3 -Os}
+        [ "${cc%-*}" = gcc ] || levels=-O2
         for source in tests/c/*.c; do
-            for level in ${LEVELS:--O0 -O1 -O2 -O3 -Os}; do
+            for level in $levels; do
                 echo "$cc -std=gnu11 $level ${flags[*]} -Itests/c $source"
             done
         done
