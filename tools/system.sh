@@ -60,6 +60,8 @@ run)
         set -e
         root=$1
         shift
+        mount --bind "$root" "$root"  # a root is a mount: programs look it up, and make others below it
+        cd "$root"
         mount -t proc proc "$root/proc"
         mount --rbind /sys "$root/sys"
         mount --rbind /dev "$root/dev"

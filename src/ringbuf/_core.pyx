@@ -520,6 +520,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
         their values: a power of two, 4096 to 16 MiB.
     start_position : int
         Where the positions of the rings begin; for tests.
+    n_spares : int, optional
+        Overwrite mode: sub-buffers of each stream that take the place of those in which a producer
+        is stopped; 8 by default.
 
     Raises
     ------
