@@ -242,13 +242,15 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 /*
  * ringbuf_reserve_slow - the record opens a sub-buffer, ends one, or lost the race for the position.
  * Progress: lock-free: every retry means that another thread moved on, that this
- *           one was migrated, or that a dead one's sub-buffer was repaired. Ordering: O1-O5, O9.
+ *           one was migrated, or that a dead one's sub-buffer was repaired. More repairs than there are
+ *           sub-buffers mean that somebody scribbled on their words, and help nobody. Ordering: O1-O5, O9.
  */
 RINGBUF_SLOW int
 ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
 		     struct ringbuf_producer_slot *producer, struct ringbuf_reservation *r)
 {
 	struct ringbuf_move m;
+	uint32_t repairs = 0;
 	int park = 0, ret;
 
 	if (!r->entry && !(r->entry = ringbuf_ledger_take(producer)))
@@ -256,8 +258,9 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 	do {
 		ret = ringbuf_reserve_try(client, ch, r, &m, park);
 	} while (ret == -EAGAIN ||
-		 (ret == -EIO && (ringbuf_repair_lapped(ch, producer, r->stream_idx,
-							ringbuf_subbuf_ceil(&ch->geometry, m.pos)) ||
+		 (ret == -EIO && ((repairs++ < ch->n_all &&
+				   ringbuf_repair_lapped(ch, producer, r->stream_idx,
+							 ringbuf_subbuf_ceil(&ch->geometry, m.pos))) ||
 				  !park++)));
 	if (RINGBUF_UNLIKELY(ret)) {
 		ringbuf_ledger_idle(r->entry);

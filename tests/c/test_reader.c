@@ -704,6 +704,23 @@ TEST(a_count_that_cannot_be_is_given_up)
 	EQ(read_to_the_end(), 4);
 }
 
+TEST(producers_do_not_repair_a_scribbled_stage_for_ever)
+{
+	for (uint32_t mode = RINGBUF_DISCARD; mode <= RINGBUF_OVERWRITE; mode++) {
+		setup(CONFIG(.mode = mode, .n_subbufs = 4, .start_pos = 0, .n_spares = mode == RINGBUF_OVERWRITE));
+		fill(4);
+		for (unsigned int i = 0; i < 4 && mode == RINGBUF_DISCARD; i++) {
+			EQ(get_next(), 0);
+			put(RINGBUF_PUT_READ);
+		}
+		/* as if the packet in the slot were not complete, and its sub-buffer in use for a later one */
+		ringbuf_and(&ringbuf_slot_at(ch, s, at(0))->subbuf_ref, ~(uint64_t)RINGBUF_REF_READ, RINGBUF_RELAXED);
+		ringbuf_store(&subbuf_of(ch, at(0))->stage, ringbuf_stage_word(at(20), RINGBUF_STAGE_TAKEN, 0),
+			      RINGBUF_RELAXED);
+		record(ch, 16, n_recorded++); /* it returns, whatever it says */
+	}
+}
+
 TEST(a_snapshot_is_not_larger_than_the_ring_whatever_the_words_say)
 {
 	setup(CONFIG(.n_subbufs = 4));

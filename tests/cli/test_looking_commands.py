@@ -2,6 +2,7 @@
 
 import json
 import os
+from argparse import ArgumentTypeError
 
 import pytest
 import timelines
@@ -130,7 +131,7 @@ def test_durations(text, ns):
 
 @pytest.mark.parametrize("text", ["5", "us", "-1s", "1h", "1 s"])
 def test_what_is_no_duration(text):
-    with pytest.raises(ValueError):
+    with pytest.raises(ArgumentTypeError):
         duration(text)
 
 

@@ -41,7 +41,7 @@ def test_metrics_of_nothing(tmp_path, capsys):
     assert capsys.readouterr().err == f"ringbuf metrics: {tmp_path / 'none'}: No such file or directory\n"
     with pytest.raises(SystemExit):
         main(["metrics", "--serve", "http", str(tmp_path)])
-    assert "invalid address value: 'http'" in capsys.readouterr().err
+    assert "'http' is no port, and no HOST:PORT" in capsys.readouterr().err
 
 
 def test_metrics_over_http(ring):

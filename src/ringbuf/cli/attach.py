@@ -23,7 +23,7 @@ from ..record.tracer import Tracer
 from . import _buffers, _signals
 from ._asking import Refused, ask
 from ._memory import memory
-from ._numbers import MAX_SIZE, seconds, size
+from ._numbers import MAX_SIZE, count, pid, seconds, size
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -32,7 +32,7 @@ _PERIOD = 0.1
 
 
 def configure(parser) -> None:
-    parser.add_argument("pid", metavar="PID", type=int, help="the process")
+    parser.add_argument("pid", metavar="PID", type=pid, help="the process")
     parser.add_argument("-o", "--output", metavar="DIR", default="ringbuf-trace", help="the trace (%(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="ctf", help="CTF 1.8 or CTF 2 (%(default)s)")
     parser.add_argument(
@@ -49,8 +49,8 @@ def configure(parser) -> None:
     parser.add_argument("--logging", action="store_true", help="what logging logs")
     parser.add_argument("--flight", action="store_true", help="have it keep a flight recorder, and leave it")
     parser.add_argument("--stop", action="store_true", help="end what was begun in it, and not ended")
-    parser.add_argument("--subbuf-size", type=int, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
-    parser.add_argument("--n-subbufs", type=int, help=f"sub-buffers of each CPU (4; {_buffers.HELP})")
+    parser.add_argument("--subbuf-size", type=count, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
+    parser.add_argument("--n-subbufs", type=count, help=f"sub-buffers of each CPU (4; {_buffers.HELP})")
 
 
 def run(args) -> int:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 
 from ..errors import RegionError
 from ..record.automatic import default_directory
-from ..record.files import clean, size_of
-from ._numbers import count
+from ..record.files import clean
+from ._numbers import age, count, size
 from ._output import say
 
 __all__ = ["configure", "run"]
-
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def configure(parser) -> None:
@@ -22,7 +19,7 @@ def configure(parser) -> None:
     parser.add_argument("directory", metavar="DIR", nargs="?", help=text)
     parser.add_argument("--age", metavar="AGE", type=age, help="also what is older: 90s, 15m, 12h, 7d")
     parser.add_argument("--keep", metavar="N", type=count, help="also all but the newest N")
-    parser.add_argument("--max-size", metavar="SIZE", type=size_of, help="also the oldest, down to this: 500M, 2G")
+    parser.add_argument("--max-size", metavar="SIZE", type=size, help="also the oldest, down to this: 500M, 2G")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
 
 
@@ -38,10 +35,3 @@ def run(args) -> int:
     for one in removed:
         say(f"{'would remove' if args.dry_run else 'removed'} {one.path} ({one.size >> 10} KiB): {one.why}")
     return 0
-
-
-def age(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-    if match is None:
-        raise ValueError(text)
-    return float(match[1]) * _SECONDS[match[2]]

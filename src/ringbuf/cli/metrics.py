@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from argparse import ArgumentTypeError
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -44,7 +45,7 @@ def run(args) -> int:
 def address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise ValueError(f"{text!r} is no port, and no HOST:PORT")
+        raise ArgumentTypeError(f"{text!r} is no port, and no HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 

@@ -29,7 +29,7 @@ from ..watch.rules import triggers_of
 from . import _buffers, _program, _signals
 from ._memory import memory
 from ._notes import Note, Notes
-from ._numbers import MAX_SIZE, seconds, size
+from ._numbers import MAX_SIZE, count, seconds, size
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -74,12 +74,13 @@ def configure(parser) -> None:
         "to DIR-snapshots (docs/flight.md)",
     )  # fmt: skip
     parser.add_argument("--kernel", metavar="EVENTS", help="kernel events, such as sched:sched_switch,irq; needs root")
-    parser.add_argument("--subbuf-size", type=int, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
-    parser.add_argument("--n-subbufs", type=int, help=f"sub-buffers of each CPU (4; {_buffers.HELP})")
+    parser.add_argument("--subbuf-size", type=count, default=256 * 1024, help="bytes of a sub-buffer (%(default)s)")
+    parser.add_argument("--n-subbufs", type=count, help=f"sub-buffers of each CPU (4; {_buffers.HELP})")
     parser.add_argument(
-        "--n-spares", type=int, help="sub-buffers of each CPU for those that paused threads are in (8; overwrite mode)"
-    )
-    parser.add_argument("--n-producers", type=int, default=1024, help="threads that record at one time (%(default)s)")
+        "--n-spares", type=count,
+        help="sub-buffers of each CPU for those that paused threads are in (8; overwrite mode)",
+    )  # fmt: skip
+    parser.add_argument("--n-producers", type=count, default=1024, help="threads that record at one time (%(default)s)")
     parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help="what to run, with its arguments")
 
 

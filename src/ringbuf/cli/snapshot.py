@@ -9,7 +9,7 @@ import warnings
 from ..ctf.metadata import FORMATS
 from ..live.sharing import attach
 from ..record.recorder import snapshot
-from ._numbers import target
+from ._numbers import seconds, target
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -18,7 +18,7 @@ __all__ = ["configure", "run"]
 def configure(parser) -> None:
     parser.add_argument("target", metavar="TARGET", help="a path, or a pid")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="the trace")
-    parser.add_argument("--last", metavar="SECONDS", type=float, help="leave out packets that ended before")
+    parser.add_argument("--last", metavar="SECONDS", type=seconds, help="leave out packets that ended before")
     parser.add_argument("--format", choices=FORMATS, default="ctf", help="CTF 1.8 or CTF 2 (%(default)s)")
 
 

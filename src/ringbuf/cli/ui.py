@@ -13,7 +13,7 @@ import tempfile
 import webbrowser
 
 from . import _progress, _selection
-from ._numbers import seconds
+from ._numbers import port, seconds
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -23,7 +23,7 @@ def configure(parser) -> None:
     _selection.configure(parser)
     _selection.configure_pairs(parser)
     parser.add_argument("--ui", metavar="URL", default="https://ui.perfetto.dev", help="the page (%(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="of this machine, on which the trace is served")
+    parser.add_argument("--port", type=port, default=0, help="of this machine, on which the trace is served")
     parser.add_argument("--no-browser", action="store_true", help="only say the address that a browser is to open")
     parser.add_argument("--timeout", metavar="SECONDS", type=seconds, help="end when nobody has asked for so long")
 
@@ -39,7 +39,9 @@ def run(args) -> int:
         _selection.report(args, trace)
         title = os.path.basename(os.path.abspath(args.directory))
         with open(path, "rb") as file, Server(file, title, args.ui, args.port) as server:
-            say(json.dumps({"url": server.url}) if args.json else f"{server.url}\nCtrl-C ends it.")
+            say(json.dumps({"url": server.url}) if args.json else server.url)
+            if not args.json:
+                say("Ctrl-C ends it.")
             sys.stdout.flush()
             if not args.no_browser:
                 webbrowser.open(server.url)
