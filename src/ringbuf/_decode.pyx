@@ -744,6 +744,8 @@ class _Columns:
         size = _dtype_size(self._spec)
         if size > limit:
             raise TraceError(f"event {self._name!r}: a row takes {size} bytes, more than limits.row_size allows ({limit})")
+        if _dtype_size(self._spec, 1) > limit:
+            raise TraceError(f"event {self._name!r}: elements of an empty array take more bytes than limits.row_size allows")
 
     def dtype(self):
         return _numpy().dtype(self._spec)
@@ -771,12 +773,12 @@ class _Columns:
         return _numpy().dtype([(name, ("u8", (2,)) if dtype == "O" else dtype) for name, dtype in self._spec])
 
 
-def _dtype_size(dtype):
-    """Bytes of what _dtype_of() has returned, or of a list of columns, of any size."""
+def _dtype_size(dtype, least=0):
+    """Bytes of what _dtype_of() has returned, or of a list of columns, of any size; as if arrays had `least` elements."""
     if isinstance(dtype, list):
-        return sum(_dtype_size(member) for _, member in dtype)
+        return sum(_dtype_size(member, least) for _, member in dtype)
     if isinstance(dtype, tuple):
-        return _dtype_size(dtype[0]) * dtype[1][0]
+        return _dtype_size(dtype[0], least) * max(dtype[1][0], least)
     return {"?": 1, "O": 8}.get(dtype) or int(dtype[1:])
 
 

@@ -58,6 +58,7 @@ NUMBERS = [
     (("record",), "--duration", "a number of seconds from 0 to 1000000", "1"),
     (("record",), "--subbuf-size", "a whole number from 0 on", "4096"),
     (("record",), "--n-producers", "a whole number from 0 on", "9"),
+    (("record",), "--max-size", "a size such as 4096, 500M or 2G", "500M"),
     (("record",), "--n-spares", "a whole number from 0 on", "0"),
 ]
 

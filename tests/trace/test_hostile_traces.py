@@ -37,6 +37,14 @@ def test_a_row_larger_than_numpys_sizes_is_refused(tmp_path):
                 refused()
 
 
+def test_elements_larger_than_numpys_sizes_of_which_there_are_none(tmp_path):
+    path = hostile.trace(tmp_path / "t", hostile.event("uint32_t x[0][65535][65535];"), hostile.packet([b""]))
+    with ringbuf.open_trace(path) as trace:
+        assert trace.count() == {"e": 1}
+        with pytest.raises(TraceError, match=r"event 'e': elements of an empty array.*limits\.row_size"):
+            trace.to_numpy("e")
+
+
 def test_a_row_may_be_as_large_as_the_limit(tmp_path):
     path = hostile.trace(
         tmp_path / "t", hostile.event("uint8_t x[1000]; uint32_t y[3];"), hostile.packet([bytes(1012)] * 3)
