@@ -144,7 +144,11 @@ PATCHES: dict[str, tuple[str, str, str]] = {
         "? ringbuf_set_aside(ch, s, begin) : -EIO;",
         "? 0 : -EIO;",
     ),
-    "nobody enters a slot for another": ("park.h", "\tringbuf_enter(ch, s, pos); /* its opener may be slow to do so */\n", ""),
+    "nobody enters a slot for another": (
+        "park.h",
+        "\tringbuf_enter(ch, s, pos); /* its opener may be slow to do so */\n",
+        "",
+    ),
     "what a parked packet has lapped is forgotten": (
         "commit.h",
         "parked ? (stage & RINGBUF_STAGE_LOST) != 0",

@@ -1,4 +1,4 @@
-"""Nobody's pause is another's loss: processes flat out, more of them than CPUs, and one that is stopped in mid-record."""
+"""Nobody's pause is another's loss: processes flat out, more than there are CPUs, and one stopped in mid-record."""
 
 import os
 import signal

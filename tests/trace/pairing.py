@@ -69,7 +69,7 @@ class Pairing:
         return (min(one[0] for one in found), max(one[1] for one in found)) if found else (None, None)
 
     def deaths(self):
-        """When the processes that ended before the trace did were last heard of, by pid: `ended_N`, and their records."""
+        """When those processes were last heard of that ended before the trace did, by pid: `ended_N`, and records."""
         found = {}
         for name, value in self.trace.env.items():
             if name.startswith("ended_"):

@@ -358,7 +358,8 @@ def comparable(one, by_self=True):
     thread = one.thread
     if not isinstance(thread, tuple) or hasattr(thread, "cpu"):
         thread = (thread.pid, thread.tid) if thread.tid is not None else ("cpu", thread.cpu)
-    return (one.kind, one.name, one.begin, one.duration, one.self_time if by_self else None, one.id, one.parent, one.depth, thread, one.task,
+    self_time = one.self_time if by_self else None
+    return (one.kind, one.name, one.begin, one.duration, self_time, one.id, one.parent, one.depth, thread, one.task,
             one.error, one.begin_missing or "", one.end_missing or "")  # fmt: skip
 
 
