@@ -175,7 +175,7 @@ def module(name):
 
 
 BY_DEFAULT = {"shop", "shop.pay", "shop.view", "shopping", "?"}
-MADE_UP = ("sitecustomize", "usercustomize", "namedtuple_Point")
+MADE_UP = ("sitecustomize", "usercustomize", "namedtuple_Point", "_missing_stdlib_info")
 MODULES = (*BY_DEFAULT, *MADE_UP, "json", "json.decoder", "ringbuf.record.tracer")
 
 

@@ -21,9 +21,12 @@ _REQUEST = "ringbuf.inject.request"  # in what `ringbuf attach` runs, in a modul
 _OURSELVES = ("ringbuf", "_ringbuf_start")
 #: Of C, and not recorded: from these another process returns as well, or, of greenlets, another stack does.
 _LEAVING = ("posix.fork", "posix.forkpty")
-#: Left out by default beside the standard library: what it makes up, and the set-up of Python, which distributions
-#: and editable installs add to.
-_MADE_UP = ("namedtuple_*", "_distutils_hack", "sitecustomize", "usercustomize", "__editable__*")
+#: Left out by default beside the standard library: what it and its build make up, and the set-up of Python, which
+#: distributions and editable installs add to.
+_MADE_UP = (
+    *("namedtuple_*", "_missing_stdlib_info", "_sysconfigdata_*"),
+    *("_distutils_hack", "sitecustomize", "usercustomize", "__editable__*"),
+)
 
 
 class Functions:
