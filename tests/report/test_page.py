@@ -160,7 +160,7 @@ def test_a_process_that_ended_with_nothing_open_has_its_end_drawn_but_is_no_deat
     assert colour_at(page, x, int(band["y"]) + 2) != colour_at(page, x + 300, int(band["y"]) + 2)
     box = page.locator("#canvas").bounding_box()
     page.mouse.move(box["x"] + x, box["y"] + band["y"] + 8)
-    assert "with nothing open" in page.locator("#tip").inner_text()
+    assert "ended, with nothing open" in page.locator("#tip").inner_text()
 
 
 def test_losses_are_drawn_in_their_time_and_say_how_many(show, service):

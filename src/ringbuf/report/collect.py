@@ -16,6 +16,7 @@ from .._decode import Levels, packed_rows
 from ..errors import TraceError
 from ..trace.about import about
 from ..trace.counters import is_counted
+from ..trace.deaths import deaths
 from ..trace.meanings import IDENTITY, ended, meaning
 from ..trace.pairs import KINDS, MISSING
 from ..trace.plain import plain
@@ -357,6 +358,7 @@ class _Collector:
         busy = {threads[number].pid for number in numpy.unique(unended).tolist()}
         gone = ended(self._trace)
         busy |= {one.pid for one in gone if one.open}
+        early = {one.pid for one in deaths(self._trace, threads) if one.is_early}
         last: dict[int | None, int] = {}
         for one in threads:
             last[one.pid] = max(last.get(one.pid, one.last), one.last)
@@ -367,6 +369,7 @@ class _Collector:
                 "open": one.open,
                 "thread": plain(one.thread),
                 "last": self._offset(max(last.get(one.pid, 0), one.seen or 0)) if one.pid in last or one.seen else None,
+                "isEarly": one.pid in early,
                 "isDeath": one.pid in busy,
                 "heard": self._offset(last.get(one.pid, one.last)),
             }

@@ -58,8 +58,8 @@ class _Look:
             yield found
 
     def ends(self):
-        """Processes that ended without a word, but with nothing open: that may be as it should."""
-        ends = [(pid, dead) for pid, dead in self._dead().items() if not dead[0]["isDeath"]]
+        """Processes that ended while others went on, with nothing open: that may be as it should."""
+        ends = [(pid, dead) for pid, dead in self._dead().items() if dead[0]["isEarly"] and not dead[0]["isDeath"]]
         if not ends:
             return
         times = [max((one["last"] for one in dead if one["last"] is not None), default=None) for _, dead in ends]
@@ -68,7 +68,7 @@ class _Look:
             for (pid, _), time in zip(ends[:_SHOWN], times, strict=False)
         ]
         more = f" and {len(ends) - _SHOWN} more" if len(ends) > _SHOWN else ""
-        said = f"{', '.join(some)}{more} ended by os._exit, or killed; nothing was open"
+        said = f"{', '.join(some)}{more} ended while others went on; nothing was open"
         yield {"kind": "end", "text": said, "begin": times[0], "end": times[0]}
 
     def _dead(self) -> dict:

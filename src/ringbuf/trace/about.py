@@ -44,7 +44,7 @@ class About:
     damage : tuple of Damage
         What could not be read; only where the trace was opened with ``errors="skip"``.
     deaths : tuple of Death
-        Processes that ended while they were recorded, killed or by ``os._exit``.
+        Processes that ended while they were recorded.
     set : tuple of str
         Of a set gathered from many machines: who is missing, died or ends before the others, and how far apart the
         clocks may be.

@@ -1,4 +1,7 @@
-"""Processes that ended while they were recorded, without ending that: killed, or by ``os._exit``."""
+"""Processes that ended while they were recorded, and had not closed what they recorded to.
+
+Those that were killed, and those that ended by themselves with the buffers open. Who left nothing open missed nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,15 @@ class Death(NamedTuple):
         When it was last heard of, or seen to live; nanoseconds since the Unix epoch.
     records : int
         That it was in the middle of: they are lost.
+    is_early : bool
+        Others recorded after it.
     """
 
     pid: int
     process: str
     time: int | None
     records: int
+    is_early: bool
 
     def said(self, begin: int, n_open: int | None = None) -> str:
         """In words; of a trace from `begin` on, where it left `n_open` spans and calls (None: not counted)."""
@@ -38,9 +44,10 @@ class Death(NamedTuple):
         what = [f"{self.records} record{'s' * (self.records > 1)} it was writing lost"] if self.records else []
         if n_open:
             what.append(f"{n_open} span{'s' * (n_open > 1)} or call{'s' * (n_open > 1)} not ended")
-        why = "" if what else ", killed or by os._exit"
-        nothing = "; nothing was open" if n_open == 0 and not what else ""
-        return f"{who} {'died' if what else 'ended'}{when}{why}{nothing}{': ' if what else ''}{', '.join(what)}"
+        if what:
+            return f"{who} died{when}: {', '.join(what)}"
+        others = ", while others went on" if self.is_early else ""
+        return f"{who} ended{when}{others}{'; nothing was open' if n_open == 0 else ''}"
 
 
 def deaths(trace, threads: Iterable[Thread]) -> list[Death]:
@@ -51,9 +58,12 @@ def deaths(trace, threads: Iterable[Thread]) -> list[Death]:
     for thread in threads:
         names[thread.pid] = names.get(thread.pid) or thread.process
         last[thread.pid] = max(last.get(thread.pid, thread.last), thread.last)
+    newest = sorted(last, key=last.__getitem__)[-2:]  # processes
     for one in ended(trace):
         known = found.get(one.pid)
         times = [one.last, one.seen, last.get(one.pid), known.time if known else None]
         records = one.open + (known.records if known else 0)
-        found[one.pid] = Death(one.pid, names.get(one.pid, ""), max(filter(None, times), default=None), records)
+        time = max(filter(None, times), default=None)
+        is_early = time is not None and any(pid != one.pid and last[pid] > time for pid in newest)
+        found[one.pid] = Death(one.pid, names.get(one.pid, ""), time, records, is_early)
     return sorted(found.values(), key=lambda death: (death.time or 0, death.pid))

@@ -100,7 +100,7 @@ class Summary:
     set : tuple of str
         Of a set gathered from many machines: who is missing, died or ends before the others. Printed first.
     deaths : tuple of str
-        Processes that ended while they were recorded, and how much they left open.
+        Processes that ended while others went on, and those that left something open.
     """
 
     by: str
@@ -204,7 +204,8 @@ def _summarized(trace, by=None, *, sort: str = "total", top: int | None = None, 
 
 def _deaths(trace, groups: Groups) -> tuple[str, ...]:
     begin = (trace.time_range or (0, 0))[0]
-    return tuple(one.said(begin, groups.died.get(one.pid, 0)) for one in deaths(trace, groups.threads))
+    some = [(one, groups.died.get(one.pid, 0)) for one in deaths(trace, groups.threads)]
+    return tuple(one.said(begin, n_open) for one, n_open in some if n_open or one.records or one.is_early)
 
 
 def _cut(by: str, rows: Iterable[Row], sort: str, top: int | None, error: float) -> Summary:

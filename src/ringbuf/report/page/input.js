@@ -65,7 +65,7 @@ function tipLines(found) {
     return [`${plural(col.pointCellN[found.pointCell], "event")}, mostly ${head.events[col.pointCellEvent[found.pointCell]]}`, `in ${durationText(head.pointWidth)}`];
   }
   if (found.lost) return [missingText(found.lost), `from ${sinceText(found.lost.begin)} to ${sinceText(found.lost.end)}`];
-  if (found.death) return [`process ${found.death.pid} ${found.death.isDeath ? "died" : "ended by os._exit, or was killed, with nothing open"}`, `its thread ${found.death.thread} ${found.death.tid} last recorded at ${sinceText(found.death.heard)}`, found.death.open ? `${plural(found.death.open, "record")} it was writing ${found.death.open > 1 ? "are" : "is"} lost` : ""];
+  if (found.death) return [`process ${found.death.pid} ${found.death.isDeath ? "died" : "ended, with nothing open"}`, `its thread ${found.death.thread} ${found.death.tid} last recorded at ${sinceText(found.death.heard)}`, found.death.open ? `${plural(found.death.open, "record")} it was writing ${found.death.open > 1 ? "are" : "is"} lost` : ""];
   if (found.graph) {
     const value = graphValueAt(found.graph, found.time);
     return [found.graph.name, value === null ? "no value yet" : `${numberText(value)} ${found.graph.unit}`, sinceText(found.time)];
