@@ -102,6 +102,42 @@ def test_who_died_before_the_time_that_is_asked_for_is_left_out(flights):
         assert (only["trace"] is not None) == is_there and only["problem"] == ""
 
 
+ENDING = """
+import sys
+from ringbuf.fleet.node import open_flight
+tracer = open_flight(sys.argv[1], "brief", 1 << 16, channel="x", leave=True)
+tracer.event("e", n="u32")(1)
+"""
+
+
+def test_who_ends_well_leaves_its_file_while_somebody_gathers(flights):
+    brief = [sys.executable, "-c", ENDING, flights]
+    subprocess.run(brief, check=True, timeout=60)
+    assert os.listdir(flights) == []  # nobody would come for it
+    agent = Agent([flights])
+    agent.expect_ended()
+    subprocess.run(brief, check=True, timeout=60)
+    (file,) = agent.collect(asked())["files"]
+    assert file["ended"] and not file["used"] and file["trace"]["records"] == 1
+    agent.close()
+    assert os.listdir(flights) == [".agent"]
+    subprocess.run(brief, check=True, timeout=60)
+    assert os.listdir(flights) == [".agent"]
+
+
+def test_who_is_killed_has_not_ended_well_also_where_files_are_left(flights):
+    agent = Agent([flights])
+    agent.expect_ended()
+    killed = ENDING + "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    assert (
+        subprocess.run([sys.executable, "-c", killed, flights], check=False, timeout=60).returncode == -signal.SIGKILL
+    )
+    (file,) = agent.collect(asked())["files"]
+    assert not file["ended"] and file["trace"]["recovered"]
+    agent.close()
+    assert "brief.ringbuf" in os.listdir(flights)
+
+
 def test_what_is_no_flight_file_is_named(flights):
     os.makedirs(flights, mode=0o700)
     with open(os.path.join(flights, "bad.ringbuf"), "wb") as file:

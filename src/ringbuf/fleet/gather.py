@@ -351,7 +351,7 @@ def _add(member: Member, file: dict, name: str) -> None:
         member.traces.append(Gathered(**file["trace"]))
     if _stem(file["path"]).partition("+")[0] == name:
         member.pid = file["pid"] or member.pid
-        member.state = "alive" if file["used"] else "dead"
+        member.state = "alive" if file["used"] else "ended" if file.get("ended") else "dead"
 
 
 def _why(one: Expected, answers: dict[str, dict], agents: dict[str, AgentState]) -> str:

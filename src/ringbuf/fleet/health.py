@@ -98,7 +98,9 @@ def _opened(trace, directory: str):
 
 
 def _counts(manifest: Manifest) -> str:
-    parts = [f"{len(manifest.by_state(state))} {state}" for state in ("alive", "dead") if manifest.by_state(state)]
+    parts = [
+        f"{len(manifest.by_state(state))} {state}" for state in ("alive", "dead", "ended") if manifest.by_state(state)
+    ]
     n_traces = sum(len(one.traces) for one in manifest.members)
     missing = f", {len(manifest.missing)} missing" if manifest.missing else ""
     why = f"; made because {manifest.reason}" if manifest.reason else ""

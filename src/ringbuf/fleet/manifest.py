@@ -18,7 +18,7 @@ _VERSION = 1
 _LARGEST = 256 << 20  # bytes: of a hundred thousand members
 
 #: What a member can be.
-STATES = ("alive", "dead", "missing")
+STATES = ("alive", "dead", "ended", "missing")
 
 
 @dataclass
@@ -79,7 +79,8 @@ class Member:
     host : str
     pid : int
         0: not known.
-    state : {"alive", "dead", "missing"}
+    state : {"alive", "dead", "ended", "missing"}
+        "ended": well, as Ray ends workers that have nothing to do.
     problem : str
         Why there is no trace, or not all of it; empty: nothing is wrong.
     traces : list of Gathered
@@ -138,7 +139,7 @@ class Manifest:
     path: str = field(default="", compare=False)
 
     def by_state(self, state: str) -> list[Member]:
-        """The members that are ``"alive"``, ``"dead"`` or ``"missing"``."""
+        """The members that are ``"alive"``, ``"dead"``, ``"ended"`` or ``"missing"``."""
         return [one for one in self.members if one.state == state]
 
     @property

@@ -7,6 +7,8 @@ nothing of them: who hangs, holds the GIL, is stopped or dead has a trace like t
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import os
 import re
 import shutil
@@ -18,7 +20,9 @@ from dataclasses import asdict, dataclass
 from .. import __version__
 from ..ctf.metadata import ClockInfo, with_clock
 from ..errors import RingbufError, TraceError
+from ..output import own_directory
 from ..record import files
+from ..record.automatic import remove_at_exit
 from ..record.recorder import snapshot
 from ..record.recovery import recover
 from ..texts import of_error
@@ -32,6 +36,8 @@ PROTOCOL = 1
 
 _FORGOTTEN = 86400.0  # seconds after which nobody comes for the files of a cluster that has gone
 _UNFETCHED = 600.0  # seconds that traces wait to be fetched
+_LEFT = 900.0  # seconds that the file of a process stays that has ended well
+_AGENT = ".agent"  # in a directory: locked while somebody gathers there
 _LONGEST_WAIT = 5.0  # seconds that an agent waits for the moment
 # Of a thread whose process has ended: its newest record, and when it was last seen to live. docs/formats.md
 _ENDED = re.compile(r'^(\tended_\d+ = "\d+ \d+ )(\d+ \d+)', re.MULTILINE)
@@ -96,6 +102,16 @@ class Agent:
         self._counter = Counter()
         self._collecting = threading.Lock()
         self._kept: dict[str, tuple[float, str]] = {}
+        self._locks: list[int] = []
+
+    def expect_ended(self) -> None:
+        """From now on processes that end well leave their files here, for a while (`open_flight`)."""
+        for directory in self.directories:
+            os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
+            own_directory(directory).close()
+            fd = os.open(os.path.join(directory, _AGENT), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_SH)  # an agent before this one may not have gone yet
+            self._locks.append(fd)
 
     def hello(self) -> dict:
         """Who this is, and the time: what a question of the clock is answered with."""
@@ -151,6 +167,7 @@ class Agent:
         directory = os.path.join(asked.prefix, name)
         target = os.path.join(scratch, directory)
         result = _result(region.path, region.pid, region.used, region.problem or "")
+        result["ended"] = not region.used and files.has_ended(region.path)
         if region.problem is not None:
             return result
         try:
@@ -268,15 +285,27 @@ class Agent:
             raise ValueError("these traces were kept for ten minutes, and are gone")
         return self._kept[token][1]
 
+    def _remove_ended(self, age: float) -> None:
+        for directory in self.directories:
+            with contextlib.suppress(OSError):
+                for region in files.find(directory):
+                    is_old = time.time() - region.modified >= age
+                    if not region.used and is_old and files.has_ended(region.path):
+                        files.remove_unused(region.path)
+
     def _forget_old(self) -> None:
+        self._remove_ended(_LEFT)
         for token, (since, _) in list(self._kept.items()):
             if time.monotonic() - since > _UNFETCHED:
                 self.drop(token)
 
     def close(self) -> None:
-        """Remove what was not fetched."""
+        """Remove what was not fetched, and what processes have left that ended well."""
         for token in list(self._kept):
             self.drop(token)
+        while self._locks:
+            os.close(self._locks.pop())
+        self._remove_ended(0.0)
 
 
 def _last_record(trace, stream) -> int | None:
@@ -293,7 +322,7 @@ def _last_record(trace, stream) -> int | None:
 
 
 def _result(path: str, pid: int, used: bool, problem: str = "") -> dict:
-    return {"path": path, "pid": pid, "used": used, "problem": problem, "trace": None}
+    return {"path": path, "pid": pid, "used": used, "ended": False, "problem": problem, "trace": None}
 
 
 def _wait_for(asked: Request) -> None:
@@ -359,7 +388,10 @@ def tidy(base: str) -> None:
     for directory, _, _ in os.walk(base, topdown=False):
         with contextlib.suppress(OSError):
             files.clean(directory, age=_FORGOTTEN)
-            if directory != base and time.time() - os.stat(directory).st_mtime > _FORGOTTEN:
+            is_old = time.time() - os.stat(directory).st_mtime > _FORGOTTEN
+            if directory != base and is_old and not _is_attended(directory):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(directory, _AGENT))
                 os.rmdir(directory)  # if it is empty
 
 
@@ -378,12 +410,13 @@ def file_of(directory: str, name: str) -> str:
     return path
 
 
-def open_flight(directory: str, name: str, size: int, *, channel: str):
+def open_flight(directory: str, name: str, size: int, *, channel: str, leave: bool = False):
     """A tracer over a flight file of its own, on the machine's one clock; its file goes if the process ends well.
+
+    With `leave` it stays for a while where an agent `expect_ended`, so that what it has done is gathered too.
 
     Processes of two machines, or containers, have the same ids: a number in each record tells them apart.
     """
-    from ..output import own_directory
     from ..record.tracer import Tracer
 
     os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
@@ -391,7 +424,32 @@ def open_flight(directory: str, name: str, size: int, *, channel: str):
     image = int.from_bytes(os.urandom(4), "little")
     contexts = ("vpid", "vtid", "thread_name", ("image", "u32", lambda: image))
     subbuf = max(4096, 1 << (size // 8).bit_length() - 1)
-    return Tracer(
-        channel, path=file_of(directory, name), keep=False, contexts=contexts, clock="monotonic", streams="global",
+    tracer = Tracer(
+        channel, path=file_of(directory, name), keep=True, contexts=contexts, clock="monotonic", streams="global",
         subbuf_size=subbuf, n_subbufs=8,
     )  # fmt: skip
+    remove_at_exit(tracer.channel, unless=functools.partial(_is_left, tracer.channel.path) if leave else None)
+    return tracer
+
+
+def _is_left(path: str) -> bool:
+    """At the good end of a process: its file is marked and stays, if somebody gathers in its directory."""
+    if not _is_attended(os.path.dirname(path)):
+        return False
+    files.mark_ended(path)
+    return True
+
+
+def _is_attended(directory: str) -> bool:
+    """Does somebody gather there who expects the files of those that have ended?"""
+    try:
+        fd = os.open(os.path.join(directory, _AGENT), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False  # nobody ever did
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -27,7 +27,7 @@ __all__ = ["Recorder", "runtime_env", "start"]
 
 _PIECE = 4 << 20  # bytes of a file that are fetched at a time
 _DIRECTORY, _SIZE = "RINGBUF_RAY_DIRECTORY", "RINGBUF_RAY_SIZE"
-_START = 30.0  # seconds that an agent may take to be there
+_CLOSING = 5.0  # seconds that an agent may take to tidy up
 
 
 def runtime_env(given: dict | None = None, *, directory: str | None = None, size: int = 4 << 20) -> dict:
@@ -207,6 +207,7 @@ class Recorder:
             self._call(_others_end())
         for actor in self._actors.values():
             with contextlib.suppress(Exception):  # it has gone before
+                ray.get(actor.close.remote(), timeout=_CLOSING)
                 ray.kill(actor)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
@@ -235,6 +236,7 @@ class _Agent(Agent):
 
     def __init__(self, directories: list[str]) -> None:
         super().__init__(directories)
+        self.expect_ended()
         tidy(os.path.join(default_base(), "ray"))
 
 

@@ -4,6 +4,7 @@
 only then a worker knows its node.
 """
 
+import contextlib
 import functools
 import os
 import threading
@@ -12,6 +13,7 @@ from ..record.later import when_imported
 
 __all__ = ["begin"]
 
+_MAX_SIZE = 256 << 20  # bytes of files of a node's workers that have ended
 _NAMES = 200  # of spans: each is declared for good; what is beyond that is called "task"
 
 
@@ -115,12 +117,15 @@ def _open():
 
     from ..fleet.node import open_flight
     from ..fleet.waits import watch_gil
+    from ..record.files import clean
 
     context = ray.get_runtime_context()
     directory = os.path.join(os.environ["RINGBUF_RAY_DIRECTORY"], context.get_node_id())
     os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
     size = int(os.environ.get("RINGBUF_RAY_SIZE", 4 << 20))
-    tracer = open_flight(directory, f"ray-{os.getpid()}", size, channel="ray-worker")
+    with contextlib.suppress(OSError):  # there is none yet
+        clean(directory, max_size=_MAX_SIZE)
+    tracer = open_flight(directory, f"ray-{os.getpid()}", size, channel="ray-worker", leave=True)
     os.environ.setdefault("RINGBUF_DIR", directory)  # for what the tasks' own code records
     started = tracer.event("worker", worker="str", node="str", job="str")
     started(context.get_worker_id(), context.get_node_id(), context.get_job_id())

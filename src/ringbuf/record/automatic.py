@@ -95,12 +95,15 @@ def _program() -> str:
     return name.lstrip(".-")[:_LONG] or "python"
 
 
-def remove_at_exit(channel: Channel) -> AtEnd:
-    """Remove the file when this process ends well and nobody else uses it; its crash leaves it."""
+def remove_at_exit(channel: Channel, unless=None) -> AtEnd:
+    """Remove the file when this process ends well and nobody else uses it; its crash leaves it.
+
+    `unless` is asked then: True leaves it too.
+    """
     assert channel.path is not None
     status = os.stat(channel.fileno())
     path, identity = os.path.abspath(channel.path), (status.st_dev, status.st_ino)
-    return AtEnd(lambda well: _remove_at_end(path, identity) if well else None)
+    return AtEnd(lambda well: _remove_at_end(path, identity) if well and not (unless and unless()) else None)
 
 
 def _remove_at_end(path: str, identity: "tuple[int, int]") -> None:

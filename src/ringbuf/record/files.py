@@ -23,7 +23,9 @@ __all__ = [
     "Removed",
     "clean",
     "find",
+    "has_ended",
     "in_memory",
+    "mark_ended",
     "mark_recovered",
     "open_channels",
     "remove_unused",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 MARK = ".recovered"  # after a file's name: it was recovered, to the directory that this says
+ENDED = ".ended"  # its process ended well, and has left it for who gathers
 DRAFT = re.compile(r"\.[0-9a-f]{32}\.ringbuf-new")  # of a file that is being made: include/ringbuf/channel.h
 
 _MARK_SIZE = 8192  # a path, and more than that
@@ -202,10 +205,30 @@ def mark_recovered(path, directory) -> None:
             place.write(name + MARK, os.path.abspath(directory) + "\n")
 
 
+def mark_ended(path) -> None:
+    """Note beside a file that its process, this one, ends well."""
+    folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))
+    with own_directory(folder) as place:
+        place.write(name + ENDED, "\n")
+
+
+def has_ended(path: str) -> bool:
+    """Has the process of a file ended well, and left it? Who owns the file says so, or root."""
+    try:
+        owner = os.stat(path, follow_symlinks=False).st_uid
+    except OSError:
+        return False
+    return _marked(path + ENDED, owner) is not None
+
+
 def _recovered_to(path: str, owner: int) -> str | None:
+    return _marked(path + MARK, owner)
+
+
+def _marked(path: str, owner: int) -> str | None:
     """What a mark says that the file's owner made, or root. Anybody could make one in a shared directory."""
     try:
-        fd = open_file(path + MARK, os.O_RDONLY, follow=False)
+        fd = open_file(path, os.O_RDONLY, follow=False)
     except (OSError, RegionError):
         return None
     try:
@@ -285,8 +308,9 @@ def remove_unused(path: str) -> bool:
             return False
     finally:
         os.close(fd)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path + MARK)
+    for mark in (MARK, ENDED):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + mark)
     return True
 
 
