@@ -78,17 +78,20 @@ class Home:
         target.chmod(0o755)
         return target
 
-    def trace(self, *command, event=("--userspace", "bench:*"), mode="--overwrite"):
-        """Run a command under a session; what it prints, and the directory of the trace or None."""
+    def trace(self, *command, event=("--userspace", "bench:*"), mode="--overwrite", subbuf_size="1M", keep=False):
+        """Run a command under a session; what it prints. `keep`: the trace of an overwriting ring, in our directory."""
         kind = ["--snapshot"] if mode == "--overwrite" else [f"--output={self.path / 'trace'}"]
         self.run("lttng", "create", "bench", *kind)
         try:
-            self.run("lttng", "enable-channel", "--userspace", mode, "--subbuf-size=1M", "--num-subbuf=4", "channel")
+            ring = f"--subbuf-size={subbuf_size}", "--num-subbuf=4"
+            self.run("lttng", "enable-channel", "--userspace", mode, *ring, "channel")
             channel = ["--channel=channel"] if event[0] == "--userspace" else []
             self.run("lttng", "enable-event", *event, *channel)
             self.run("lttng", "start")
             printed = self.run(*command)
             self.run("lttng", "stop")
+            if keep:
+                self.run("lttng", "snapshot", "record")
         finally:
             self.run("lttng", "destroy", "bench")
         return printed

@@ -72,6 +72,11 @@ TABLES = {
         [("wanted", "what", ""), ("reached a second", "reached", ","), ("attempts", "attempts", ",")]
         + [("lost", "lost", ","), ("%", "lost_percent", ".1f")]
     ),
+    "paused": Table(
+        [("sixteen processes", "what", ""), ("attempts", "attempts", ","), ("lost", "lost", ",")]
+        + [("%", "lost_percent", ".1f")],
+        "lost",
+    ),
     "size": Table(
         [("who", "what", ""), ("fields", "fields", ""), ("bytes for each event", "bytes_each", ".1f")], "bytes_each"
     ),

@@ -28,6 +28,7 @@ class Packet:
     open: int = 0  # reservations
     closed: bool = False
     read: bool = False
+    parked: bool = False
     end: int = 0
     lost: int = 0
 
@@ -50,10 +51,11 @@ class Reserved:
 
 
 class Model:
-    """One stream of `n` sub-buffers."""
+    """One stream of `n` sub-buffers, and some spares for those in which something is open when the ring comes round."""
 
-    def __init__(self, n, discards, large):
+    def __init__(self, n, discards, large, n_spares):
         self.n, self.discards, self.large = n, discards, large
+        self.n_spares = self.spares = 0 if discards else n_spares  # all, and those that are left
         self.ring = {}  # number -> Packet: those that no other stands in the place of
         self.current = None
         self.next_number = 0
@@ -65,7 +67,7 @@ class Model:
         self.open = [0, 0]  # reservations of each handle
         self.disabled = self.finalized = False
         self.count = dict.fromkeys(
-            "written discarded full wrap big nesting disabled read overrun cleared packets".split(), 0
+            "written discarded full wrap big nesting disabled read overrun cleared packets parked".split(), 0
         )
 
     @property
@@ -92,7 +94,7 @@ class Model:
     def is_free(self):
         """Why the next sub-buffer may not be entered, or None."""
         victim = self.ring.get(self.next_number - self.n)
-        if victim and not victim.delivered:
+        if victim and not victim.delivered and not self.spares:
             return "wrap"
         if self.discards and self.next_number - self.n >= self.consumed:
             return "full"
@@ -106,6 +108,10 @@ class Model:
         victim = self.ring.pop(self.next_number - self.n, None)
         if victim and not victim.read and victim is not self.held:
             self.count["overrun"] += len(victim.records)
+        if victim and not victim.delivered:
+            victim.parked = True
+            self.count["parked"] += 1
+            self.spares -= 1
         self.current = self.ring[self.next_number] = Packet(self.next_number, now)
         self.next_number += 1
         self.off = HEADER
@@ -140,6 +146,7 @@ class Model:
         r.packet.records[r.begin] = r.end, r.payload, r.align
         self.base = r.time
         self.count["written"] += 1
+        self.count["overrun"] += r.packet.parked
         self.give_up(r)
 
     def discard(self, r):
@@ -151,6 +158,7 @@ class Model:
 
     def give_up(self, r):
         r.packet.open -= 1
+        self.spares += r.packet.parked and not r.packet.open
         self.open[r.handle] -= 1
 
     def flush(self, clock, empty=False):
@@ -202,6 +210,8 @@ class Model:
             records_cleared=count["cleared"],
             records_unread=sum(len(packet.records) for packet in in_ring),
             packets_read=count["packets"],
+            packets_parked=count["parked"],
+            parked_now=self.n_spares - self.spares,
         )
 
 
@@ -252,12 +262,13 @@ class ChannelMachine(RuleBasedStateMachine):
         n=st.sampled_from([2, 4]),
         mode=st.sampled_from(["discard", "overwrite"]),
         header=st.sampled_from(["compact", "large"]),
+        n_spares=st.integers(0, 3),
         wraps=st.booleans(),
     )
-    def create(self, n, mode, header, wraps):
+    def create(self, n, mode, header, n_spares, wraps):
         self.clock = 1000
         self.large = header == "large"
-        self.model = Model(n, mode == "discard", self.large)
+        self.model = Model(n, mode == "discard", self.large, n_spares)
         self.channel = ringbuf.Channel(
             "model",
             subbuf_size=SUBBUF,
@@ -267,7 +278,7 @@ class ChannelMachine(RuleBasedStateMachine):
             client=ringbuf.CtfClient(header=header),
             clock=lambda: self.clock,
             n_producers=4,
-            n_spares=0,  # parking is modelled in tests/c/test_park.c and tests/model/park.cc
+            n_spares=n_spares,
             start_position=(1 << 48) - 8 * SUBBUF if wraps else 0,
         )
         self.handles = [self.channel, ringbuf.attach(self.channel.fileno(), clock=lambda: self.clock)]
@@ -464,7 +475,7 @@ def take_a_step(machine, rng, reserved):
 def test_a_long_run_at_random_is_predicted(rng, mode, header, n):
     """Many steps, so that rings come round often, with everything open that can be."""
     machine, reserved = ChannelMachine(), []
-    machine.create(n, mode, header, wraps=rng.random() < 0.5)
+    machine.create(n, mode, header, n_spares=rng.randrange(8), wraps=rng.random() < 0.5)
     try:
         for _ in range(RUN):
             take_a_step(machine, rng, reserved)

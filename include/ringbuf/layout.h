@@ -151,7 +151,8 @@ struct ringbuf_ledger_entry {
 	ringbuf_atomic_u64 word;      /* P */
 	ringbuf_atomic_u64 timestamp; /* P: of the newest reservation */
 	ringbuf_atomic_u64 extent;    /* P: bytes reserved, for records or padding; records more than one << 32 */
-	ringbuf_atomic_u64 discarded; /* P: losses sampled before a claim that ends or begins a sub-buffer */
+	/* P: losses sampled before a claim that ends or begins a sub-buffer (48 bits) | the tag of `produced` then */
+	ringbuf_atomic_u64 discarded;
 };
 
 enum ringbuf_ledger_state {

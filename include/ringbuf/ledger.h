@@ -101,12 +101,12 @@ ringbuf_ledger_claim(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t ext
 	RINGBUF_TESTPOINT(ledger_claimed);
 }
 
-/* The same of a claim that ends a sub-buffer or begins one: what the closer would have noted. */
+/* The same of a claim that ends a sub-buffer or begins one: what the closer would have noted. `tagged`: as `discarded` is. */
 RINGBUF_INLINE void
 ringbuf_ledger_claim_boundary(struct ringbuf_ledger_entry *e, uint64_t word, uint64_t extent,
-			      uint64_t timestamp, uint64_t discarded)
+			      uint64_t timestamp, uint64_t tagged)
 {
-	ringbuf_store(&e->discarded, discarded, RINGBUF_RELAXED); /* relaxed: as below */
+	ringbuf_store(&e->discarded, tagged, RINGBUF_RELAXED); /* relaxed: as below */
 	ringbuf_ledger_claim(e, word, extent, timestamp);
 }
 

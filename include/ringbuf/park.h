@@ -202,6 +202,7 @@ ringbuf_set_aside(const struct ringbuf_channel *ch, struct ringbuf_stream *s, ui
 	int32_t spare;
 
 	do {
+		RINGBUF_TESTPOINT(park_looking);
 		spare = -1;
 		for (uint32_t i = 0; i < ch->n_all; i++) {
 			/* O3 acquire: whoever filled it last is done with it. Pairs with ringbuf_deliver. */

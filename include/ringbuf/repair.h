@@ -51,6 +51,7 @@ struct ringbuf_suspect {
 	uint64_t header;     /* bytes before `begin` that it may also owe */
 	uint64_t pos;        /* where it claimed */
 	uint64_t timestamp, discarded;
+	uint16_t tag;        /* of `produced` where it claimed, if it ends or begins a sub-buffer */
 	unsigned int choice; /* 0: it owes nothing, 1: [begin, end), 2: the header too */
 };
 
@@ -138,7 +139,7 @@ ringbuf_suspect_of(const struct ringbuf_repair *r, const struct ringbuf_ledger_e
 		   struct ringbuf_suspect *x)
 {
 	const struct ringbuf_geometry *g = &r->ch->geometry;
-	uint64_t extent = ringbuf_load(&e->extent, RINGBUF_RELAXED), size = (uint32_t)extent;
+	uint64_t extent = ringbuf_load(&e->extent, RINGBUF_RELAXED), size = (uint32_t)extent, tagged;
 	enum ringbuf_ledger_state state = ringbuf_ledger_state(word);
 
 	memset(x, 0, sizeof(*x));
@@ -147,7 +148,9 @@ ringbuf_suspect_of(const struct ringbuf_repair *r, const struct ringbuf_ledger_e
 	x->records = 1 + (extent >> 32);
 	x->pos = ringbuf_pos(word);
 	x->timestamp = ringbuf_load(&e->timestamp, RINGBUF_RELAXED);
-	x->discarded = ringbuf_load(&e->discarded, RINGBUF_RELAXED);
+	tagged = ringbuf_load(&e->discarded, RINGBUF_RELAXED);
+	x->discarded = ringbuf_pos(tagged);
+	x->tag = (uint16_t)(tagged >> RINGBUF_POS_BITS);
 	x->begin = ringbuf_subbuf_off(g, x->pos);
 	if (ringbuf_word_opens(word)) {
 		x->kind = RINGBUF_SUSPECT_CLOSER; /* of the old sub-buffer */
@@ -379,22 +382,19 @@ ringbuf_suspect_closes(const struct ringbuf_repair *r, const struct ringbuf_susp
 }
 
 /*
- * Which of the dead opened (or closed) the sub-buffer? Returns 0 if none did.
- * If several may have: the one whose ledger says that it won, or else one that
- * sampled the last position. If several of those are left, take the earliest of
- * their times, which is neither before what precedes nor after what follows. If
- * no suspect's ledger says that it won, the winner died before it wrote on
- * either side of the boundary, so both sides may use that same time.
+ * Which of the dead closed the sub-buffer? Returns 0 if none did. If several may
+ * have: the one whose ledger says that it won, or else one that sampled the last
+ * position. If several of those are left, take the earliest of their times.
  */
 RINGBUF_FUNC int
-ringbuf_suspect_at_boundary(const struct ringbuf_repair *r, int opener, int chosen, struct ringbuf_suspect *who)
+ringbuf_suspect_that_closes(const struct ringbuf_repair *r, int chosen, struct ringbuf_suspect *who)
 {
 	int found = 0;
 
 	for (unsigned int i = 0; i < r->n; i++) {
 		const struct ringbuf_suspect *x = &r->suspects[i];
 
-		if (!(opener ? ringbuf_suspect_opens(x) : ringbuf_suspect_closes(r, x)) || (chosen && !x->choice))
+		if (!ringbuf_suspect_closes(r, x) || (chosen && !x->choice))
 			continue;
 		if (!found || x->won > who->won ||
 		    (x->won == who->won && ringbuf_pos_diff(x->pos, who->pos) > 0))
@@ -404,11 +404,42 @@ ringbuf_suspect_at_boundary(const struct ringbuf_repair *r, int opener, int chos
 	for (unsigned int i = 0; found && !who->won && i < r->n; i++) {
 		const struct ringbuf_suspect *x = &r->suspects[i];
 
-		if ((opener ? ringbuf_suspect_opens(x) : ringbuf_suspect_closes(r, x)) && x->pos == who->pos &&
-		    x->timestamp < who->timestamp)
+		if (ringbuf_suspect_closes(r, x) && x->pos == who->pos && x->timestamp < who->timestamp)
 			who->timestamp = x->timestamp;
 	}
 	return found;
+}
+
+/* Did x sample the position later than y? Negative: earlier; 0: the same one. */
+RINGBUF_FUNC int64_t
+ringbuf_sampled_after(const struct ringbuf_suspect *x, const struct ringbuf_suspect *y)
+{
+	int16_t tags = (int16_t)(x->tag - y->tag);
+
+	return tags ? tags : ringbuf_pos_diff(x->pos, y->pos);
+}
+
+/*
+ * When was the sub-buffer opened? Returns 0 if none of the dead did so. The one whose ledger says that it won, or else
+ * one that sampled the position last: whoever won did. If several of those are left, take the earliest of their times:
+ * the winner died before it wrote on either side of the boundary, so the packet before ends no later.
+ */
+RINGBUF_FUNC int
+ringbuf_time_of_opening(const struct ringbuf_repair *r, uint64_t *timestamp)
+{
+	const struct ringbuf_suspect *who = NULL;
+
+	for (unsigned int i = 0; i < r->n; i++) {
+		const struct ringbuf_suspect *x = &r->suspects[i];
+		int64_t after = who ? ringbuf_sampled_after(x, who) : 1;
+
+		if (ringbuf_suspect_opens(x) &&
+		    (!who || x->won > who->won ||
+		     (x->won == who->won && (after > 0 || (!after && x->timestamp < who->timestamp)))))
+			who = x;
+	}
+	*timestamp = who ? who->timestamp : 0;
+	return who != NULL;
 }
 
 RINGBUF_FUNC void
@@ -429,15 +460,14 @@ ringbuf_repair_close(const struct ringbuf_repair *r, const struct ringbuf_suspec
 RINGBUF_FUNC void
 ringbuf_repair_boundaries(const struct ringbuf_repair *r, int chosen)
 {
-	uint64_t tag = ringbuf_packet_tag(r->ch, r->begin);
+	uint64_t tag = ringbuf_packet_tag(r->ch, r->begin), timestamp;
 	struct ringbuf_suspect who;
 
 	/* relaxed both: of the dead, or published by a count (O2) */
-	if (ringbuf_load(&r->sb->open_noted, RINGBUF_RELAXED) != tag &&
-	    ringbuf_suspect_at_boundary(r, 1, chosen, &who))
-		ringbuf_begin_packet(r->ch->client, r->ch, r->s, r->stream_idx, r->begin, who.timestamp);
+	if (ringbuf_load(&r->sb->open_noted, RINGBUF_RELAXED) != tag && ringbuf_time_of_opening(r, &timestamp))
+		ringbuf_begin_packet(r->ch->client, r->ch, r->s, r->stream_idx, r->begin, timestamp);
 	if (ringbuf_load(&r->sb->close_noted, RINGBUF_RELAXED) != tag &&
-	    ringbuf_suspect_at_boundary(r, 0, chosen, &who))
+	    ringbuf_suspect_that_closes(r, chosen, &who))
 		ringbuf_repair_close(r, &who);
 }
 

@@ -229,7 +229,7 @@ ringbuf_reserve_try(const struct ringbuf_client *client, const struct ringbuf_ch
 	if (m->open_new)
 		word |= RINGBUF_LEDGER_OPENS;
 	ringbuf_ledger_claim_boundary(r->entry, word, ringbuf_ledger_extent(r->size, r->n_more), r->timestamp,
-				      m->discarded);
+				      ringbuf_word_at(m->word, ringbuf_pos(m->discarded)));
 	r->word = ringbuf_word_at(m->word, m->next);
 	/* O1 release: what the load above and the slot's words (O3, O4) told me, to all who
 	 * land in this sub-buffer; and as in the fast path. */

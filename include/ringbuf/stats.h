@@ -58,7 +58,7 @@ ringbuf_count_in_ring(const struct ringbuf_channel *ch, uint64_t ref, uint64_t p
 	}
 }
 
-/* The same of one that stands in no slot. */
+/* The same of one that stands in no slot, or that nobody has put another in the place of yet, though it is parked. */
 RINGBUF_FUNC void
 ringbuf_count_outside(uint64_t stage, uint64_t counted, uint64_t records, struct ringbuf_subbuf_count *count)
 {
@@ -109,7 +109,8 @@ ringbuf_count_subbuf(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
 		 --tries);
 
 	count.unread = 0;
-	if (slot && (ref & RINGBUF_REF_IDX_MASK) == idx)
+	if (slot && (ref & RINGBUF_REF_IDX_MASK) == idx && ringbuf_stage_phase(stage) != RINGBUF_STAGE_PARKED &&
+	    ringbuf_stage_phase(stage) != RINGBUF_STAGE_OUTSIDE)
 		ringbuf_count_in_ring(ch, ref, pos, stage, counted, records, &count);
 	else
 		ringbuf_count_outside(stage, counted, records, &count);

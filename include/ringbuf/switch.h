@@ -130,8 +130,14 @@ ringbuf_slot_is_free(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
 		ringbuf_enter_before(ch, s, before, ref);
 		return -EAGAIN;
 	}
-	if (!(ref & RINGBUF_REF_READ) && !ringbuf_stage_is(stage, before, RINGBUF_STAGE_DONE))
-		return park && ch->mode == RINGBUF_OVERWRITE ? ringbuf_set_aside(ch, s, begin) : -EIO;
+	if (!(ref & RINGBUF_REF_READ) && !ringbuf_stage_is(stage, before, RINGBUF_STAGE_DONE)) {
+		if (!park || ch->mode != RINGBUF_OVERWRITE)
+			return -EIO;
+		if (!ringbuf_set_aside(ch, s, begin))
+			return 0;
+		/* relaxed: as above. If it has moved, another sub-buffer is to be entered, which may need no spare. */
+		return ringbuf_load(&s->produced, RINGBUF_RELAXED) != word ? -EAGAIN : -EIO;
+	}
 	if (ch->mode == RINGBUF_DISCARD &&
 	    ringbuf_pos_diff(begin, consumed) >= (int64_t)ringbuf_ring_size(g))
 		return -ENOBUFS;
@@ -290,7 +296,8 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
 	m.close_old = 1;
 	m.next = ringbuf_pos_add(ringbuf_subbuf_begin(g, m.pos), ringbuf_subbuf_size(g));
 	ringbuf_ledger_claim_boundary(entry, ringbuf_ledger_word(RINGBUF_LEDGER_FLUSHING, stream_idx, m.pos),
-				      ringbuf_subbuf_size(g) - off, m.timestamp, m.discarded);
+				      ringbuf_subbuf_size(g) - off, m.timestamp,
+				      ringbuf_word_at(m.word, ringbuf_pos(m.discarded)));
 	/* O1 release: as in ringbuf_reserve_try. */
 	if (!ringbuf_cas(&s->produced, &m.word, ringbuf_word_at(m.word, m.next), RINGBUF_RELEASE,
 			 RINGBUF_RELAXED))

@@ -159,6 +159,60 @@ TEST(readers_and_snapshots_pass_by_what_is_parked)
 	CHECK_IDENTITIES(stats_of(ch), 7);
 }
 
+static void
+fill_one(void *arg)
+{
+	*(int *)arg = record(ch, payload_max(ch), 0);
+}
+
+/* It looks for a spare; meanwhile the one that it came for is used, and the position moves on. */
+TEST(a_lapping_producer_that_is_slow_goes_by_where_the_position_is_now)
+{
+	struct ringbuf_reservation open;
+	static struct actor slow;
+	int ret = 1;
+
+	setup(RING(1));
+	EQ(reserve(ch, &open, 100, 0), 0);
+	fill(1);
+	actor_init(&slow, fill_one, &ret);
+	run_until(&slow, "park_looking");
+	fill(2); /* the first of them takes the spare; none is left */
+	run(&slow);
+	EQ(ret, 0);
+	EQ(stats_of(ch).lost[RINGBUF_LOST_WRAP], 0);
+	ringbuf_commit(ch, &open);
+	CHECK_IDENTITIES(stats_of(ch), 5);
+}
+
+/* Whoever parks it may stop before the spare is in its place. */
+TEST(what_is_committed_in_a_sub_buffer_that_is_just_being_parked_is_counted)
+{
+	const char *const points[] = {"park_looking", "park_taking", "park_taken", "park_parking", "park_parked", "switch_entering"};
+
+	for (unsigned int i = 0; i < 2 * ARRAY_SIZE(points); i++) {
+		struct ringbuf_reservation open;
+		static struct actor slow;
+		int ret = 1, completes = i % 2;
+
+		setup(RING(1));
+		EQ(record(ch, 16, 0), 0);
+		EQ(reserve(ch, &open, 100, 1), 0);
+		fill(1);
+		actor_init(&slow, fill_one, &ret);
+		run_until(&slow, points[i / 2]);
+		if (completes)
+			ringbuf_commit(ch, &open);
+		EQ(stats_of(ch).written, 2 + completes);
+		EQ(stats_of(ch).overrun + stats_of(ch).unread, 2 + completes);
+		run(&slow);
+		EQ(ret, 0);
+		if (!completes)
+			ringbuf_commit(ch, &open);
+		CHECK_IDENTITIES(stats_of(ch), 4);
+	}
+}
+
 /* ---- a mapper that holds what is parked ---- */
 
 TEST(a_mapper_goes_on_when_the_sub_buffer_at_hand_is_parked)

@@ -219,6 +219,41 @@ TEST(two_producers_die_at_any_access_of_a_switch_and_a_flush)
 }
 
 /* Nobody can tell whether the one had counted its record or the other had claimed its own: rare, and counted. */
+/* The one that lost the race for the boundary sampled it before another's record, and so before the packet's end. */
+TEST(two_producers_die_over_a_boundary_at_different_positions)
+{
+	sim_create(CONFIG(.mode = RINGBUF_OVERWRITE, .n_subbufs = 2, .start_pos = POS_END - 8192));
+	sim_prefix(3800);
+	program(0, RECORD(16), END, END);
+	program(1, RECORD(3990), END, END);
+	program(2, RECORD(3990), END, END);
+	deaths_in_every_order(2, 0);
+}
+
+/* Or at a position that was higher than the last one, but rolled back. */
+TEST(two_producers_die_over_a_boundary_before_and_after_a_roll_back)
+{
+	static struct actor undoing, early, late;
+
+	sim_create(CONFIG(.n_subbufs = 2));
+	sim_prefix(3800);
+	program(0, DISCARD(16), END, END);
+	program(1, RECORD(3990), END, END);
+	program(2, RECORD(3990), END, END);
+	sim_save();
+	sim.mortal = 1;
+	actor_init(&undoing, produce, &sim.producers[0]);
+	actor_init(&early, produce, &sim.producers[1]);
+	actor_init(&late, produce, &sim.producers[2]);
+	run_until(&undoing, "discard_undoing");
+	run_until(&early, "ledger_claimed");
+	run(&undoing);
+	run_until(&late, "reserve_claimed_slow");
+	producer_dies(&early);
+	producer_dies(&late);
+	sim_check();
+}
+
 TEST(two_producers_with_records_of_one_size_die)
 {
 	sim_create(CONFIG(.n_subbufs = 2));

@@ -141,8 +141,8 @@ PATCHES: dict[str, tuple[str, str, str]] = {
     ),
     "nothing is set aside before the position moves": (
         "switch.h",
-        "? ringbuf_set_aside(ch, s, begin) : -EIO;",
-        "? 0 : -EIO;",
+        "\t\tif (!ringbuf_set_aside(ch, s, begin))\n",
+        "\t\tif (1)\n",
     ),
     "nobody enters a slot for another": (
         "park.h",

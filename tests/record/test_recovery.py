@@ -230,6 +230,32 @@ def test_a_torn_record_is_skipped_and_counted(tmp_path):
     rings.assert_exact(found.stats, attempts=3)
 
 
+@pytest.mark.parametrize("n_spares", [0, 1, 8])
+def test_a_sub_buffer_that_was_parked_when_all_died_was_lapped(tmp_path, n_spares):
+    """All that was in it counts as overrun, but for the record that its producer died over; the ring is whole."""
+
+    def work(tracer):
+        tick = tracer.event("tick", n="u32")
+        tick(0)
+        kept.append(tracer.channel.reserve(100))
+        for n in range(1, 5000):
+            tick(n)
+
+    kept = []
+    after_death(tmp_path / "ring", work, mode="overwrite", n_subbufs=4, n_spares=n_spares)
+    found = ringbuf.recover(tmp_path / "ring", tmp_path / "trace")
+    recovered, stats = numbers(tmp_path / "trace"), found.stats
+    assert (found.damaged, stats.records_torn, stats.parked_now) == (0, 1, 0)
+    rings.assert_exact(stats, attempts=5001)
+    assert found.records == len(recovered) == stats.records_unread
+    if n_spares:
+        assert stats.records_lost == 0
+        assert recovered == list(range(5000 - len(recovered), 5000))
+    else:
+        assert stats.records_lost_wrap > 0
+        assert recovered == list(range(len(recovered)))
+
+
 def test_the_losses_are_told(tmp_path):
     after_death(tmp_path / "ring", ticks(5000), mode="discard")
     found = ringbuf.recover(tmp_path / "ring", tmp_path / "trace")

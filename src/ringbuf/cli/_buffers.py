@@ -36,8 +36,8 @@ def spares_hint(stats, channel) -> str | None:
     if channel.mode != "overwrite" or not stats.records_lost_wrap:
         return None
     return (
-        f"{stats.records_lost_wrap} records lost because more threads were paused in the middle of a record than the "
-        f"{channel.n_spares} spares of a stream can take the place of"
+        f"{stats.records_lost_wrap} records lost because more threads were paused in the middle of a record than a "
+        f"stream has spares for ({channel.n_spares})"
     )
 
 
