@@ -647,7 +647,8 @@ def test_async_for_gives_packets_to_the_end():
 
             async def produce():
                 for i in range(20):
-                    channel.write(b"%d" % i)
+                    while not channel.write(b"%d" % i):  # full, where the reader waits for a processor
+                        await asyncio.sleep(0.005)
                     channel.flush()
                     await asyncio.sleep(0.005)
                 channel.finalize()
