@@ -3,6 +3,7 @@
 Written from docs/formats.md and the documentation of `Pair`, not from the code that is tested.
 """
 
+import collections
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -37,7 +38,8 @@ class Pairing:
         self.functions = {self.key(one, one.fields["code"]): one.fields["name"] for one in told}
         self.images = {self.key(one, one.fields["code"]): one.fields.get("image", 0) for one in told}
         self.stacks, self.spans, self.orphans = {}, {}, {}
-        self.strands = {}  # names by number
+        self.strands = {}  # by number: what they were called, and the name that no other has
+        self.n_called = collections.Counter()
         self.running, self.again, self.forked, self.image, self.marked = {}, {}, {}, {}, {}  # by thread
         self.calls = 0
         for one in self.records:
@@ -108,15 +110,21 @@ class Pairing:
             self.act(record, thread, task, what)
             self.marked[thread] = record.timestamp
 
+    def name_strand(self, strand, name):
+        if self.strands.get(strand, ("",))[0] != name:
+            self.n_called[name] += 1
+            n = self.n_called[name]
+            self.strands[strand] = name, name if n == 1 or not name else f"{name} #{n}"
+
     def act(self, record, thread, task, what):
         if record.name == "function_begin":
             self.begin_call(thread, task, record.timestamp, what("code"))
         elif record.name == "function_end":
             self.end_call(thread, task, record.timestamp, what("code"))
         elif record.name == "strand":
-            self.strands[what("strand")] = what("name")
+            self.name_strand(what("strand"), what("name"))
         elif record.name == "strand_switch":
-            self.running[thread] = self.strands.get(what("strand"), "")
+            self.running[thread] = self.strands.get(what("strand"), ("", ""))[1]
             self.again[thread] = ["resumed"] * what("resumed")
         elif record.name == "process_image":
             if thread in self.marked:

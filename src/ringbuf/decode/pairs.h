@@ -14,7 +14,9 @@
 #ifndef RINGBUF_PAIRS_H
 #define RINGBUF_PAIRS_H
 
+#include <inttypes.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -269,6 +271,20 @@ pair_number(struct pair_texts *t, const char *text, size_t size)
 		return -1;
 	t->places[i] = (uint32_t)t->n;
 	return (int64_t)t->n;
+}
+
+/* The name of a strand of which n others are called the same, so that they can be told apart. */
+static int64_t
+pair_numbered(struct pair_texts *t, uint32_t told, uint32_t n)
+{
+	const struct pair_text *text = &t->texts[told - 1];
+	char name[512], end[16];
+	int end_size = snprintf(end, sizeof(end), " #%" PRIu32, n + 1);
+	size_t size = text->size < sizeof(name) - sizeof(end) ? text->size : sizeof(name) - sizeof(end);
+
+	memcpy(name, t->bytes + text->at, size);
+	memcpy(name + size, end, (size_t)end_size);
+	return pair_number(t, name, size + (size_t)end_size);
 }
 
 /* ---- marks from packets ---- */
@@ -549,6 +565,11 @@ struct pair_code {
 	uint32_t image; /* of the process that called it; 0: unknown */
 };
 
+/* A greenlet or task: what it was called, and the name that tells it from others. Texts. */
+struct pair_strand {
+	uint32_t told, name;
+};
+
 struct pair_joiner {
 	int64_t begin;                /* of the trace */
 	int64_t first_loss, last_loss; /* when records were lost: not before, not after */
@@ -556,7 +577,11 @@ struct pair_joiner {
 	struct pair_code *codes;
 	size_t n_codes, codes_room;
 	uint32_t n_names;
-	struct pair_map strands;      /* their names, as texts, by number */
+	struct pair_texts *texts;     /* of the marks */
+	struct pair_map strands_by_id; /* places in `strands` */
+	struct pair_map n_called;     /* by text: how many strands are */
+	struct pair_strand *strands;
+	size_t n_strands, strands_room;
 	struct pair_map spans_by_id, threads_by_id;
 	struct pair_map threads_by_tid; /* the newest of each, whatever its process: as the kernel names them */
 	struct pair_span *spans;
@@ -602,7 +627,9 @@ pair_free(struct pair_joiner *j)
 		free(j->threads[i].calls);
 	free(j->codes_by_key.places);
 	free(j->codes);
-	free(j->strands.places);
+	free(j->strands_by_id.places);
+	free(j->n_called.places);
+	free(j->strands);
 	free(j->spans_by_id.places);
 	free(j->threads_by_id.places);
 	free(j->threads_by_tid.places);
@@ -1144,23 +1171,46 @@ pair_end_span(struct pair_joiner *j, const struct pair_thread *t, const struct p
 
 /* ---- strands, process images ---- */
 
+/* A name for a strand that no other has; -1: no memory. */
+static int64_t
+pair_name_apart(struct pair_joiner *j, uint32_t told)
+{
+	struct pair_place *called = told && j->texts ? pair_find(&j->n_called, told) : NULL;
+
+	if (called)
+		return pair_numbered(j->texts, told, called->value++);
+	return told && j->texts && pair_put(&j->n_called, told, 0) ? -1 : told;
+}
+
 static int
 pair_name_strand(struct pair_joiner *j, const struct pair_mark *m)
 {
-	struct pair_place *known = pair_find(&j->strands, m->id);
+	const struct pair_place *known = pair_find(&j->strands_by_id, m->id);
+	struct pair_strand *strand;
+	int64_t name;
 
-	if (!known)
-		return pair_put(&j->strands, m->id, m->task);
-	known->value = m->task + 1;
+	if (known && j->strands[known->value - 1].told == m->task) /* it is told again */
+		return 0;
+	name = pair_name_apart(j, m->task);
+	if (name < 0)
+		return -1;
+	if (!known) {
+		if (!pair_room((void **)&j->strands, j->n_strands, &j->strands_room, sizeof(*strand)) ||
+		    pair_put(&j->strands_by_id, m->id, (uint32_t)j->n_strands))
+			return -1;
+		j->n_strands++;
+	}
+	strand = &j->strands[known ? known->value - 1 : j->n_strands - 1];
+	*strand = (struct pair_strand){m->task, (uint32_t)name};
 	return 0;
 }
 
 static void
 pair_switch(const struct pair_joiner *j, struct pair_thread *t, const struct pair_mark *m)
 {
-	const struct pair_place *strand = pair_find(&j->strands, m->id);
+	const struct pair_place *strand = pair_find(&j->strands_by_id, m->id);
 
-	t->task = strand ? strand->value - 1 : 0;
+	t->task = strand ? j->strands[strand->value - 1].name : 0;
 	t->again = m->name;
 	t->again_missing = PAIR_RESUMED;
 }

@@ -60,6 +60,7 @@ cdef extern from "decode/pairs.h" nogil:
 
     struct pair_joiner:
         int64_t begin, first_loss, last_loss
+        pair_texts *texts
         uint32_t n_names
         pair_thread *threads
         size_t n_threads
@@ -336,14 +337,19 @@ cdef class Joiner:
         How many names there are already.
     codes : mapping of (int, int) to (int, int)
         By process and code: the number of the function's name, and the process image that called it, 0 if unknown.
+    texts : Marks, optional
+        Whose texts the marks have; without, there is no strand.
 
     Thread safety: one thread at a time.
     """
 
     cdef pair_joiner _joiner
+    cdef Marks _marks
 
-    def __cinit__(self, begin, losses, n_names, codes):
+    def __cinit__(self, begin, losses, n_names, codes, Marks texts=None):
         cdef uint64_t key
+        self._marks = texts
+        self._joiner.texts = NULL if texts is None else texts._texts
         self._joiner.begin = begin
         self._joiner.first_loss, self._joiner.last_loss = (2**63 - 1, -2**63) if losses is None else losses
         self._joiner.n_names = n_names

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy
 
 from ..trace.pairs import MISSING
-from ..trace.units import duration_text
+from ..trace.units import duration_text as ascii_duration
 
 __all__ = ["findings"]
 
@@ -224,6 +224,11 @@ class _Look:
                     f"Most time by itself: {row['name']}, {row['self_time'] / total:.0%} of all ({row['count']} times)"
                 )
                 yield {"kind": "hot", "text": text, "name": row["name"]}
+
+
+def duration_text(ns: int) -> str:
+    """As the page writes it."""
+    return ascii_duration(ns).replace(" us", " \u00b5s")
 
 
 def _is_far(row: dict) -> bool:

@@ -63,7 +63,7 @@ class Pair:
         In which it began; of a span without a begin, in which it ended; of a run or interrupt its CPU.
     task : str
         What its thread ran then: of asyncio, where the trace has the context ``task_name``, or, where functions
-        are recorded, the task or greenlet.
+        are recorded, the task or greenlet; the second of one name is ``"NAME #2"``.
     error : str
         Type of the exception that ended the span; empty if there was none. `error_text` has all of it.
     begin_missing : {None, "lost", "before", "inherited", "resumed"}
@@ -498,7 +498,7 @@ class _Reading:
             missing = losses(self._trace)
             bounds = (min(one.begin for one in missing), max(one.end for one in missing)) if missing else None
             begin = min(first, (self._trace.time_range or (first, 0))[0])
-            self._joiner = Joiner(begin, bounds, self._n_told, self._told)
+            self._joiner = Joiner(begin, bounds, self._n_told, self._told, self._texts_of)
         return self._joiner
 
     def _taken(self):
