@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak chaos guard bench bench-report suites docs lint format types check quick clean distclean help
+.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak chaos guard bench bench-page bench-report suites docs lint format types check quick clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 
@@ -102,6 +102,9 @@ bench: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, beside what else there 
 	$(BENCH) --bench-scale $(or $(SCALE),1)
 
 RUNS ?= 3
+bench-page: $(VENV)/.built $(VENV)/.test  ## the page of a trace of RECORDS (20 M): writing, first picture, panning
+	$(PY) bench/page.py --records $(or $(RECORDS),20000000)
+
 bench-report: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, RUNS= times (3), and docs/performance.md from them
 	@mkdir -p build/bench
 	for run in $$(seq $(RUNS)); do \

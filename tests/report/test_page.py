@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import browser
+import needs
 import pytest
 import test_foreign
 from timelines import OF_IMAGES, ORIGIN, SCHEMAS, TICK, written
@@ -523,6 +524,17 @@ def test_panning_over_100_000_slices_takes_less_than_a_frame(show, large):
     each = (used() - before) / 60
     assert page.evaluate("ringbuf.col.begin.length") >= 100_000
     assert each < 1 / 60, f"{1000 * each:.1f} ms of processor for each picture"
+
+
+def test_the_benchmark_of_the_page_measures_all_that_it_promises():
+    needs.package("playwright")
+    script = Path(__file__).parents[2] / "bench" / "page.py"
+    command = [sys.executable, script, "--records", "20000", "--rounds", "1", "--seconds", "0.2", "--json"]
+    browser_path = ["--browser", needs.command("chromium")]
+    done = subprocess.run([*command, *browser_path], capture_output=True, text=True, check=True, timeout=240)
+    found = json.loads(done.stdout)
+    assert found["slices_seen"] == 10_000
+    assert min(found[one] for one in ("write_cpu_s", "first_picture_s", "pan_cpu_ms", "frames_per_s")) > 0
 
 
 # ---- the command ----
