@@ -261,9 +261,26 @@ def test_it_is_light_or_dark_as_the_reader_likes(show, tmp_path, scheme):
     assert (sum(background(page)) > 600) != (scheme == "light")
 
 
+@pytest.mark.parametrize("width", [360, 640])
+def test_in_a_narrow_window_nothing_is_out_of_reach(show, tmp_path, width):
+    page = show(nested(tmp_path))
+    page.set_viewport_size({"width": width, "height": 700})
+    until(page, "(width) => ringbuf.view.width < width - 100", width)
+    for name in ("Whole", "Zoom in", "Light or dark", "?"):
+        box = page.get_by_role("button", name=name, exact=True).bounding_box()
+        assert 0 <= box["x"] and box["x"] + box["width"] <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#canvas").bounding_box()["width"] >= width - 130
+    page.get_by_role("tab", name="Trace").click()
+    assert page.locator("#about").is_visible()
+
+
 def test_it_prints_in_light_colours_with_its_tables(show, tmp_path):
     page = show(nested(tmp_path), color_scheme="dark")
     page.emulate_media(media="print")
+    until(page, "document.documentElement.dataset.theme === 'light'")
+    assert sum(background(page)) > 600
+    assert not page.locator("#details").is_visible()  # nothing is chosen
     assert page.locator("#summary").is_visible() and page.locator("#about").is_visible()
     assert not page.locator(".tools").is_visible()
     assert len(page.pdf()) > 10_000

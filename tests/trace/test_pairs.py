@@ -168,7 +168,8 @@ def test_greenlets_and_tasks_of_one_name_are_told_apart(tmp_path):
         tmp_path, (0, "strand", [5, "task", "fetch"]), (0, "strand", [6, "task", "fetch"]),
         (1, "strand_switch", [5, 0]), (1, "function_begin", [1]), (2, "function_end", [1]),
 
-        (3, "strand_switch", [6, 0]), (3, "function_begin", [1]), (4, "function_end", [1]), (5, "strand", [5, "task", "fetch"]), (5, "strand_switch", [5, 0]),
+        (3, "strand_switch", [6, 0]), (3, "function_begin", [1]), (4, "function_end", [1]),
+        (5, "strand", [5, "task", "fetch"]), (5, "strand_switch", [5, 0]),
         (6, "function_begin", [1]), (7, "function_end", [1]), schemas=timelines.OF_IMAGES,
     )  # fmt: skip
     assert [call.task for call in trace.calls()] == ["fetch", "fetch #2", "fetch"]

@@ -14,6 +14,8 @@ from .units import duration_text
 
 __all__ = ["Death", "deaths"]
 
+_PART = 20  # of a trace: others go on for one such part at least after one that is told
+
 
 class Death(NamedTuple):
     """The end of a process.
@@ -28,7 +30,7 @@ class Death(NamedTuple):
     records : int
         That it was in the middle of: they are lost.
     is_early : bool
-        Others recorded after it.
+        Others recorded after it, for a good part of the trace.
     """
 
     pid: int
@@ -59,11 +61,13 @@ def deaths(trace, threads: Iterable[Thread]) -> list[Death]:
         names[thread.pid] = names.get(thread.pid) or thread.process
         last[thread.pid] = max(last.get(thread.pid, thread.last), thread.last)
     newest = sorted(last, key=last.__getitem__)[-2:]  # processes
+    begin, end = trace.time_range or (0, 0)
+    part = (end - begin) // _PART
     for one in ended(trace):
         known = found.get(one.pid)
         times = [one.last, one.seen, last.get(one.pid), known.time if known else None]
         records = one.open + (known.records if known else 0)
         time = max(filter(None, times), default=None)
-        is_early = time is not None and any(pid != one.pid and last[pid] > time for pid in newest)
+        is_early = time is not None and any(pid != one.pid and last[pid] > time + part for pid in newest)
         found[one.pid] = Death(one.pid, names.get(one.pid, ""), time, records, is_early)
     return sorted(found.values(), key=lambda death: (death.time or 0, death.pid))

@@ -43,10 +43,18 @@ function startTheme() {
   readTheme();
   dark.addEventListener("change", () => choose(dark.matches ? "dark" : "light"));
   document.getElementById("theme").addEventListener("click", () => choose(isDark() ? "light" : "dark"));
-  addEventListener("beforeprint", () => {
-    document.documentElement.dataset.before = document.documentElement.dataset.theme;
+  let before = null; // while it is printed: what it was
+  const print = () => {
+    if (before !== null) return;
+    before = document.documentElement.dataset.theme;
     choose("light");
-    drawNow();
-  });
-  addEventListener("afterprint", () => choose(document.documentElement.dataset.before || "light"));
+    drawNow(); // now: the paper does not wait for a frame
+  };
+  const goOn = () => {
+    if (before !== null) choose(before);
+    before = null;
+  };
+  addEventListener("beforeprint", print);
+  addEventListener("afterprint", goOn);
+  matchMedia("print").addEventListener("change", (event) => (event.matches ? print() : goOn()));
 }

@@ -35,7 +35,7 @@ function showDetails() {
   const panel = document.getElementById("details");
   if (chosen.slice >= 0) panel.replaceChildren(...sliceDetails(chosen.slice));
   else if (chosen.point >= 0) panel.replaceChildren(...pointDetails(chosen.point));
-  else panel.replaceChildren(node("p", "Click a slice or an event, or use n and p, to see its fields, its parent and its children.", "soft"));
+  else panel.replaceChildren(node("p", "Click a slice or an event, or use n and p, to see its fields, its parent and its children.", "soft hint"));
 }
 
 function deathOf(slice) {

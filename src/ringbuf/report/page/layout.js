@@ -61,7 +61,7 @@ function processes() {
   const found = [...byPid.values()].sort((a, b) => LAST.indexOf(a.key) - LAST.indexOf(b.key) || a.first - b.first);
   for (const one of found) {
     one.title = TITLES[one.key] || `${one.name || "process"} ${one.pid}`;
-    one.deaths = head.deaths.filter((death) => death.pid === one.key);
+    one.deaths = head.deaths.filter((death) => death.pid === one.key && (death.isDeath || death.isEarly));
     const isMain = (entry) => entry.thread.tid === entry.thread.pid;
     one.threads.sort((a, b) => isMain(b) - isMain(a) || (a.thread.cpu || 0) - (b.thread.cpu || 0) || a.thread.first - b.thread.first);
   }
