@@ -254,7 +254,7 @@ ringbuf_hold(struct ringbuf_stream_reader *r, uint64_t pos, uint64_t ref)
 	struct ringbuf_stream *s = r->s;
 	uint32_t idx = ringbuf_checked_idx(ch, ref & RINGBUF_REF_IDX_MASK);
 	struct ringbuf_subbuf *sb;
-	uint64_t spare, cell;
+	uint64_t spare, stage, last;
 
 	/* Say first what is about to be held: ringbuf_take_over tells from the slot
 	 * whether it came to that. All in the reader's own words (O11). */
@@ -264,10 +264,13 @@ ringbuf_hold(struct ringbuf_stream_reader *r, uint64_t pos, uint64_t ref)
 	RINGBUF_TESTPOINT(reader_holding);
 	spare = ringbuf_load(&s->spare, RINGBUF_RELAXED); /* the reader's own */
 	ringbuf_locate_packet(r, pos, idx);
-	/* relaxed both: the same. It must not say what it says for so long that it seems to lie in the future. */
+	/* relaxed both: the same. It must not say what it says for so long that it seems to lie in the future. Nor may it go
+	 * back, if packets are taken out of turn: whoever is slow to enter the slot that it stood in goes by this. */
 	sb = ringbuf_subbuf_at(ch, s, ringbuf_checked_idx(ch, spare));
-	cell = ringbuf_load(&sb->stage, RINGBUF_RELAXED) & RINGBUF_STAGE_CELL;
-	ringbuf_store(&sb->stage, ringbuf_stage_word(pos, RINGBUF_STAGE_READERS, cell), RINGBUF_RELAXED);
+	stage = ringbuf_load(&sb->stage, RINGBUF_RELAXED);
+	last = ringbuf_pos_sub(ringbuf_pos(stage), pos) < ringbuf_ring_size(&ch->geometry) ? ringbuf_pos(stage) : pos;
+	ringbuf_store(&sb->stage, ringbuf_stage_word(last, RINGBUF_STAGE_READERS, stage & RINGBUF_STAGE_CELL),
+		      RINGBUF_RELAXED);
 	/* O5 release: my loads of the spare precede its use by whoever laps. Pairs with
 	 * ringbuf_enter_slow. */
 	if (!ringbuf_cas(&r->slot->subbuf_ref, &ref, ringbuf_ref_held(ref, spare), RINGBUF_RELEASE,

@@ -575,7 +575,9 @@ ringbuf_by_sequence(const void *a, const void *b)
 RINGBUF_FUNC int
 ringbuf_is_free_spare(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uint32_t idx)
 {
-	return ringbuf_stage_phase(ringbuf_peek(&ringbuf_subbuf_at(ch, s, idx)->stage)) == RINGBUF_STAGE_FREE;
+	enum ringbuf_stage phase = ringbuf_stage_phase(ringbuf_peek(&ringbuf_subbuf_at(ch, s, idx)->stage));
+
+	return phase == RINGBUF_STAGE_FREE || phase == RINGBUF_STAGE_TAKEN;
 }
 
 /* Look at every sub-buffer; list what is to be written, in order. Returns 0 or -EINTR. */

@@ -213,6 +213,24 @@ TEST(what_is_committed_in_a_sub_buffer_that_is_just_being_parked_is_counted)
 	}
 }
 
+/* Somebody may be slow to enter the slot of the packet that was in the reader's spare last, and asks whether it is past. */
+TEST(a_reader_that_takes_packets_out_of_turn_takes_no_stage_back)
+{
+	uint64_t last = 2 * 4096, stage;
+
+	setup(CONFIG(.mode = RINGBUF_OVERWRITE, .n_subbufs = 4, .n_spares = 1));
+	fill(4);
+	EQ(ringbuf_flush(ch, my_slot(ch), 0, 0), 0);
+	EQ(ringbuf_get_subbuf(&rd.reader, last), 0);
+	ringbuf_put_subbuf(&rd.reader, RINGBUF_PUT_READ);
+	EQ(ringbuf_get_subbuf(&rd.reader, 4096), 0);
+	stage = atomic_load(&ringbuf_subbuf_at(ch, s, (uint32_t)atomic_load(&s->spare))->stage);
+	OK(ringbuf_stage_is_past(stage, last));
+	ringbuf_put_subbuf(&rd.reader, RINGBUF_PUT_READ);
+	EQ(read_all(&rd), 1);
+	CHECK_IDENTITIES(stats_of(ch), 4);
+}
+
 /* ---- a mapper that holds what is parked ---- */
 
 TEST(a_mapper_goes_on_when_the_sub_buffer_at_hand_is_parked)
