@@ -93,7 +93,7 @@ def in_thread(function, *args):
     return result
 
 
-def script(code, *args, timeout=60, **options):
+def script(code, *args, timeout=100, **options):
     """Run Python code in a fresh interpreter that finds what this one finds."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **options.pop("env", {})}
     command = [sys.executable, "-X", "faulthandler", "-c", code, *map(str, args)]
@@ -109,7 +109,7 @@ def run_script(code, *args, **options):
     return done.stdout
 
 
-def eventually(condition, seconds=20):
+def eventually(condition, seconds=60):
     """Wait until condition() holds; it must, within generous bounds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -131,7 +131,7 @@ def test_an_endless_timer_is_never_due(timers):
         channel.write(b"not flushed")
         begin = time.thread_time()
         assert reader.next(timeout=1) is None
-        assert time.thread_time() - begin < 0.05  # it slept
+        assert time.thread_time() - begin < 0.5  # it slept
         assert channel.stats().records_unread == 1
 
 
@@ -184,9 +184,15 @@ def test_a_waiting_reader_is_told_of_the_end(wakeup):
 def test_other_threads_run_while_a_reader_waits():
     with small() as channel, channel.reader() as reader:
         progress = []
-        timer = threading.Timer(0.1, lambda: progress.extend(range(1000)))
+
+        def work():
+            progress.extend(range(1000))
+            channel.write(b"x")
+            channel.flush()
+
+        timer = threading.Timer(0.1, work)
         timer.start()
-        reader.next(timeout=1)
+        assert reader.next(timeout=60).n_records == 1
         assert len(progress) == 1000
         timer.join()
 
@@ -602,20 +608,16 @@ def test_a_reader_never_sees_bytes_being_overwritten():
         for thread in threads:
             thread.start()
         decode = packet_decoder(channel)
-        deadline = time.monotonic() + 2
-        n_packets = 0
-        while time.monotonic() < deadline:
-            packet = reader.next(0.5)
+        for _ in range(300):
+            packet = reader.next(60)
             records = decode(packet)
             time.sleep(0.001)
             assert [record.payload for record in decode(packet)] == [record.payload for record in records]
             assert all(record.payload in (b"a" * 200, b"b" * 200) for record in records)
             assert len(records) == packet.n_records
-            n_packets += 1
         stop.set()
         for thread in threads:
             thread.join()
-        assert n_packets > 5
         list(iter(lambda: reader.next(0), None))
         assert_exact(channel.stats())
 

@@ -5,17 +5,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import needs
 import pytest
+from rings import eventually
 
 import ringbuf
 from ringbuf.cli import _asking, main
 from ringbuf.inject import attached, listen
 
 PROGRAM = """
-import logging, sys, time
+import logging, os, sys, time
 
 def work(n):
     if n % 10 == 0:
@@ -24,9 +24,11 @@ def work(n):
 
 def go_on():
     n = 0
+    turns = os.open("turns", os.O_CREAT | os.O_WRONLY)
     print("ready", flush=True)
     while True:
         n = work(n)
+        os.pwrite(turns, b"%d" % n, 0)
         time.sleep(0.002)
 
 go_on()
@@ -65,7 +67,7 @@ def needs_hook():
 
 def end(child):
     child.kill()
-    printed = "".join(child.communicate(timeout=30))
+    printed = "".join(child.communicate(timeout=60))
     assert set(line.partition("order")[0] for line in printed.splitlines()) <= {""}, printed
 
 
@@ -81,16 +83,37 @@ def attach(*arguments, status=0):
     assert main(["attach", *map(str, arguments)]) == status
 
 
+def attach_until(is_enough, out, *arguments):
+    """Record for a moment; for a longer one, where the process had no turn meanwhile."""
+    for seconds in (0.5, 5, 30):
+        attach(*arguments, "-o", f"{out}-{seconds}", "--duration", seconds)
+        records = list(ringbuf.open_trace(f"{out}-{seconds}"))
+        if is_enough(records):
+            break
+    return records
+
+
+def goes_on(tmp_path, calls=20):
+    """Wait until PROGRAM has called work() so many times more."""
+
+    def n_calls():
+        return int((tmp_path / "turns").read_bytes() or b"0")
+
+    before = n_calls()
+    eventually(lambda: n_calls() > before + calls)
+
+
 def names_of_calls(records):
     codes = {one.fields["code"]: one.fields["name"] for one in records if one.name == "function_code"}
     return {codes[one.fields["code"]] for one in records if one.name == "function_begin"}
 
 
 def test_what_a_process_calls_and_logs_is_in_the_trace_and_it_goes_on(running, tmp_path, capsys):
-    attach(running.pid, "-o", tmp_path / "out", "--duration", "0.7")
+    records = attach_until(
+        lambda records: {"log", "function_end"} <= {one.name for one in records}, tmp_path / "out", running.pid
+    )
     told = capsys.readouterr().err
     assert f"recording process {running.pid}" in told and " records" in told
-    records = list(ringbuf.open_trace(tmp_path / "out"))
     assert names_of_calls(records) == {"__main__.work"}
     assert {one.fields["message"].partition(" ")[0] for one in records if one.name == "log"} == {"order"}
     assert {one.contexts["vpid"] for one in records} == {running.pid}
@@ -108,7 +131,7 @@ def test_it_ends_with_the_process_and_all_is_in_the_trace(running, tmp_path):
         stderr=subprocess.PIPE, text=True, env=dict(os.environ),
     ) as command:  # fmt: skip
         assert "recording process" in command.stderr.readline()
-        time.sleep(0.5)
+        goes_on(tmp_path)
         running.kill()
         told = command.communicate(timeout=60)[1]
     assert command.returncode == 0 and "lost" not in told
@@ -123,9 +146,9 @@ def test_a_signal_ends_it_and_the_process_goes_on(running, tmp_path, number):
         stderr=subprocess.PIPE, text=True, env=dict(os.environ),
     ) as command:  # fmt: skip
         assert "recording process" in command.stderr.readline()
-        time.sleep(0.3)
+        goes_on(tmp_path)
         command.send_signal(number)
-        assert " records" in command.communicate(timeout=30)[1]
+        assert " records" in command.communicate(timeout=60)[1]
     assert command.returncode == 0 and running.poll() is None
     assert names_of_calls(list(ringbuf.open_trace(tmp_path / "out"))) == {"__main__.work"}
 
@@ -136,7 +159,7 @@ def test_a_flight_recorder_stays_until_it_is_stopped(running, tmp_path, capsys):
     assert os.path.dirname(path) == str(tmp_path / "flights")
     attach(running.pid, "--flight", status=1)
     assert "it has a flight recorder already" in capsys.readouterr().err
-    time.sleep(0.2)
+    goes_on(tmp_path)
     assert main(["snapshot", path, "-o", str(tmp_path / "snapshot")]) == 0
     assert names_of_calls(list(ringbuf.open_trace(tmp_path / "snapshot"))) == {"__main__.work"}
     attach(running.pid, "--stop")
@@ -158,25 +181,27 @@ while True:
 """
     child = start("listen", tmp_path, program)
     try:
-        attach(child.pid, "-o", tmp_path / "out", "--duration", "0.5", "--logging")
+        records = attach_until(
+            lambda records: "step" in {one.name for one in records}, tmp_path / "out", child.pid, "--logging"
+        )
     finally:
         end(child)
-    assert {one.fields["n"] for one in ringbuf.open_trace(tmp_path / "out") if one.name == "step"} == {17}
+    assert {one.fields["n"] for one in records if one.name == "step"} == {17}
 
 
 def test_a_forked_child_listens_too(tmp_path):
-    in_child = "import os; os.fork() and os.wait(); open('child', 'w').write(str(os.getpid()))"
+    in_child = "os.fork() and os.wait(); open('child', 'w').write(str(os.getpid()))"
     program = PROGRAM.replace('    print("ready"', f'    {in_child}; print("ready"')
     child = start("listen", tmp_path, program)
     try:
         pid = int((tmp_path / "child").read_text())
         assert pid != child.pid
-        attach(pid, "-o", tmp_path / "out", "--duration", "0.3")
+        records = attach_until(names_of_calls, tmp_path / "out", pid)
         os.kill(pid, signal.SIGKILL)
     finally:
         child.kill()
         child.communicate()
-    assert names_of_calls(list(ringbuf.open_trace(tmp_path / "out"))) == {"__main__.work"}
+    assert names_of_calls(records) == {"__main__.work"}
 
 
 # ---- refusals: one line, and nothing is left ----

@@ -358,18 +358,23 @@ def test_the_report_is_json_and_the_exit_status_the_programs(shop):
 
 
 def test_a_recording_can_end_before_the_program(tmp_path):
-    (tmp_path / "app.py").write_text(
-        "import time\n"
-        "def before(): pass\n"
-        "def after(): pass\n"
-        "before()\n"
-        "time.sleep(2)\n"
-        "after()\n"
-        "print('the end')\n"
-        "raise SystemExit(3)\n"
-    )
-    printed = record("--functions", "--duration", "1", "-o", "out", "--", "python", "app.py", cwd=tmp_path, status=3)
-    assert printed[0] == "the end\n" and "lost" not in printed[1]
-    (calls,) = named_calls(tmp_path / "out").values()
+    for seconds in (1, 10, 30):  # it may take long to begin
+        (tmp_path / "app.py").write_text(
+            "import time\n"
+            "def before(): pass\n"
+            "def after(): pass\n"
+            "before()\n"
+            f"time.sleep({seconds} + 1)\n"
+            "after()\n"
+            "print('the end')\n"
+            "raise SystemExit(3)\n"
+        )
+        options = ("--duration", seconds, "-o", f"out-{seconds}")
+        printed = record("--functions", *map(str, options), "--", "python", "app.py", cwd=tmp_path, status=3)
+        assert printed[0] == "the end\n" and "lost" not in printed[1]
+        calls = [*named_calls(tmp_path / f"out-{seconds}").values()]
+        if calls:
+            break
+    (calls,) = calls
     assert calls == ["__main__.<module>", "__main__.before"]
     assert record("--duration", "-1", "--", "true", cwd=tmp_path, status=2)[1].strip().endswith("'-1'")

@@ -146,10 +146,18 @@ def test_a_child_that_cannot_record_says_so_to_the_recorder_alone(tmp_path):
 
 
 def test_what_outlives_the_recording_is_named(tmp_path):
-    start = "subprocess.Popen([args[0], '-c', 'import time; time.sleep(3)'])\nimport time; time.sleep(1)"
-    result, _, _ = record("--functions", "--", sys.executable, "-c", CHILD + start, cwd=tmp_path)
+    child = "import os, time; open('begun', 'w')\nwhile not os.path.exists('end'): time.sleep(0.1)"
+    start = (
+        f"nowhere = dict.fromkeys(['stdin', 'stdout', 'stderr'], subprocess.DEVNULL)\n"
+        f"subprocess.Popen([args[0], '-c', {child!r}], **nowhere)\n"
+        "import time\nwhile not os.path.exists('begun'): time.sleep(0.01)"
+    )
+    try:
+        result, _, _ = record("--functions", "--", sys.executable, "-c", CHILD + start, cwd=tmp_path)
+    finally:
+        (tmp_path / "end").touch()
     (note,) = result["not_recorded"]
-    assert note["why"] == "it outlives the recording" and "time.sleep(3)" in note["program"] and note["pid"] > 0
+    assert note["why"] == "it outlives the recording" and "time.sleep(0.1)" in note["program"] and note["pid"] > 0
 
 
 def test_notes_are_printed_below_the_report(tmp_path):
@@ -219,7 +227,7 @@ def test_audit_events_are_chosen(tmp_path, patterns, wanted, unwanted):
 )
 def test_wrong_arguments_give_one_line(tmp_path, arguments, line):
     command = [sys.executable, "-m", "ringbuf", "record", "-o", "out", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=100)
     assert done.returncode == 1 and done.stderr.startswith(f"ringbuf record: {line}") and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

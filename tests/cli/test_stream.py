@@ -117,12 +117,9 @@ def test_losses_are_counted_and_told(tmp_path, program, stream):
     process = program(tmp_path / "ring", "for i in range(200_000): step(i)\nos._exit(0)", 1)
     follower = stream(tmp_path / "ring", tmp_path / "trace")
     os.kill(follower.pid, signal.SIGSTOP)
-    time.sleep(0.2)
-    process.stdin.write("\n")
-    process.stdin.flush()
-    time.sleep(1)
+    os.waitid(os.P_PID, follower.pid, os.WSTOPPED | os.WNOWAIT)
+    process.communicate("\n")
     os.kill(follower.pid, signal.SIGCONT)
-    process.communicate()
     found = result(follower)
     assert found["records"] + found["lost"] == 200_001
     assert found["lost"] > 0

@@ -7,6 +7,7 @@ import time
 
 import agreement
 import pytest
+from rings import eventually
 
 import ringbuf
 from ringbuf import metrics
@@ -16,13 +17,6 @@ from ringbuf import metrics
 def tracer():
     with ringbuf.Tracer("shop", mode="discard") as tracer:
         yield tracer
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def counted(directory, names=None):
@@ -35,7 +29,7 @@ def test_a_recording_has_the_values_as_they_change(tracer, tmp_path):
     with tracer.record(tmp_path / "trace", metrics_timer=0.02):
         for n in (5, 3, 9):
             queue(n)
-            wait_for(lambda n=n: counted(tmp_path / "trace") and counted(tmp_path / "trace")[-1] == ("queue", n))
+            eventually(lambda n=n: counted(tmp_path / "trace") and counted(tmp_path / "trace")[-1] == ("queue", n))
     found = counted(tmp_path / "trace")
     assert [value for _, value in found] in ([5, 3, 9], [0, 5, 3, 9])  # and none twice
 
@@ -54,7 +48,7 @@ def test_without_a_timer_there_are_begin_and_end(tracer, tmp_path):
 def test_what_is_declared_later_is_there(tracer, tmp_path):
     with tracer.record(tmp_path / "trace", metrics_timer=0.02):
         tracer.counter("first")(1)
-        wait_for(lambda: (tmp_path / "trace" / "metrics").exists())
+        eventually(lambda: (tmp_path / "trace" / "metrics").exists())
         tracer.histogram("second", "s", buckets=(1, 2))(1.5)
         tracer.counter("third", real=True)(0.5)
     with ringbuf.open_trace(tmp_path / "trace") as trace:

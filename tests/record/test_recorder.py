@@ -313,7 +313,7 @@ def test_it_drains_while_a_thread_holds_the_gil(tmp_path):
                 while not write(b"x" * 3000):
                     sleep(1000)
                 tracer.channel.flush()
-                for _ in range(20_000):
+                for _ in range(60_000):
                     if recorder.stats()["packets"] == n:
                         break
                     sleep(1000)

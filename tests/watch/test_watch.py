@@ -40,14 +40,14 @@ def watching(tracer, tmp_path):
 
 def only(watch):
     """The records of the one snapshot that there is, and the text beside it."""
-    assert watch.wait()
+    assert watch.wait(60)
     (path,) = watch.snapshots()
     with open(f"{path}.txt") as file:
         return list(ringbuf.open_trace(path)), file.read()
 
 
 def kinds(watch):
-    assert watch.wait()
+    assert watch.wait(60)
     return [path.rpartition("-")[2] for path in watch.snapshots()]
 
 
@@ -95,14 +95,14 @@ def test_a_signal_from_another_thread_than_the_main_one_is_refused(watching):
 
 
 def test_a_span_over_its_limit_makes_one_and_others_do_not(tracer, watching):
-    watch = watching("over=10,over=db*:0.02")
+    watch = watching("over=60,over=db*:0.02,over=db.few:60")
     with tracer.span("web"):
         with tracer.span("db.query", table="orders"):
             time.sleep(0.03)
-        with tracer.span("db.query", table="few"):
+        with tracer.span("db.few", table="few"):
             pass
     records, text = only(watch)
-    assert text.startswith("trigger: over\nwhat: db.query took 0.0")
+    assert text.startswith("trigger: over\nwhat: db.query took ")
     assert [one.name for one in records][:4] == ["web", "db.query", "span_end", "trigger"]
 
 
@@ -199,33 +199,35 @@ def test_an_exception_of_a_destructor_makes_one(watching):
 
 
 def test_an_event_loop_that_does_not_come_on_makes_one_while_it_is_blocked(tracer, watching):
-    watch = watching("loop=0.1")
+    watch = watching("loop=1")
 
     async def wait():
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
     async def main():
         task = asyncio.create_task(wait(), name="waiter")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.5)
         assert kinds(watch) == []  # it waits for nothing, and is not blocked
-        time.sleep(0.6)
+        while not watch.stats()["fired"]:
+            time.sleep(0.5)
         task.cancel()
 
     asyncio.run(main())
     text = only(watch)[1]
-    assert "the event loop has come to nothing else for 0." in text
+    assert "the event loop has come to nothing else for " in text
     stack = text.partition("Thread ")[2].partition("\n\n")[0]  # the blocked one is the first
-    assert stack.startswith("MainThread") and "in test_an_event_loop" in stack and stack.endswith("main")
+    assert stack.startswith("MainThread") and "in test_an_event_loop" in stack and stack.endswith(".main")
     assert "Task waiter:\n" in text and text.rindex("wait\n") < text.rindex("in sleep\n")
 
 
 def test_a_main_thread_that_runs_no_python_makes_one(watching):
-    watch = watching("main=0.1")
-    for _ in range(30):
-        time.sleep(0.01)
+    watch = watching("main=1")
+    for _ in range(15):
+        time.sleep(0.1)
     assert kinds(watch) == []
-    time.sleep(0.5)
-    assert "the main thread has run no Python for 0." in only(watch)[1]
+    while not watch.stats()["fired"]:
+        time.sleep(1.5)
+    assert "the main thread has run no Python for " in only(watch)[1]
 
 
 def test_a_heart_that_stops_makes_one_and_one_more_if_it_stops_again(watching):
@@ -233,29 +235,25 @@ def test_a_heart_that_stops_makes_one_and_one_more_if_it_stops_again(watching):
     time.sleep(0.2)
     assert kinds(watch) == []  # it has not begun
     watch.beat()
-    time.sleep(0.4)
+    rings.eventually(lambda: watch.stats()["fired"] == 1)
     assert kinds(watch) == ["heartbeat"]
     watch.beat()
-    time.sleep(0.4)
+    rings.eventually(lambda: watch.stats()["fired"] == 2)
     assert kinds(watch) == ["heartbeat"] * 2
 
 
 def test_a_loss_makes_one(tracer, watching):
     watch = watching("loss")
     assert not tracer.event("big", data="bytes")(bytes(5000))
-    deadline = time.monotonic() + 20
-    while not watch.stats()["taken"] and time.monotonic() < deadline:
-        time.sleep(0.05)
+    rings.eventually(lambda: watch.stats()["taken"])
     assert "what: 1 records were lost, 1 in all" in only(watch)[1]
 
 
 def test_memory_above_its_bound_makes_one(watching):
     watch = watching("memory=1M")
-    deadline = time.monotonic() + 20
-    while not watch.stats()["taken"] and time.monotonic() < deadline:
-        time.sleep(0.05)
+    rings.eventually(lambda: watch.stats()["taken"])
     assert "MiB are resident, of 1 MiB that may be" in only(watch)[1]
-    time.sleep(1.2)
+    time.sleep(0.6)  # it looks every half second
     assert watch.stats()["fired"] == 1
 
 
@@ -266,7 +264,7 @@ def test_what_comes_too_often_is_skipped_and_counted(tracer, watching):
     watch = watching("exception", at_most="2/h")
     for n in range(10):
         watch.trigger(f"number {n}")
-        watch.wait()
+        assert watch.wait(60)
     assert watch.stats() == {"fired": 10, "taken": 2, "skipped": 8, "failed": 0}
     tracer.snapshot(watch._keeper.path + "/all")
     told = [one.fields for one in ringbuf.open_trace(watch._keeper.path + "/all") if one.name == "trigger"]
@@ -275,9 +273,9 @@ def test_what_comes_too_often_is_skipped_and_counted(tracer, watching):
 
 def test_the_rate_is_that_of_all_who_use_the_directory(tracer, watching):
     first, second = watching("loss", at_most="1/h"), watching("log", at_most="1/h")
-    assert first.trigger() and first.wait()
+    assert first.trigger() and first.wait(60)
     second.trigger()
-    second.wait()
+    assert second.wait(60)
     assert second.stats() == {"fired": 1, "taken": 0, "skipped": 1, "failed": 0}
     assert len(first.snapshots()) == 1
 
@@ -288,7 +286,7 @@ def test_only_the_newest_stay(watching, tmp_path):
     other.write_text("somebody's")
     for n in range(5):
         watch.trigger(f"number {n}")
-        watch.wait()
+        assert watch.wait(60)
     assert [open(f"{path}.txt").read().split("\n")[1] for path in watch.snapshots()] == [
         "what: number 2", "what: number 3", "what: number 4"
     ]  # fmt: skip
@@ -302,7 +300,7 @@ def test_only_so_many_bytes_stay_but_always_the_newest(tracer, watching):
     watch = watching("exception", max_size="1K")
     for _ in range(3):
         watch.trigger()
-        watch.wait()
+        assert watch.wait(60)
     assert len(watch.snapshots()) == 1 and watch.stats()["taken"] == 3
 
 
@@ -313,7 +311,7 @@ def test_what_somebody_has_left_who_was_killed_over_it_goes_by_and_by(watching, 
     (old / "shop_0").write_bytes(b"x")
     new.mkdir()
     watch.trigger()
-    watch.wait()
+    assert watch.wait(60)
     assert not old.exists() and new.exists()
 
 
@@ -359,7 +357,7 @@ def test_a_snapshot_that_fails_is_counted_and_the_next_one_is_not_worse(tracer, 
     os.rename(tmp_path / "incidents", tmp_path / "gone")
     (tmp_path / "incidents").write_text("in the way")
     watch.trigger()
-    assert watch.wait() and watch.stats()["failed"] == 1 and isinstance(watch.error, OSError)
+    assert watch.wait(60) and watch.stats()["failed"] == 1 and isinstance(watch.error, OSError)
     (tmp_path / "incidents").unlink()
     watch.trigger()
     assert kinds(watch) == ["call"]
@@ -378,7 +376,7 @@ def test_a_full_disk_leaves_nothing_half_written(tracer, tiny_disk):
         for _ in range(20):
             step(bytes(1000))
         watch.trigger()
-        watch.wait()
+        assert watch.wait(60)
         assert watch.stats()["failed"] == 1 and watch.error.errno == errno.ENOSPC
         assert [name for name in os.listdir(tiny_disk / "incidents") if not name.startswith(".")] == []
         watch.error = None
@@ -411,7 +409,7 @@ def test_while_the_channel_is_recorded_a_snapshot_fails_and_says_so(tracer, watc
     watch = watching("exception")
     with tracer.record(tmp_path / "trace"):
         watch.trigger()
-        watch.wait()
+        assert watch.wait(60)
     assert watch.stats()["failed"] == 1 and isinstance(watch.error, ringbuf.ReaderBusyError)
     watch.error = None
 
@@ -427,9 +425,8 @@ def test_signal_handlers_and_threads_may_fire_at_the_same_time(tracer, watching)
     threads = [threading.Thread(target=fire) for _ in range(3)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 60
     signals = 0
-    while signals < 30 or watch.stats()["taken"] < 3 and time.monotonic() < until:
+    while signals < 30 or watch.stats()["taken"] < 3:
         os.kill(os.getpid(), signal.SIGUSR2)
         signals += 1
         time.sleep(0.005)
@@ -448,7 +445,7 @@ def test_a_forked_child_fires_too_and_all_is_in_one_snapshot(tracer, watching):
     pid = os.fork()
     if not pid:
         step(2)
-        done = watch.trigger("of the child") and watch.wait()
+        done = watch.trigger("of the child") and watch.wait(60)
         os._exit(0 if done else 1)
     assert os.waitpid(pid, 0)[1] == 0
     (path,) = watch.snapshots()

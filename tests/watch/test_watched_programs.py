@@ -2,12 +2,13 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
-import time
 
 import needs
 import pytest
+import rings
 
 import ringbuf
 
@@ -27,7 +28,7 @@ def run(program, cwd, *, watch=None, status=0, **environment):
         env={**os.environ, **more, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == status, done.stderr
@@ -95,21 +96,22 @@ if __name__ == "__main__":
 
 
 def test_a_signal_that_ends_the_program_still_does_when_the_snapshot_is_there(tmp_path):
-    program = BEGIN + "import signal\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(30)"
+    program = BEGIN + "import signal\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(100)"
     _, [(records, text)] = run(program, tmp_path, watch="signal=TERM", status=-15)
     assert text.startswith("trigger: signal\nwhat: SIGTERM\n") and records[0].name == "step"
 
 
 def test_a_signal_wakes_a_main_thread_that_sleeps(tmp_path):
-    program = BEGIN + "print(os.getpid(), flush=True)\nfor n in range(3): time.sleep(0.7)"
+    program = BEGIN + "print(os.getpid(), flush=True)\nwhile not os.path.exists('end'): time.sleep(0.7)"
     child = subprocess.Popen(
         [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "RINGBUF_WATCH": "signal=USR2"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with child:
         pid = int(child.stdout.readline())
-        time.sleep(0.2)
-        os.kill(pid, 12)
+        os.kill(pid, signal.SIGUSR2)
+        rings.eventually(lambda: list(tmp_path.glob("ringbuf-snapshots/*-signal")))
+        (tmp_path / "end").touch()
     assert child.returncode == 0
     ((_, text),) = snapshots(tmp_path)
     assert "what: SIGUSR2" in text
@@ -133,7 +135,10 @@ def test_a_variable_that_is_wrong_is_one_line_and_the_program_runs(tmp_path, wat
 
 
 def test_options_stand_among_the_triggers(tmp_path):
-    program = BEGIN + "import logging\nfor n in range(4): logging.error('no %d', n); time.sleep(0.2)"
+    program = (
+        BEGIN + "import logging\nfrom ringbuf.watch.watch import _watches\n"
+        "for n in range(4): logging.error('no %d', n); _watches[0].wait(60)"
+    )
     watch = "log=ERROR,at_most=100/s,keep=2,last=60,max_size=1G,dir=here"
     run(program, tmp_path, watch=watch)
     names = sorted(name for name in os.listdir(tmp_path / "here") if name.endswith(".txt"))
@@ -168,10 +173,11 @@ async def fail(): raise KeyError("nobody asked")
 async def main():
     asyncio.create_task(fail())
     await asyncio.sleep(0.2)
-    time.sleep(0.6)
+    while not os.path.exists("ringbuf-snapshots") or len(os.listdir("ringbuf-snapshots")) < 4:
+        time.sleep(1)
 uvloop.run(main())
 """
     )
-    _, found = run(program, tmp_path, watch="exception,loop=0.1,at_most=100/s")
+    _, found = run(program, tmp_path, watch="exception,loop=0.5,at_most=100/s")
     assert sorted(text.split("\n")[0] for _, text in found) == ["trigger: exception", "trigger: loop"]
     assert "main\n" in next(text for _, text in found if "trigger: loop" in text)
