@@ -77,7 +77,7 @@ class Running:
 
     def stop_stream(self):
         """What it has written: records of each trace."""
-        eventually(lambda: not self._is_unread(), 30)
+        eventually(lambda: not self._is_unread())
         self.stream.terminate()
         self.stream.wait(60)
         assert self.stream.returncode == 0, self.log()
@@ -110,7 +110,7 @@ class Running:
 def get(path, target="/"):
     """One request to a server at a socket of the file system; its status. None: there is no server yet."""
     try:
-        connection = http.client.HTTPConnection("localhost", timeout=20)
+        connection = http.client.HTTPConnection("localhost", timeout=100)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(str(path))
         connection.request("GET", target, headers={"Connection": "close"})

@@ -91,7 +91,7 @@ def test_python_daemon(tmp_path):
     with Running("python-daemon", tmp_path) as running:
         running.wait()
         eventually(lambda: len(os.listdir(tmp_path / "traces")) == 1)
-        eventually(lambda: running.flights() == [], 30)
+        eventually(lambda: running.flights() == [])
         running.stop_stream()
         assert running.counts() == {"tick": 100}, running.log()
 

@@ -1,5 +1,6 @@
 """Tasks for tests. Workers import this module, also those that have no ringbuf and no pytest."""
 
+import os
 import time
 
 
@@ -8,13 +9,21 @@ def slow(number, seconds=0.2):
     return number
 
 
-def spin(number):
-    """Record something of its own."""
+def hang(folder):
+    """Say so in the folder, and go on for longer than any test."""
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    time.sleep(600)
+
+
+def spin(number, folder):
+    """Record something of its own, and say so; until it is told to end."""
     import ringbuf
 
     tracer = ringbuf.Tracer("mine")
     tracer.event("mine", n="u32")(number)
-    slow(number, 0.5)
+    open(os.path.join(folder, "recorded"), "w").close()
+    while not os.path.exists(os.path.join(folder, "end")):
+        time.sleep(0.05)
     return tracer.channel.path
 
 

@@ -10,7 +10,7 @@ import time
 import needs
 from cluster_tasks import is_recorded
 
-WAIT = 60  # seconds for anything that a healthy cluster does in two
+WAIT = 100  # seconds for anything that a healthy cluster does in two
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import sys
 import time
 
 import needs
+from rings import eventually
 
 import ringbuf
 
@@ -41,6 +42,14 @@ except KeyError:
 """
 
 
+def ended(tmp_path):
+    """How many spans have ended."""
+    snapshot = tmp_path / f"snapshot-{time.monotonic_ns()}"
+    with ringbuf.Tracer.attach(tmp_path / "ring") as tracer:
+        tracer.snapshot(snapshot)
+    return ringbuf.open_trace(snapshot).count().get("span_end", 0)
+
+
 def test_tasks(tmp_path):
     needs.module("celery")
     for name in ("queue", "results", "control"):
@@ -54,7 +63,7 @@ def test_tasks(tmp_path):
                 [sys.executable, "-c", SENDER], cwd=tmp_path, capture_output=True, text=True, timeout=90
             )
             assert (done.returncode, done.stdout) == (0, "failed\n"), done.stderr
-            time.sleep(0.2)  # a result is told before the task's span has ended
+            eventually(lambda: ended(tmp_path) == 4)  # a result is told before the task's span has ended
         finally:
             worker.terminate()
             worker.communicate()

@@ -70,8 +70,8 @@ def test_names_without_end_share_one_event(tracer, setting_up, tmp_path):
 
 def test_the_slow_and_the_failed_leave_a_snapshot_named_by_their_trace(tracer, setting_up, tmp_path):
     otel, processor = setting_up(tmp_path / "incidents", slow=0.05, at_most="10/min")
-    with otel.start_as_current_span("quick"):
-        pass
+    begin = time.time_ns()
+    otel.start_span("quick", start_time=begin).end(end_time=begin + 1000)
     with otel.start_as_current_span("slow") as slow, otel.start_as_current_span("inner"):
         time.sleep(0.06)
     assert processor.force_flush()

@@ -16,7 +16,7 @@ import numpy
 import ringbuf
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30  # seconds until something that must happen has happened, on a machine that does much else
+PATIENCE = 100  # seconds until something that must happen has happened, on a machine that does much else
 FIELDS = {"producer": "u32", "seq": "u64", "fill": "u8[]"}
 _ENTRY = struct.Struct("6Q16x")
 

@@ -25,6 +25,7 @@ OFTEN = ["ledger_claimed", "reserve_claimed", "reserve_owned", "reserve_done", "
          "reserve_claimed_slow", "switch_before_padding", "switch_padded", "switch_header_counted", "flush_claimed",
          "discard_undoing", "discard_written", "deliver_before_end", "deliver_published"]  # fmt: skip
 MODES = ["discard", "overwrite"]
+pytestmark = pytest.mark.timeout(600)
 
 ALL = os.environ.get("RINGBUF_KILL") == "all"
 chance = random.Random(SEED)

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import time
 
 import agreement
 import pytest

@@ -12,6 +12,7 @@ import browser
 import needs
 import pytest
 import test_foreign
+from rings import eventually
 from timelines import OF_IMAGES, ORIGIN, SCHEMAS, TICK, written
 
 import ringbuf
@@ -43,7 +44,7 @@ def show(chromium, tmp_path):
         pages.append((page, wrong))
         page.goto(path.as_uri())
         if wait:
-            page.wait_for_selector("html[data-ready]", timeout=20_000)
+            page.wait_for_selector("html[data-ready]", timeout=100_000)
         page.size = path.stat().st_size
         return page
 
@@ -75,7 +76,7 @@ def background(page):
 
 def until(page, expression, argument=None):
     """Wait for it; Playwright's own way needs a permission that the page does not give."""
-    for _ in range(200):
+    for _ in range(4000):
         if page.evaluate(expression, argument):
             return
         page.wait_for_timeout(25)
@@ -257,8 +258,7 @@ def test_it_is_light_or_dark_as_the_reader_likes(show, tmp_path, scheme):
     page = show(nested(tmp_path), color_scheme=scheme)
     assert (sum(background(page)) > 600) == (scheme == "light")
     page.get_by_role("button", name="Light or dark").click()
-    page.wait_for_timeout(100)
-    assert (sum(background(page)) > 600) != (scheme == "light")
+    eventually(lambda: (sum(background(page)) > 600) != (scheme == "light"))
 
 
 @pytest.mark.parametrize("width", [360, 640])

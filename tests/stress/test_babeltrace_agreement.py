@@ -319,7 +319,7 @@ def test_every_gap_after_every_other(rng, tmp_path, header, between):
 def produce_everywhere(target, tracer, directory, *args):
     """Run target(tracer, two numbers, *args, start) in threads here and in a process of each kind, and record that."""
     contexts = [multiprocessing.get_context(method) for method in ("fork", "forkserver", "spawn")]
-    start = contexts[-1].Barrier(9, timeout=60)
+    start = contexts[-1].Barrier(9, timeout=100)
     makers = [*(context.Process for context in contexts), load.Thread]
     tasks = [(tracer, range(2 * i, 2 * i + 2), *args, start) for i in range(len(makers))]
     workers = [make(target=target, args=task) for make, task in zip(makers, tasks, strict=True)]

@@ -33,7 +33,7 @@ class Case:
     def run(self, method, around):
         """Let all produce, two in each process, within the context that `around` gives; then compare everything."""
         processes = multiprocessing.get_context(None if method == "threads" else method)
-        start = processes.Barrier(PRODUCERS + 1, timeout=60)
+        start = processes.Barrier(PRODUCERS + 1, timeout=100)
         tasks = [
             (self.tracer, numbers, self.tally, self.seed, self.attempts, start)
             for numbers in ([range(PRODUCERS)] if method == "threads" else [range(0, 2), range(2, PRODUCERS)])
