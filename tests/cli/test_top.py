@@ -67,7 +67,10 @@ def test_all_channels_with_their_processes(busy, capsys):
 
 
 def test_the_table_has_the_busiest_first():
-    row = {"path": "p", "mode": "discard", "processes": [1, 2], "lost_per_second": 0.0, "lost": 12_345, "full": 0.5, "hint": ""}
+    row = {
+        "path": "p", "mode": "discard", "processes": [1, 2], "lost_per_second": 0.0, "lost": 12_345, "full": 0.5,
+        "hint": "",
+    }  # fmt: skip
     some = [
         top._Row(name=name, records_per_second=rate, bytes_per_second=100 * rate, **row)
         for name, rate in (("slow", 10.0), ("fast", 2_500_000.0))
