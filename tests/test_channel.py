@@ -719,7 +719,7 @@ def test_a_blocked_record_ends_when_the_channel_refuses_records(end):
         blocked.start()
         rings.eventually(lambda: channel.stats().records_unread >= 12)
         getattr(channel, end)()
-        blocked.join(30)
+        blocked.join(60)
         assert not blocked.is_alive()
         assert channel.stats().records_lost_disabled == 1
 
@@ -739,7 +739,7 @@ def test_closing_the_channel_ends_a_blocked_record_with_an_error(timeout):
     blocked.start()
     rings.eventually(lambda: channel.stats().records_unread >= 12)
     channel.close()
-    blocked.join(30)
+    blocked.join(60)
     assert errors == ["the channel is closed"]
 
 

@@ -223,7 +223,7 @@ def test_a_signal_handler_that_raises_ends_a_wait():
 def test_the_switch_timer_brings_records_to_a_waiting_reader():
     with small(switch_timer=0.05) as channel, channel.reader() as reader:
         channel.write(b"never flushed")
-        assert reader.next(timeout=30).n_records == 1
+        assert reader.next(timeout=60).n_records == 1
 
 
 def test_iteration_ends_with_the_channel():

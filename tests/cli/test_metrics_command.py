@@ -49,7 +49,7 @@ def test_metrics_over_http(ring):
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
             url = server.stderr.readline().split()[-1]
-            with urllib.request.urlopen(url, timeout=20) as answer:
+            with urllib.request.urlopen(url, timeout=100) as answer:
                 assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
                 assert b"took_seconds_count 3\n" in answer.read()
         finally:

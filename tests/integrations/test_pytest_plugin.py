@@ -41,11 +41,15 @@ def test_of_two(n, broken):
 def run(tmp_path):
     (tmp_path / "test_shop.py").write_text(TESTS)
 
-    def run(*options, python=()):
+    def run(*options, plugins=("_ringbuf_pytest",)):
+        """With these plugins alone: others that are installed take longer to import than all else. None: with all."""
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         environment.pop("PYTEST_ADDOPTS", None)
-        command = [sys.executable, *python, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", tmp_path, *options]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+        if plugins is not None:
+            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        chosen = [part for name in ("no:cacheprovider", *(plugins or ())) for part in ("-p", name)]
+        command = [sys.executable, "-m", "pytest", *chosen, "--rootdir", tmp_path, *options]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
 
     return run
 
@@ -65,11 +69,11 @@ def spans(directory):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run(run, tmp_path, workers):
-    options = []
+    options, plugins = [], ["_ringbuf_pytest"]
     if workers:
         needs.module("xdist")
-        options = ["-n", str(workers)]
-    done = run("--ringbuf=out", *options)
+        options, plugins = ["-n", str(workers)], [*plugins, "xdist.plugin"]
+    done = run("--ringbuf=out", *options, plugins=plugins)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 passed" in done.stdout and "3 error" not in done.stdout
     assert f"all tests: {tmp_path}/out/session.html" in done.stdout
@@ -101,9 +105,9 @@ def test_it_costs_nothing_where_nobody_asks(run, tmp_path):
     (tmp_path / "test_shop.py").write_text(
         "import sys\ndef test(): assert not [name for name in sys.modules if name.split('.')[0] == 'ringbuf']"
     )
-    done = run()
+    done = run(plugins=None)
     assert done.returncode == 0, done.stdout
-    assert "--ringbuf" in run("--help").stdout
+    assert "--ringbuf" in run("--help", plugins=None).stdout
 
 
 def test_a_directory_that_cannot_be_written_is_told_at_once(run, tmp_path):

@@ -63,17 +63,17 @@ def is_open(fd):
 def test_it_is_raised_while_a_packet_waits(reader):
     assert not is_raised(reader.fileno(), 0.05)
     reader.packets = 1
-    assert is_raised(reader.fileno(), 30)
+    assert is_raised(reader.fileno(), 60)
     reader.packets = 0
     reader._lower()
     assert not is_raised(reader.fileno(), 0.05)
     reader.packets = 1
-    assert is_raised(reader.fileno(), 30)
+    assert is_raised(reader.fileno(), 60)
 
 
 def test_once_raised_it_rests_until_it_is_lowered(reader):
     reader.packets = 1
-    assert is_raised(reader.fileno(), 30)
+    assert is_raised(reader.fileno(), 60)
     waits = reader.waits
     time.sleep(0.3)  # more than a few of its steps
     assert reader.waits == waits
@@ -85,21 +85,21 @@ def test_lowering_what_is_not_raised_is_harmless(reader):
         reader._lower()
     assert not is_raised(reader.fileno(), 0.05)
     reader.packets = 1
-    assert is_raised(reader.fileno(), 30)
+    assert is_raised(reader.fileno(), 60)
 
 
 def test_whoever_reads_the_descriptor_itself_gets_the_next_packet_too(reader):
     reader.packets = 1
     for _ in range(2):
-        assert is_raised(reader.fileno(), 30)
+        assert is_raised(reader.fileno(), 60)
         os.eventfd_read(reader.fileno())
 
 
 def test_an_error_is_for_whoever_takes_the_packet(reader):
     reader.error = ringbuf.RegionError("truncated")
-    assert is_raised(reader.fileno(), 30)
+    assert is_raised(reader.fileno(), 60)
     reader._lower()
-    assert is_raised(reader.fileno(), 30)  # and again
+    assert is_raised(reader.fileno(), 60)  # and again
     reader.error = None
     reader._lower()
     eventually(lambda: reader._lower() or not is_raised(reader.fileno()))
@@ -120,7 +120,7 @@ def test_closing_ends_it_at_once_and_twice_is_harmless(raised):
     reader = FakeReader()
     reader.packets = int(raised)
     fd, thread = reader.fileno(), reader.notifier._thread
-    assert not raised or is_raised(fd, 30)
+    assert not raised or is_raised(fd, 60)
     reader.notifier.close()
     assert not thread.is_alive() and not is_open(fd)
     reader.notifier.close()
@@ -150,7 +150,7 @@ def test_a_forked_child_closes_its_own_copy(reader):
     fd = reader.fileno()
     in_fork(child)
     reader.packets = 1
-    assert is_raised(fd, 30)
+    assert is_raised(fd, 60)
 
 
 def test_other_programs_do_not_inherit_it(reader):
@@ -236,7 +236,7 @@ def test_many_descriptors_do_not_share_a_thread_and_all_go():
         channel.write(b"x")
         channel.flush()
     for fd in fds[::2]:
-        assert is_raised(fd, 30)
+        assert is_raised(fd, 60)
     assert not any(map(is_raised, fds[1::2]))
     for reader in readers:
         reader.close()
