@@ -101,6 +101,36 @@ die(void (*work)(void))
 static void die_half(void) { die([] { half(); half(); }); }
 static void die_parking(void) { die([] { full_3(); }); }
 
+/*
+ * Two records are open in `kept`, each in a sub-buffer of its own; one of these is parked, and the ring has come round
+ * to the other. As the first is counted its sub-buffer is a spare again: two that lap may set one aside each, and
+ * whoever wins the position may enter with the other's.
+ */
+static struct ringbuf_reservation kept[2];
+
+static void
+keep(int i, int owner)
+{
+	model_self().producer = model_region.producer(owner);
+	RL_ASSERT(!model_reserve(MODEL_TINY, &kept[i]));
+	model_self().producer = NULL;
+}
+
+static void
+keep_two_of(int parked, int lapped)
+{
+	keep(0, parked);
+	full();
+	full();
+	keep(1, lapped);
+	full();
+}
+
+static void keep_for_the_end(void) { keep_two_of(0, 3); }
+static void keep_for_others(void) { keep_two_of(0, 2); }
+static void commit_parked(void) { model_resolve(&kept[0], MODEL_COMMIT); }
+static void commit_lapped(void) { model_resolve(&kept[1], MODEL_COMMIT); }
+
 static const struct model models[] = {
 	{"park_tiny", MODEL_PARK(2), {tiny, full_5}, NULL, nobody_lost},
 	{"park_half", MODEL_PARK(2), {half_twice, full_5}, half, nobody_lost},
@@ -108,6 +138,8 @@ static const struct model models[] = {
 	{"park_flush", MODEL_PARK(2), {flush_empty, full_5}, NULL, nobody_lost},
 	{"park_two", MODEL_PARK(3), {tiny, half, full_5}},
 	{"park_two_lappers", MODEL_PARK(2), {full_3, full_3}, tiny},
+	{"park_spare_again", MODEL_PARK(3), {commit_parked, full, full}, keep_for_the_end, commit_lapped},
+	{"park_both_again", MODEL_PARK(3), {commit_parked, full_3, commit_lapped}, keep_for_others},
 	{"park_scarce", MODEL_PARK(1), {half_twice, full_3, half}},
 	{"park_open", MODEL_PARK(1), {go_round}, NULL, nobody_lost},
 	{"park_open_beside", MODEL_PARK(3), {go_round, half}, NULL, nobody_lost},
