@@ -549,6 +549,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
     cdef int64_t payload_ids[13]        # event id of raw payloads aligned to 1 << i, -1: not declared. Atomic
     cdef ringbuf_life life              # here, away from what is read for each record
     cdef object durations               # Durations, which want to know of each span's end, or None
+    cdef object call_durations          # the same of calls
     cdef object __weakref__
 
     def __cinit__(self):

@@ -1060,6 +1060,13 @@ cdef class Record:
     def time_ns(self):
         return None if self._time_ns == NO_TIME else self._time_ns
 
+    def time_of(self, uint64_t ticks):
+        """What `timestamp` would be at that time of the same clock; of what cannot be, of later times too, its own."""
+        cdef const ctf_stream *s = &self._decoder._streams[self._decoder._stream_indexes[self._event.stream_id]]
+        if self._time_ns == NO_TIME or ticks > self._ticks:
+            return self.timestamp
+        return ctf_time_ns(&s.clock, ticks) if self._in_ns else ticks
+
     @property
     def name(self):
         return self._event.name

@@ -92,6 +92,7 @@ cdef extern from "ringbuf/layout.h" nogil:
     ringbuf_stream *ringbuf_stream_at(const ringbuf_channel *ch, uint32_t idx)
 
 cdef extern from "ringbuf/clock.h" nogil:
+    uint64_t ringbuf_clock_early(const ringbuf_channel *ch)
     uint64_t ringbuf_clock_ordered(const ringbuf_channel *ch)
     bint ringbuf_tsc_is_usable()
     uint64_t ringbuf_tsc_measure_freq()

@@ -64,15 +64,31 @@ def test_a_recording_of_limited_size_keeps_the_newest_and_knows_its_functions(tm
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--max-size", "4x"], "invalid size value: '4x'"),
+        (["--max-depth", "2"], "--max-depth choose among calls: add --functions"),
+        (["--functions", "--max-depth", "0"], "'0' is not a whole number from 1 on"),
+        (["--functions", "--min-duration", "0.1"], "'0.1' is not a duration such as"),
+        (["--max-size", "4x"], "'4x' is not a size such as"),
         (["--max-size", "1M"], "max_size must be at least 4194304 bytes here"),
         (["--max-size", "8M", "--mode", "overwrite"], "--mode overwrite is limited by its buffers"),
     ],
 )
-def test_limits_of_size_that_cannot_be_are_refused(options, said, tmp_path):
-    _, printed = record(*options, "--", "true", cwd=tmp_path, status=2 if "4x" in options else 1)
+def test_limits_that_cannot_be_are_refused(options, said, tmp_path):
+    _, printed = record(*options, "--", "true", cwd=tmp_path, status=2 if " is not " in said else 1)
     assert said in printed.splitlines()[-1]
     assert not (tmp_path / "ringbuf-trace").exists()
+
+
+def test_only_long_calls_and_only_shallow_ones(tmp_path):
+    (tmp_path / "busy.py").write_text(
+        "import time\ndef short(): pass\ndef long(): time.sleep(0.03)\ndef both(): short(); long()\nboth()\n"
+    )
+    record("--functions", "--min-duration", "30ms", "-o", tmp_path / "long", "--", "python", "busy.py", cwd=tmp_path)
+    calls = list(ringbuf.open_trace(tmp_path / "long").calls())
+    assert {"__main__.both", "__main__.long"} <= {call.name for call in calls}
+    assert all(call.duration >= 30_000_000 for call in calls)
+    record("--functions", "--max-depth", "2", "-o", tmp_path / "shallow", "--", "python", "busy.py", cwd=tmp_path)
+    calls = list(ringbuf.open_trace(tmp_path / "shallow").calls())
+    assert sorted((call.depth, call.name) for call in calls) == [(0, "__main__.<module>"), (1, "__main__.both")]
 
 
 def named_calls(directory):

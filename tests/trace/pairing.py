@@ -118,7 +118,9 @@ class Pairing:
 
     def act(self, record, thread, task, what):
         if record.name == "function_begin":
-            self.begin_call(thread, task, record.timestamp, what("code"))
+            began = what("began")
+            time = record.timestamp if began is None else min(began + record.timestamp - record.ticks, record.timestamp)
+            self.begin_call(thread, task, time, what("code"))
         elif record.name == "function_end":
             self.end_call(thread, task, record.timestamp, what("code"))
         elif record.name == "strand":

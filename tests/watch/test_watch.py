@@ -15,6 +15,7 @@ import rings
 
 import ringbuf
 from ringbuf._core import Durations
+from ringbuf.record.functions import Functions
 from ringbuf.watch import keeping
 
 
@@ -111,6 +112,30 @@ def test_a_span_that_an_exception_leaves_is_over_too(tracer, watching):
     with pytest.raises(KeyError), tracer.span("web"):
         time.sleep(0.005)
         raise KeyError
+    assert kinds(watch) == ["over"]
+
+
+def slow_call():
+    time.sleep(0.03)
+
+
+def quick_call():
+    pass
+
+
+@pytest.mark.parametrize("is_first", ["functions", "watch"])
+def test_a_call_over_its_limit_makes_one_if_the_limit_has_a_name(tracer, watching, is_first):
+    functions = Functions(tracer, [__name__])
+    if is_first == "functions":
+        functions.start()
+    watch = watching("over=1us,over=*.slow*:20ms,over=*.quick*:1h")  # the first is of spans alone
+    if is_first == "watch":
+        functions.start()
+    quick_call()
+    slow_call()
+    functions.stop()
+    _, text = only(watch)
+    assert text.startswith(f"trigger: over\nwhat: {__name__}.slow_call took 0.0")
     assert kinds(watch) == ["over"]
 
 

@@ -11,7 +11,10 @@ from collections.abc import Callable
 
 from ..record.files import size_of
 
-__all__ = ["MAX_SIZE", "age", "count", "duration", "pid", "port", "seconds", "size", "target"]
+__all__ = [
+    "MAX_SIZE", "add_choice_of_calls", "age", "choice_of_calls", "count", "duration", "pid", "port", "seconds", "size",
+    "target",
+]  # fmt: skip
 
 MAX_SIZE = "of the trace's files, such as 500M: what is oldest leaves, and is counted"
 
@@ -65,6 +68,7 @@ count = _one_of(lambda text: _whole(text, 0, sys.maxsize), "a whole number from 
 pid = _one_of(lambda text: _whole(text, 1, 2**31 - 1), "a process id")
 #: Of TCP; 0: any that is free.
 port = _one_of(lambda text: _whole(text, 0, 65535), "a port, 0 to 65535")
+_depth = _one_of(lambda text: _whole(text, 1, 2**31 - 1), "a whole number from 1 on")
 #: Nanoseconds: ``5us``, ``1.5ms``, ``2s``.
 duration = _one_of(lambda text: round(_scaled(text, _NS)), "a duration such as 5us, 1.5ms or 2s")
 #: How long to sleep, or how far back.
@@ -73,6 +77,25 @@ seconds = _one_of(_seconds, "a number of seconds from 0 to 1000000")
 age = _one_of(lambda text: _scaled(text, _AGES), "an age such as 90s, 15m, 12h or 7d")
 #: Bytes: ``500M``, ``2G``.
 size = _one_of(_bytes, "a size such as 4096, 500M or 2G")
+
+
+def add_choice_of_calls(parser) -> None:
+    """Options that choose among calls of functions."""
+    parser.add_argument(
+        "--min-duration", metavar="TIME", type=duration, help="only calls that take so long, such as 1ms"
+    )
+    parser.add_argument(
+        "--max-depth", metavar="N", type=_depth, help="only calls within fewer than N others: 1 are the outermost"
+    )
+
+
+def choice_of_calls(args) -> dict[str, list[str]]:
+    """What they choose, as `inject.WORDS`. ValueError: without functions."""
+    given = {"min-duration": args.min_duration and f"{args.min_duration / 1e9:.9f}", "max-depth": args.max_depth}
+    found = {name: [str(value)] for name, value in given.items() if value}
+    if found and not args.functions:
+        raise ValueError(f"--{' and --'.join(found)} choose among calls: add --functions")
+    return found
 
 
 def target(text: str) -> int | str:

@@ -23,7 +23,7 @@ from ..record.tracer import Tracer
 from . import _buffers, _signals
 from ._asking import Refused, ask
 from ._memory import memory
-from ._numbers import MAX_SIZE, count, pid, seconds, size
+from ._numbers import MAX_SIZE, add_choice_of_calls, choice_of_calls, count, pid, seconds, size
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -46,6 +46,7 @@ def configure(parser) -> None:
         "--include", metavar="MODULE", action="append", default=[], help="of these modules and packages"
     )
     parser.add_argument("--exclude", metavar="MODULE", action="append", default=[], help="but not of these")
+    add_choice_of_calls(parser)
     parser.add_argument("--logging", action="store_true", help="what logging logs")
     parser.add_argument("--flight", action="store_true", help="have it keep a flight recorder, and leave it")
     parser.add_argument("--stop", action="store_true", help="end what was begun in it, and not ended")
@@ -75,6 +76,7 @@ def _words(args) -> list[str]:
     if args.max_size is not None and (args.stop or args.flight):
         raise ValueError("--max-size is of the trace of a recording: not with --flight or --stop")
     chosen = [name for name in ("functions", "logging") if getattr(args, name)] or ["functions", "logging"]
+    chosen += [f"{name}={value}" for name, (value,) in choice_of_calls(args).items()]
     chosen += ["retell=1"] if args.max_size is not None else []
     return [*chosen, *(f"include={one}" for one in args.include), *(f"exclude={one}" for one in args.exclude)]
 

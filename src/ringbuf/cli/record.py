@@ -29,7 +29,7 @@ from ..watch.rules import triggers_of
 from . import _buffers, _program, _signals
 from ._memory import memory
 from ._notes import Note, Notes
-from ._numbers import MAX_SIZE, count, seconds, size
+from ._numbers import MAX_SIZE, add_choice_of_calls, choice_of_calls, count, seconds, size
 from ._output import say
 
 __all__ = ["configure", "run"]
@@ -61,6 +61,7 @@ def configure(parser) -> None:
         help="of these modules and packages, such as shop or '*'; by default all but the standard library",
     )  # fmt: skip
     parser.add_argument("--exclude", metavar="MODULE", action="append", default=[], help="but not of these")
+    add_choice_of_calls(parser)
     parser.add_argument("--logging", action="store_true", help="what Python's logging logs")
     parser.add_argument(
         "--audit", metavar="EVENT", action="append", nargs="?",
@@ -129,6 +130,7 @@ def _checked(args) -> list[str]:
         raise ValueError(f"there is no option {program[0]}; see ringbuf record --help")
     if (args.include or args.exclude) and not (args.functions or args.exceptions):
         raise ValueError("--include and --exclude choose among functions: add --functions (or --exceptions)")
+    choice_of_calls(args)
     if args.c_functions and not args.functions:
         raise ValueError("--c-functions is about what functions call: add --functions")
     if args.max_size is not None and (args.kernel is not None or args.mode == "overwrite"):
@@ -152,6 +154,7 @@ def _what(args) -> dict[str, list[str]]:
     if args.functions:
         what["functions"] = []
         what |= {"c-functions": []} if args.c_functions else {}
+        what |= choice_of_calls(args)
         what |= {"retell": []} if args.max_size is not None else {}
     if args.functions or args.exceptions:
         what |= {"include": args.include, "exclude": args.exclude}

@@ -156,7 +156,7 @@ struct ringbuf_calls {
 	struct ringbuf_channel *ch;
 	const int *is_closed; /* the channel is, to its users */
 	int is_on;
-	int is_direct; /* a record runs no Python code, and does not wait */
+	int is_direct; /* a record runs no Python code, and does not wait; none is chosen by its duration or depth */
 	int is_retold; /* what was told once may be gone: see `left` */
 	uint32_t begin_id, end_id;
 	int64_t left; /* calls until everything is told again; of all threads */
@@ -208,6 +208,19 @@ ringbuf_calls_put(const struct ringbuf_calls *calls, uint32_t event_id, uint32_t
 
 	if (RINGBUF_LIKELY(ringbuf_reserve(calls->ch, &r) == 0)) {
 		memcpy(r.payload, &number, sizeof(number));
+		ringbuf_commit(calls->ch, &r);
+	}
+}
+
+/* A begin that is told late: it was at that time, of the channel's clock. */
+static inline void
+ringbuf_calls_put_begun(const struct ringbuf_calls *calls, uint32_t number, uint64_t began)
+{
+	struct ringbuf_reservation r = {.event_id = calls->begin_id, .payload_size = sizeof(number) + sizeof(began)};
+
+	if (RINGBUF_LIKELY(ringbuf_reserve(calls->ch, &r) == 0)) {
+		memcpy(r.payload, &number, sizeof(number));
+		memcpy(r.payload + sizeof(number), &began, sizeof(began));
 		ringbuf_commit(calls->ch, &r);
 	}
 }

@@ -20,6 +20,7 @@ cdef extern from "core/calls.h":
         void *frame
         uint64_t strand
     ringbuf_step ringbuf_step_here
+    void ringbuf_calls_put_begun(const ringbuf_calls *, uint32_t, uint64_t)
     uint32_t ringbuf_followed_here
     struct ringbuf_calls:
         ringbuf_channel *ch
@@ -39,6 +40,19 @@ cdef extern from "core/calls.h":
     void *ringbuf_c_function(PyObject *)
     object ringbuf_c_function_name(PyObject *)
 
+cdef extern from "core/open.h":
+    struct ringbuf_open_call:
+        uint64_t began
+        uint32_t number
+    struct ringbuf_open_calls:
+        size_t n, n_written, n_outside
+        ringbuf_open_call *calls
+    int ringbuf_open_init()
+    void ringbuf_open_set_first(uint64_t)
+    ringbuf_open_calls *ringbuf_open_of(uint64_t)
+    int ringbuf_open_begin(ringbuf_open_calls *, uint32_t, uint64_t)
+    size_t ringbuf_open_find(ringbuf_open_calls *, uint32_t)
+
 cdef enum:
     CALLS_OF_AN_ERA = 65536
     ERA_OF_COROUTINES = 1 << 31  # never that of now: each begin and end of theirs is looked at
@@ -48,6 +62,7 @@ cdef enum:
 # all numbers are given anew: in another process image, and for another channel, a code has another number.
 cdef uint32_t _first_era = 0  # of the series; stands for "not told"
 cdef list _recording = []  # each Calls that is on
+cdef uint64_t _last_chooser = 0  # number of the latest Calls that chooses among calls
 
 
 cdef _begin_code_series():
@@ -76,7 +91,7 @@ cdef class Calls:
     Parameters
     ----------
     begin, end : Event
-        Of one u32, the code's number.
+        Of one u32, the code's number; the begin of one more with `min_duration`, a u64: the time at which it was.
     strands : Strands
         Told of greenlets, tasks and forks; see ringbuf.record.strands.
     declare : callable
@@ -89,6 +104,12 @@ cdef class Calls:
         where a code makes them whose calls are.
     disable : object
         What callbacks of `sys.monitoring` return for a code that is not recorded.
+    min_duration : int
+        Ticks of the channel's clock. Of calls that take less nothing is recorded; 0: of none.
+    max_depth : int
+        Of calls that are made within so many others that are recorded, nothing is. 0: that does not matter.
+    names : dict, optional
+        By number, for those whom `watch_calls` tells.
 
     No callback raises. Thread safety: any thread.
     """
@@ -99,9 +120,14 @@ cdef class Calls:
     cdef dict c_functions  # by the address of what they are known by: as the word of a code
     cdef uint32_t follows
     cdef uint32_t parent  # the image that this one was forked from
+    cdef uint64_t chooser  # its number, if it chooses among calls; 0: it does not
+    cdef uint64_t min_duration
+    cdef size_t max_depth
+    cdef dict names
+    cdef bint is_unguarded  # what is_direct would be, if it did not choose
 
     def __cinit__(self, Event begin not None, Event end not None, strands, declare, retell=False, disable=None,
-                  declare_c=None):
+                  declare_c=None, uint64_t min_duration=0, size_t max_depth=0, dict names=None):
         cdef Channel channel = begin.channel
         if ringbuf_code_init():
             raise RuntimeError("code objects have no room for a word of ours")
@@ -116,7 +142,14 @@ cdef class Calls:
         self.c.ch = channel.ch
         self.c.is_closed = <const int *>&channel.is_closed
         self.c.is_on = True
-        self.c.is_direct = begin.is_direct and end.is_direct and end.channel is channel and not channel.is_guarded
+        self.is_unguarded = begin.is_direct and end.is_direct and end.channel is channel and not channel.is_guarded
+        self.min_duration, self.max_depth = min_duration, max_depth
+        self.names = {} if names is None else names
+        if min_duration and channel.clock is not None:
+            raise ValueError("min_duration needs a channel whose clock is not a function of Python's")
+        self.c.is_direct = self.is_unguarded
+        if min_duration or max_depth or channel.call_durations is not None:
+            self.begin_to_choose()
         self.c.is_retold = retell
         self.c.begin_id = begin.event_id
         self.c.end_id = end.event_id
@@ -124,6 +157,7 @@ cdef class Calls:
         self.parent = channel.ch.image
         _begin_code_series()
         _recording.append(self)
+        _forget_choosers()
 
     @property
     def is_on(self):
@@ -157,6 +191,7 @@ cdef class Calls:
         ringbuf_flag_set(&self.c.is_on, False)
         if self in _recording:
             _recording.remove(self)
+        _forget_choosers()
 
     cdef inline bint is_recording(self) noexcept:
         return ringbuf_flag(&self.c.is_on) and not ringbuf_flag(self.c.is_closed)
@@ -194,11 +229,128 @@ cdef class Calls:
 
     cdef void put(self, bint is_end, uint32_t number) noexcept:
         if RINGBUF_UNLIKELY(not ringbuf_calls_is_plain(&self.c) or ringbuf_refusals is not NULL):
-            self.put_guarded(self.ends if is_end else self.begins, number)
+            if self.chooser:
+                self.choose(is_end, number)
+            else:
+                self.put_guarded(self.ends if is_end else self.begins, number)
         else:
             ringbuf_calls_put(&self.c, self.c.end_id if is_end else self.c.begin_id, number)
         if self.c.is_retold:
             _count_a_call(&self.c)
+
+    # ---- calls that are recorded if they take long enough, or do not lie too deep ----
+
+    cdef begin_to_choose(self):
+        """From now on the calls that each thread is in are noted."""
+        global _last_chooser
+        if self.chooser or self.begins.channel.clock is not None:
+            return
+        if ringbuf_open_init():
+            raise MemoryError()
+        _last_chooser += 1
+        self.chooser = _last_chooser
+        self.c.is_direct = False
+
+    cdef void choose(self, bint is_end, uint32_t number) noexcept:
+        """A call begins or ends: note it, and record what is known to belong into the trace."""
+        cdef ringbuf_open_calls *stack = ringbuf_open_of(self.chooser)
+        cdef uint64_t now = ringbuf_clock_early(self.c.ch)
+        if stack is NULL:
+            return
+        if is_end:
+            self.end_chosen(stack, number, now)
+            return
+        self.record_begins(stack, stack.n, now)
+        if ringbuf_open_begin(stack, number, now) == 0 and not self.min_duration:
+            self.record_begins(stack, stack.n, now)
+
+    cdef void end_chosen(self, ringbuf_open_calls *stack, uint32_t number, uint64_t now) noexcept:
+        cdef size_t place = ringbuf_open_find(stack, number)
+        cdef uint64_t began
+        if not place:
+            return  # it began before all that is recorded
+        began = stack.calls[place - 1].began
+        stack.n = place
+        if stack.n_written > place:
+            stack.n_written = place  # those within it have lost their ends
+        self.record_begins(stack, place, now)
+        stack.n = place - 1
+        if stack.n_written == place:
+            stack.n_written = place - 1
+            self.put_chosen(True, number, 0)
+        if self.begins.channel.call_durations is not None and now > began:
+            self.tell_duration(number, now - began)
+
+    cdef void tell_duration(self, uint32_t number, uint64_t ticks) noexcept:
+        try:
+            durations = self.begins.channel.call_durations
+            name = self.names.get(number)
+            if name is not None and durations is not None:
+                (<Durations>durations).took(name, <uint64_t>(ticks * (1e9 / self.begins.channel.clock_parameters[1])))
+        except BaseException as error:
+            _report(error, self.names)
+
+    cdef inline void record_begins(self, ringbuf_open_calls *stack, size_t n, uint64_t now) noexcept:
+        """Of the outermost n that are open, those that take long enough by now: the outermost first."""
+        cdef ringbuf_open_call *call
+        cdef bint is_outside = False
+        if self.max_depth and n > self.max_depth:
+            n = self.max_depth
+        while stack.n_written < n:
+            call = &stack.calls[stack.n_written]
+            if now - call.began < self.min_duration or now < call.began:
+                break  # and those within it take less
+            if RINGBUF_UNLIKELY(is_outside != (stack.n_written < stack.n_outside)):
+                is_outside = not is_outside
+                self.step_aside(is_outside)
+            stack.n_written += 1
+            self.put_chosen(False, call.number, call.began)
+        if RINGBUF_UNLIKELY(is_outside):
+            self.step_aside(False)
+
+    cdef void step_aside(self, bint is_outside) noexcept:
+        """What is recorded now is not the task's in whose step this thread is; or it is again."""
+        try:
+            self.strands.switched(self.strands.strand_here() if is_outside else ringbuf_step_here.strand, 0)
+        except Exception as error:
+            _report(error, self.strands)
+
+    cdef inline void enter_step(self, bint is_in) noexcept:
+        """A step of a task begins, or ends."""
+        cdef ringbuf_open_calls *stack
+        if self.chooser:
+            stack = ringbuf_open_of(self.chooser)
+            if stack is not NULL:
+                stack.n_outside = stack.n if is_in else 0
+
+    cdef void put_chosen(self, bint is_end, uint32_t number, uint64_t began) noexcept:
+        cdef bint is_plain = (self.is_unguarded and ringbuf_is_known_here(self.c.ch) and self.is_recording() and
+                              ringbuf_refusals is NULL)
+        if not is_end and self.min_duration:
+            if is_plain:
+                ringbuf_calls_put_begun(&self.c, number, began)
+            else:
+                self.put_guarded_begun(number, began)
+        elif is_plain:
+            ringbuf_calls_put(&self.c, self.c.end_id if is_end else self.c.begin_id, number)
+        else:
+            self.put_guarded(self.ends if is_end else self.begins, number)
+
+    cdef void put_guarded_begun(self, uint32_t number, uint64_t began) noexcept:
+        try:
+            self.begins(number, began)
+        except BaseException as error:  # as in put_guarded
+            if _is_of_program(error):
+                _raise_later(error)
+                self.begins.channel.count_lost(RINGBUF_LOST_FULL)
+
+    cdef void forget_open_calls(self) noexcept:
+        """A forked child is in none of them: it begins them anew."""
+        cdef ringbuf_open_calls *stack
+        if self.chooser:
+            stack = ringbuf_open_of(self.chooser)
+            if stack is not NULL:
+                stack.n = stack.n_written = stack.n_outside = 0
 
     cdef void put_guarded(self, Event event, uint32_t number) noexcept:
         try:
@@ -330,6 +482,7 @@ cdef class Calls:
             for address, number in self.open_calls(NULL if frame is None else <PyObject *>frame, _first_era):
                 self.put(True, number)
                 if <void *><uintptr_t>address is was.frame:
+                    self.enter_step(False)
                     self.strands.switched(before, 0)  # those around the task's step are not the task's
         ringbuf_step_here.frame = <void *><uintptr_t>step[0]
         ringbuf_step_here.strand = step[1]
@@ -339,23 +492,31 @@ cdef class Calls:
 
     cdef begin_again(self, list calls, strand):
         """Those of a strand, and within it of a task's, from the outermost on."""
-        left = len(calls)
+        left = self.n_told_again(len(calls))
         self.strands.switched(strand, left)
         for frame, number in reversed(calls):
             if <void *><uintptr_t>frame is ringbuf_step_here.frame:
-                self.strands.switched(ringbuf_step_here.strand, left)
+                self.strands.switched(ringbuf_step_here.strand, max(left, 0))
+                self.enter_step(True)
             self.put(False, number)
             left -= 1
+
+    cdef Py_ssize_t n_told_again(self, Py_ssize_t n):
+        """How many of n calls that go on here have a begin at once."""
+        if self.min_duration:
+            return 0
+        return min(n, <Py_ssize_t>self.max_depth) if self.max_depth else n
 
     cdef begin_in_child(self, uint32_t first_era):
         cdef Channel channel = self.begins.channel
         cdef uint32_t image
+        self.forget_open_calls()
         if channel.closed:
             return
         image = channel.ch.image
         try:
             calls = self.open_calls(<PyObject *>PyEval_GetFrame(), first_era)
-            strand = self.strands.forked(image, self.parent, len(calls))
+            strand = self.strands.forked(image, self.parent, self.n_told_again(len(calls)))
             if strand:
                 self.begin_again(calls, strand)
             else:
@@ -386,6 +547,7 @@ cdef class Calls:
             if strand:
                 ringbuf_step_here.frame = <void *>PyEval_GetFrame()
                 ringbuf_step_here.strand = strand
+                self.enter_step(True)
                 self.strands.switched(strand, 0)
         except Exception as error:
             _report(error, self.strands)
@@ -394,10 +556,28 @@ cdef class Calls:
         if ringbuf_step_here.frame is NULL or ringbuf_step_here.frame is not <void *>PyEval_GetFrame():
             return
         ringbuf_step_here.frame = NULL
+        self.enter_step(False)
         try:
             self.strands.switched(self.strands.strand_here(), 0)
         except Exception as error:
             _report(error, self.strands)
+
+
+cdef _forget_choosers():
+    """What threads keep for those that are off may go."""
+    ringbuf_open_set_first(min([(<Calls>calls).chooser for calls in _recording if (<Calls>calls).chooser],
+                               default=_last_chooser + 1))
+
+
+def watch_calls(Channel channel not None, Durations durations):
+    """Tell `durations` of each call that is recorded in the channel, and that begins from now on."""
+    with cython.critical_section(channel):
+        _add_former(channel.call_durations)
+        channel.call_durations = durations
+    if durations is not None:
+        for calls in list(_recording):
+            if (<Calls>calls).begins.channel is channel:
+                (<Calls>calls).begin_to_choose()
 
 
 cdef uint32_t _last_follower = 0

@@ -74,7 +74,10 @@ cdef class Durations:
 
     cdef void ended(self, str name, uint64_t began) noexcept:
         """A span that began at that time of the monotonic clock, in nanoseconds, ends."""
-        cdef uint64_t took = _now_ns() - began
+        self.took(name, _now_ns() - began)
+
+    cdef void took(self, str name, uint64_t took) noexcept:
+        """A span, or a call, has ended."""
         cdef ringbuf_durations *of
         cdef bint is_over
         try:
@@ -107,14 +110,18 @@ cdef class Durations:
         return None if limit == UINT64_MAX else limit / 1e9
 
 
+cdef _add_former(Durations durations):
+    if durations is not None:
+        _former.append(durations)  # another thread may have it in hand, without a lock
+
+
 cdef list _former = []  # what channels had; few, for somebody decides each time
 
 
 def watch_spans(Channel channel not None, Durations durations):
     """Tell `durations` of each span of this process that ends in the channel; None: nobody any more."""
     with cython.critical_section(channel):
-        if channel.durations is not None:
-            _former.append(channel.durations)  # another thread may have it in hand, without a lock
+        _add_former(channel.durations)
         channel.durations = durations
 
 

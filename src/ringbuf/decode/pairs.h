@@ -61,7 +61,8 @@ struct pair_mark {
 	                                   what `id` is added to */
 	int32_t pid, tid;               /* -1: unknown; a tid below 0 is CPU -1 - tid */
 	uint32_t process, thread, task; /* names, as texts */
-	uint64_t id, parent;            /* of PAIR_RUN: threads, the one that runs from now on and the one that has run */
+	uint64_t id, parent;            /* of a call: when it began, if it says so; and how long before this, in ns;
+	                                   of PAIR_RUN: threads, the one that runs from now on and the one that has run */
 	uint64_t at;                    /* where it is: number of the packet << 32, and the bit in it */
 };
 
@@ -316,6 +317,7 @@ struct pair_step {
 struct pair_event {
 	struct pair_mark mark;       /* what all of them have in common; kind PAIR_NOTHING: none is a mark */
 	uint8_t has_pid, has_tid;
+	uint8_t is_late;             /* a call's begin that says when it was: `id`, in ticks */
 	uint8_t is_fixed;            /* `copies` has it all, but for the error */
 	const struct ctf_copy *copies;
 	uint32_t n_copies;
@@ -447,6 +449,15 @@ pair_copy(const struct pair_event *e, const struct ctf_cursor *after, const uint
 	return 0;
 }
 
+/* How long before its record a call began, in nanoseconds: what it says of later times is not so. */
+static inline uint64_t
+pair_late(const struct ctf_clock *clock, uint64_t began, uint64_t recorded)
+{
+	int64_t late = began < recorded ? ctf_time_ns(clock, recorded) - ctf_time_ns(clock, began) : 0;
+
+	return late > 0 ? (uint64_t)late : 0;
+}
+
 static inline __attribute__((always_inline)) int
 pair_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, struct ctf_cursor *restrict c,
 	       const struct pair_event *restrict events, struct pair_texts *texts, struct pair_marks *restrict out,
@@ -493,6 +504,8 @@ pair_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, st
 			break;
 		if (e->has_pid && !e->has_tid)
 			mark->tid = mark->pid;
+		if (CTF_UNLIKELY(e->is_late))
+			mark->parent = pair_late(&s->clock, mark->id, r.ticks);
 		out->n++;
 	}
 	*c = at;
@@ -864,7 +877,9 @@ pair_push_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_m
 	if (pair_go_on(j, t->n_calls ? call[-1].path : 0, name, &call->path))
 		return -1;
 	t->n_calls++;
-	call->begin = m->time;
+	call->begin = pair_minus(m->time, kind == PAIR_CALL ? (int64_t)m->parent : 0);
+	if (t->n_calls > 1 && call->begin < call[-1].begin)
+		call->begin = call[-1].begin; /* only damage makes it so */
 	call->children = 0;
 	call->id = ++j->last_call;
 	call->at = m->at;

@@ -35,7 +35,7 @@ cdef extern from "decode/pairs.h" nogil:
 
     struct pair_event:
         pair_mark mark
-        uint8_t has_pid, has_tid, is_fixed
+        uint8_t has_pid, has_tid, is_late, is_fixed
         const ctf_copy *copies
         uint32_t n_copies, error_from
         const pair_step *steps
@@ -112,7 +112,7 @@ _PAIR_KERNEL_CONTEXTS = {
 _PAIR_FIELDS = {
     PAIR_SPAN: {"span_id": PAIR_ID, "parent_id": PAIR_PARENT},
     PAIR_SPAN_END: {"span_id": PAIR_ID, "error": PAIR_ERROR},
-    PAIR_CALL: {"code": PAIR_CODE},
+    PAIR_CALL: {"code": PAIR_CODE, "began": PAIR_ID},
     PAIR_CALL_END: {"code": PAIR_CODE},
     PAIR_RECORD: {},
     PAIR_STRAND: {"strand": PAIR_ID, "name": PAIR_TASK},
@@ -182,6 +182,7 @@ cdef class Marks:
         steps, known = self._steps(info, kind)
         found = {what for _, what in steps}
         e.mark.kind, e.mark.name, e.mark.pid, e.mark.tid = kind, name, pid, -1
+        e.is_late = kind == PAIR_CALL and PAIR_ID in found
         e.has_pid, e.has_tid = PAIR_PID in found, PAIR_TID in found
         e.mark.pid = pid if e.has_tid and not e.has_pid and kind < PAIR_RUN else -1
         e.is_fixed = known is not None and all(what in known for what in found if what > PAIR_SKIP)

@@ -26,6 +26,7 @@ REQUEST = "ringbuf.inject.request"  # name of the script that runs in a process 
 WORDS = {
     "functions": False, "c-functions": False, "include": True, "exclude": True, "logging": False, "audit": None,
     "gc": False, "exceptions": False,
+    "min-duration": True, "max-depth": True,
 }  # fmt: skip
 
 here: "Channel | None" = None  # that of this process's own flight recorder
@@ -123,10 +124,15 @@ def begin(sink: Sink, what: dict[str, list[str]], actions: dict, displaced=None)
 def functions_of(sink: Sink, what: dict[str, list[str]], displaced=None):
     """The `Functions` that it says."""
     from ..record.functions import Functions
+    from ..watch.rules import seconds_of
 
+    shortest, deepest = what.get("min-duration"), what.get("max-depth")
+    if deepest and not (deepest[-1].isdecimal() and int(deepest[-1])):
+        raise ValueError(f"max-depth: {deepest[-1]!r} is no number of calls")
     return Functions(
-        sink, what.get("include", ()), what.get("exclude", ()), displaced, "c-functions" in what, "retell" in what
-    )
+        sink, what.get("include", ()), what.get("exclude", ()), displaced, "c-functions" in what, "retell" in what,
+        seconds_of(shortest[-1], "min-duration") if shortest else 0.0, int(deepest[-1]) if deepest else None,
+    )  # fmt: skip
 
 
 def _watch(sink: Sink, what: dict[str, list[str]]) -> None:

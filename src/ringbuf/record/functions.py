@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Functions", "is_wanted", "take_tool"]
 
 _REQUEST = "ringbuf.inject.request"  # in what `ringbuf attach` runs, in a module without a name
+_FOREVER = 1e9  # seconds
 _OURSELVES = ("ringbuf", "_ringbuf_start")
 #: Of C, and not recorded: from these another process returns as well, or, of greenlets, another stack does.
 _LEAVING = ("posix.fork", "posix.forkpty")
@@ -47,6 +48,16 @@ class Functions:
     retell : bool
         Tell again now and then which functions there are, as the oldest records go: with `Recorder(max_size=)`. In
         overwrite mode that is so anyway.
+    min_duration : float
+        Seconds. Only calls that take so long, or longer, are recorded; those around one take no less, so what is
+        recorded nests as ever. The begin stands in the trace when that is known, with the time at which it was: a
+        call that goes on shows as soon as it takes that long and something within it begins or ends.
+    max_depth : int, optional
+        Only calls that are made within fewer others that are recorded by the module's pattern: 1 are the outermost.
+
+    With either, a step of a generator, a coroutine or a greenlet counts as a call of its own, as it is recorded; calls
+    that run when recording begins are left out; and a forked child's begin with it. An exception ends a call as a
+    return does.
 
     Functions that are left out cost next to nothing from Python 3.12 on.
     """
@@ -59,12 +70,22 @@ class Functions:
         displaced: "Callable[[], object] | None" = None,
         c_functions: bool = False,
         retell: bool = False,
+        min_duration: float = 0.0,
+        max_depth: "int | None" = None,
     ) -> None:
+        if not 0 <= min_duration < _FOREVER:
+            raise ValueError(f"min_duration is a number of seconds, not {min_duration!r}")
+        if max_depth is not None and not 0 < max_depth < 1 << 31:
+            raise ValueError(f"max_depth is a number of calls, 1 or more, not {max_depth!r}")
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._wanted: dict[str, bool] = {}  # by module
         self._channel = tracer.channel
         self._code = tracer.event("function_code", code="u32", name="str", file="str", line="u32", image="u32")
-        self._events = tracer.event("function_begin", code="u32"), tracer.event("function_end", code="u32")
+        self._ticks = max(1, round(min_duration * tracer.channel.clock_parameters[1])) if min_duration else 0
+        self._max_depth = max_depth or 0
+        began = {"began": "u64"} if min_duration else {}
+        self._events = tracer.event("function_begin", code="u32", **began), tracer.event("function_end", code="u32")
+        self._names: dict[int, str] = {}  # by code
         self._retell = retell or tracer.channel.mode == "overwrite"
         self._displaced, self._c_functions = displaced, c_functions
         self._strands = Strands(tracer, self._retell)
@@ -81,10 +102,17 @@ class Functions:
         if self._calls is not None:
             raise RuntimeError("functions are recorded already")
         disable = sys.monitoring.DISABLE if hasattr(sys, "monitoring") else None
-        if disable is not None:
-            self._tool = take_tool(sys.monitoring)
         declare_c = self._declare_c if self._c_functions else None
-        calls = Calls(*self._events, self._strands, self._declare, self._retell, disable, declare_c)
+        calls = Calls(
+            *self._events, self._strands, self._declare, self._retell, disable, declare_c, self._ticks, self._max_depth,
+            self._names,
+        )  # fmt: skip
+        if disable is not None:
+            try:
+                self._tool = take_tool(sys.monitoring)
+            except RuntimeError:
+                calls.stop()
+                raise
         self._calls = self._strands.calls = calls
         if disable is not None:
             self._monitor(sys.monitoring)
@@ -153,6 +181,7 @@ class Functions:
             return None
         name = f"{module}.{getattr(code, 'co_qualname', code.co_name)}"
         where = encodable(code.co_filename), code.co_firstlineno
+        self._names[number] = name
         return self._code(number, encodable(name), *where, self._channel.image)
 
     def _declare_c(self, number: int, name: str) -> bool | None:
@@ -160,6 +189,7 @@ class Functions:
         module = name.rpartition(".")[0] or "builtins"
         if name in _LEAVING or module.startswith("greenlet") or _matches(module, self._exclude):
             return None
+        self._names[number] = name
         return self._code(number, encodable(name), "", 0, self._channel.image)
 
 

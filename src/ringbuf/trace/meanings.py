@@ -94,7 +94,7 @@ def meaning(event) -> str | None:
             return "span_end"
         case ["span_link", "span_id:u64", "link:u64"]:
             return "link"
-        case ["function_begin", "code:u32"]:
+        case ["function_begin", "code:u32", *more] if more in ([], ["began:u64"]):
             return "call"
         case ["function_end", "code:u32"]:
             return "call_end"

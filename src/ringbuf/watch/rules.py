@@ -23,12 +23,15 @@ class Trigger:
 
 
 class Limit:
-    """How long spans whose names match a pattern may take: so long, or so many times a quantile of those before."""
+    """How long spans, and calls, whose names match a pattern may take: so long, or so many times a quantile of those
+    before. Without a pattern it is for all spans, and for no calls: the outermost take as long as the program."""
 
-    __slots__ = ("factor", "ns", "pattern", "quantile")
+    __slots__ = ("factor", "is_of_calls", "ns", "pattern", "quantile")
 
     def __init__(self, pattern: str, seconds: float, factor: float, quantile: float) -> None:
-        self.pattern, self.ns, self.factor, self.quantile = pattern, round(seconds * 1e9), factor, quantile
+        self.is_of_calls = bool(pattern)
+        self.ns, self.factor, self.quantile = round(seconds * 1e9), factor, quantile
+        self.pattern = pattern or "*"
 
     def as_rule(self) -> tuple:
         """As `Durations` takes it."""
@@ -129,8 +132,7 @@ _NEVER = {
 
 def _limit(value: str) -> Limit:
     pattern, colon, amount = value.rpartition(":")
-    pattern = pattern if colon else "*"
-    if not pattern:
+    if colon and not pattern:
         raise ValueError(f"over: there is no name before the colon in {value!r}")
     if amount.startswith("p"):
         quantile, _, factor = amount[1:].partition("*")

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from .._core import Channel, Durations, Tally, glob_matches, watch_spans
+from .._core import Channel, Durations, Tally, glob_matches, watch_calls, watch_spans
 from ..errors import ReaderBusyError
 from ..record.ends import AtEnd
 from . import hooks, rules, stacks
@@ -78,6 +78,9 @@ class Watch:
             self._limits = by_kind["over"]
             watch_spans(self._channel, Durations(self._limit_of, self._tell_slow))
             self._undo.append(lambda: watch_spans(self._channel, None))
+            if any(one.is_of_calls for one in self._limits):
+                watch_calls(self._channel, Durations(self._limit_of_calls, self._tell_slow))
+                self._undo.append(lambda: watch_calls(self._channel, None))
         if any(kind in by_kind for kind in PERIODIC):
             self._watchdog = Watchdog(self, {kind: by_kind[kind][0] for kind in PERIODIC if kind in by_kind})
             self._watchdog.start()
@@ -85,6 +88,11 @@ class Watch:
     def _limit_of(self, name: str):
         """The last that fits: what is said later is more special."""
         fitting = [one for one in self._limits if glob_matches(one.pattern, name)]
+        return fitting[-1].as_rule() if fitting else None
+
+    def _limit_of_calls(self, name: str):
+        """The same of a call."""
+        fitting = [one for one in self._limits if one.is_of_calls and glob_matches(one.pattern, name)]
         return fitting[-1].as_rule() if fitting else None
 
     def _tell_slow(self, name: str, ns: int) -> None:

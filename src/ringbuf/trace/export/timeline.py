@@ -218,10 +218,12 @@ class Timeline:
         self._push_call(track, call)
         args = _args(record)
         del args["code"]
+        began = args.pop("began", None)
+        time = record.timestamp if began is None else record.time_of(began)
         if self._again:
             self._mark_again(self._places.of(record), args)
         name, function = self._named(call)
-        self._writer.begin(record.timestamp, track, name, "function", args, function)
+        self._writer.begin(time, track, name, "function", args, function)
 
     def _mark_again(self, thread: Track, args: dict) -> None:
         left, why = self._again.pop(thread, (0, ""))
