@@ -42,10 +42,12 @@ __all__ = [
     "Record",
     "Rows",
     "Table",
+    "are_utf8",
     "empty_rows",
     "merged",
     "merged_rows",
     "packed_rows",
+    "picked",
     "plain_rows",
     "record_at",
 ]
@@ -200,10 +202,17 @@ cdef extern from "decode/decode.h" nogil:
     int ctf_add_event(const ctf_plan *p, ctf_rows *rows, ctf_cursor *after, const ctf_record *r, int64_t time_ns,
                       int32_t cpu)
     uint64_t ctf_heap_need(const ctf_cursor *after, const ctf_record *r)
-    void ctf_reference_offsets(const uint8_t *rows, uint64_t n, uint32_t row_size, int64_t *offsets)
+    struct ctf_pick:
+        uint32_t at, size
+        uint8_t *to
+        int64_t *ends
+
+    void ctf_pick_columns(const uint8_t *rows, uint64_t n, uint32_t row_size, const ctf_pick *picks, uint32_t n_picks)
     void ctf_gather(const uint8_t *rows, uint64_t n, uint32_t row_size, uint8_t *to)
-    uint64_t ctf_longest(const uint8_t *rows, uint64_t n, uint32_t row_size)
+    uint64_t ctf_longest(const uint8_t *rows, uint64_t n, uint32_t row_size, uint64_t *total)
     void ctf_spread(const uint8_t *rows, uint64_t n, uint32_t row_size, uint64_t width, uint8_t *to)
+    int ctf_is_ascii(const uint8_t *text, uint64_t size)
+    int ctf_refer_to_utf8(const uint8_t *rows, uint64_t n, uint32_t row_size)
     int ctf_are_utf8(const uint8_t *data, const int64_t *offsets, uint64_t n)
     int64_t ctf_time_ns(const ctf_clock *clock, uint64_t ticks)
     const uint8_t *ctf_at(const ctf_cursor *c, uint64_t pos)
@@ -1847,9 +1856,17 @@ cdef class Decoder:
         cdef const ctf_node *n = &self._nodes[node]
         return [self._members[n.first + i] for i in range(n.count)]
 
-    def table(self, index):
-        """An empty `Table` for the events of one of `event_names`."""
-        return Table.__new__(Table, self, index)
+    def table(self, index, room=None):
+        """An empty `Table` for the events of one of `event_names`.
+
+        Parameters
+        ----------
+        index : int
+        room : numpy.ndarray, optional
+            Rows of `dtype` without objects, which are filled: there will be no more of them. Not for events
+            whose values vary in size.
+        """
+        return Table.__new__(Table, self, index, room)
 
     def fill(self, buffer, Packet packet not None, tables, *, offset=None, cpu=None):
         """Walk over a packet, checking all of it, and add its events to their tables.

@@ -30,8 +30,9 @@ cdef class Table:
     cdef list _heaps  # what rows refer to; the last one has room
     cdef uint8_t *_heap
     cdef uint64_t _heap_room, _heap_size
+    cdef bint _has_all_room  # whether the caller's rows are all that there will be
 
-    def __cinit__(self, Decoder decoder, index):
+    def __cinit__(self, Decoder decoder, index, room):
         self.index, self.columns = index, (<_EventInfo>decoder._events[index]).columns
         self.columns.check(decoder.limits.row_size)
         self.copies, self.has_objects, self._heaps = self.columns.copies, self.columns.has_objects, []
@@ -44,6 +45,9 @@ cdef class Table:
             self._ops[i] = ctf_op(move, size, to, slot, length)
         self._set_cells(decoder, decoder._events[index])
         self._begin()
+        if room is not None:
+            self._has_all_room = True
+            self._rows, self._bytes, self._size = room, room.view("u1"), len(room)
 
     cdef _set_cells(self, Decoder decoder, _EventInfo event):
         parts = [part for part in (event.stream_context, event.context, event.fields) if part >= 0]
@@ -76,6 +80,8 @@ cdef class Table:
         self._rows, self._bytes, self._size, self._row_size = rows, data, size, rows.itemsize
 
     cdef _grow(self):
+        if self._has_all_room:
+            raise TraceError("the trace changed while it was read")
         cdef uint64_t first = max(1, min(FIRST_ROWS, FIRST_BYTES // max(1, self._row_size)))
         self._resize(max(first, self._hint, 2 * self._size))
 
@@ -228,50 +234,36 @@ cdef class Rows:
             The bytes of all values, one after another, as in the packets; and i8, one more than
             there are rows: where in these each value begins, and the last one ends.
         """
-        cdef uint64_t n = len(self.cells)
-        cdef uint32_t row_size = self.cells.itemsize
-        cdef const uint8_t *start = self._start(name)
-        offsets = _numpy().empty(n + 1, "i8")
-        cdef int64_t[::1] ends = offsets
-        with nogil:
-            ctf_reference_offsets(start, n, row_size, &ends[0])
-        data = _numpy().empty(ends[n] + CTF_SLACK, "u1")
-        cdef uint8_t[::1] room = data
-        with nogil:
-            ctf_gather(start, n, row_size, &room[0])
-        return data[:ends[n]], offsets
+        return picked(self, [name])[name]
 
     def text(self, name):
         """A column of text as `values`, or None if some of it is not UTF-8."""
-        if self._columns.varying[name].encoding:
-            return None
-        data, offsets = self.values(name)
-        cdef const uint8_t[::1] room = data
-        cdef const int64_t[::1] ends = offsets
-        cdef uint64_t n = len(self)
-        cdef int is_good = 1
-        if room.shape[0]:
-            with nogil:
-                is_good = ctf_are_utf8(&room[0], &ends[0], n)
-        return (data, offsets) if is_good else None
+        found = self.values(name)
+        return found if self.is_utf8(name, *found) else None
 
-    def numbers(self, name):
-        """A column of sequences as `values`: their elements as the host has them, and offsets in elements."""
-        data, offsets = self.values(name)
+    def is_utf8(self, name, data, offsets):
+        """Whether `values` of text are UTF-8, each for itself."""
+        return not self._columns.varying[name].encoding and are_utf8(data, offsets)
+
+    def numbers(self, name, data, offsets):
+        """`values` of sequences: their elements as the host has them, and offsets in elements."""
         elements = self.elements(name)
         return _numbers(data, elements), offsets // _numpy().dtype(elements).itemsize
 
     def fixed_text(self, name):
-        """A column of text as bytes of one size (dtype S), or None if that would be many times the text."""
-        cdef uint64_t n = len(self.cells), width, total
+        """A column of text as bytes of one size (dtype S).
+
+        None if some of it is not UTF-8, or if it would be many times the text.
+        """
+        cdef uint64_t n = len(self.cells), width, total = 0
         cdef uint32_t row_size = self.cells.itemsize
         cdef const uint8_t *start = self._start(name)
         cdef uint8_t[::1] room
-        width = max(1, ctf_longest(start, n, row_size))
-        texts = self.text(name)
-        if texts is None:
+        cdef bint is_good = True
+        if self._columns.varying[name].encoding:
             return None
-        total = len(texts[0])
+        with nogil:
+            width = max(1, ctf_longest(start, n, row_size, &total))
         if n * width > 8 * (total + 16 * n):
             return None
         spread = _numpy().zeros(n * width, "u1")
@@ -279,7 +271,8 @@ cdef class Rows:
         if n:
             with nogil:
                 ctf_spread(start, n, row_size, width, &room[0])
-        return spread.view(f"S{width}")
+                is_good = ctf_is_ascii(&room[0], n * width) or ctf_refer_to_utf8(start, n, row_size)
+        return spread.view(f"S{width}") if is_good else None
 
     cdef const uint8_t *_start(self, name) except? NULL:
         """The first row's reference."""
@@ -314,6 +307,84 @@ cdef class Rows:
             else:
                 objects[i] = _seen_text(seen, <const char *>value.at, value.size)
         return column
+
+
+def picked(rows, names):
+    """Columns of rows, contiguous.
+
+    Parameters
+    ----------
+    rows : Rows, or structured numpy.ndarray without objects
+    names : iterable of str
+
+    Returns
+    -------
+    dict of str to (numpy.ndarray, or tuple of two)
+        Of those that vary in size: see `Rows.values`.
+    """
+    cdef list columns = list(names)
+    cdef uint32_t n_picks = len(columns), row_size, i
+    cdef uint64_t n = len(rows)
+    cdef const uint8_t[::1] view
+    cdef const uint8_t *start = NULL
+    cdef int64_t[::1] ends
+    cells = _numpy().ascontiguousarray(rows.cells if isinstance(rows, Rows) else rows)
+    row_size = cells.itemsize
+    if n:
+        view = cells.view("u1")
+        start = &view[0]
+    cdef dict found = {}
+    cdef ctf_pick *picks = <ctf_pick *>_calloc(n_picks, sizeof(ctf_pick))
+    try:
+        for i, name in enumerate(columns):
+            dtype, picks[i].at = cells.dtype.fields[name][:2]
+            picks[i].size = dtype.itemsize
+            if isinstance(rows, Rows) and rows.varies(name):
+                offsets = found[name] = _numpy().zeros(n + 1, "i8")
+                ends = offsets
+                picks[i].ends = &ends[0]
+            else:
+                column = found[name] = _numpy().empty(n, dtype)
+                picks[i].to = _first_byte(column)
+        if n:
+            with nogil:
+                ctf_pick_columns(start, n, row_size, picks, n_picks)
+        for i, name in enumerate(columns):
+            if picks[i].ends != NULL:
+                found[name] = _gathered(start + picks[i].at if n else NULL, n, row_size, found[name]), found[name]
+    finally:
+        PyMem_Free(picks)
+    return found
+
+
+cdef _gathered(const uint8_t *start, uint64_t n, uint32_t row_size, offsets):
+    """The bytes that references refer to, whose offsets are known."""
+    data = _numpy().empty(offsets[n] + CTF_SLACK, "u1")
+    cdef uint8_t *to = _first_byte(data)
+    with nogil:
+        ctf_gather(start, n, row_size, to)
+    return data[:len(data) - CTF_SLACK]
+
+
+cdef uint8_t *_first_byte(array) except? NULL:
+    """Of a contiguous array."""
+    cdef uint8_t[::1] view
+    if not array.nbytes:
+        return NULL
+    view = array.reshape(-1).view("u1")
+    return &view[0]
+
+
+def are_utf8(data, offsets):
+    """Whether each text is UTF-8, of `Rows.values`."""
+    cdef const uint8_t[::1] room = data
+    cdef const int64_t[::1] ends = offsets
+    cdef uint64_t n = len(offsets) - 1
+    cdef int is_good = 1
+    if room.shape[0]:
+        with nogil:
+            is_good = ctf_are_utf8(&room[0], &ends[0], n)
+    return bool(is_good)
 
 
 cdef _objects(list values):

@@ -1113,6 +1113,24 @@ ctf_refer_bytes(uint8_t **heap, const uint8_t *heap_end, const uint8_t *from, co
 	return 1;
 }
 
+/* The first NUL of `room` bytes, or NULL: most texts are short, and need no call. */
+static inline const uint8_t *
+ctf_find_nul(const uint8_t *from, uint64_t room)
+{
+	const uint8_t *at = from, *end = from + (room < 32 ? room : 32);
+	uint64_t word, zeros;
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	for (; end - at >= 8; at += 8) {
+		memcpy(&word, at, 8);
+		zeros = (word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080);
+		if (zeros)
+			return at + (__builtin_ctzll(zeros) >> 3);
+	}
+#endif
+	return (const uint8_t *)memchr(at, 0, room - (uint64_t)(at - from));
+}
+
 /* Do one op at `from`. Where the next one begins, or NULL: it does not fit. */
 static inline __attribute__((always_inline)) const uint8_t *
 ctf_do(const struct ctf_op *op, struct ctf_cursor *c, const uint8_t *from, const uint8_t *end, uint8_t *row,
@@ -1123,7 +1141,7 @@ ctf_do(const struct ctf_op *op, struct ctf_cursor *c, const uint8_t *from, const
 
 	switch (op->move) {
 	case CTF_MOVE_TEXT:
-		nul = (const uint8_t *)memchr(from, 0, room);
+		nul = ctf_find_nul(from, room);
 		if (!nul || !ctf_refer_bytes(heap, heap_end, from, end, (uint64_t)(nul - from), row + op->to))
 			return NULL;
 		return nul + 1;
@@ -1227,22 +1245,73 @@ ctf_add_event(const struct ctf_plan *p, struct ctf_rows *rows, struct ctf_cursor
 	return failed;
 }
 
-/* References in rows, from byte `at` of each on: offsets[0] = 0, and where each value ends among all. */
-static void
-ctf_reference_offsets(const uint8_t *rows, uint64_t n, uint32_t row_size, int64_t *offsets)
+/* A column of rows. One of references has `ends`; `to` is for their bytes then. */
+struct ctf_pick {
+	uint32_t at, size; /* in a row, in bytes */
+	uint8_t *to;
+	int64_t *ends;     /* ends[0] = 0, and where each value ends among all */
+};
+
+#define CTF_PICK_ROWS 256 /* stay in a processor's first cache while each column is picked from them */
+
+static inline void
+ctf_pick_sized(const uint8_t *from, uint64_t n, uint32_t row_size, const uint32_t size, uint8_t *to)
+{
+	for (; n; n--, from += row_size, to += size)
+		memcpy(to, from, size);
+}
+
+static inline void
+ctf_pick_ends(const uint8_t *from, uint64_t n, uint32_t row_size, int64_t *ends)
 {
 	struct ctf_reference reference;
-	int64_t end = 0;
+	int64_t end = *ends;
 
-	*offsets++ = 0;
-	for (; n; n--, rows += row_size) {
-		memcpy(&reference, rows, sizeof(reference));
+	for (; n; n--, from += row_size) {
+		memcpy(&reference, from, sizeof(reference));
 		end += (int64_t)reference.size;
-		*offsets++ = end;
+		*++ends = end;
 	}
 }
 
-/* The values themselves, one after another. */
+static inline void
+ctf_pick_some(const struct ctf_pick *pick, const uint8_t *from, uint64_t n, uint32_t row_size, uint8_t *to)
+{
+	switch (pick->size) {
+	case 8:
+		ctf_pick_sized(from, n, row_size, 8, to);
+		break;
+	case 4:
+		ctf_pick_sized(from, n, row_size, 4, to);
+		break;
+	case 2:
+		ctf_pick_sized(from, n, row_size, 2, to);
+		break;
+	case 1:
+		ctf_pick_sized(from, n, row_size, 1, to);
+		break;
+	default:
+		ctf_pick_sized(from, n, row_size, pick->size, to);
+	}
+}
+
+/* Columns of rows, apart from the bytes that references refer to. */
+static void
+ctf_pick_columns(const uint8_t *rows, uint64_t n, uint32_t row_size, const struct ctf_pick *picks, uint32_t n_picks)
+{
+	for (uint64_t start = 0; start < n; start += CTF_PICK_ROWS) {
+		const uint8_t *from = rows + start * row_size;
+		uint64_t some = n - start < CTF_PICK_ROWS ? n - start : CTF_PICK_ROWS;
+
+		for (uint32_t i = 0; i < n_picks; i++)
+			if (picks[i].ends)
+				ctf_pick_ends(from + picks[i].at, some, row_size, picks[i].ends + start);
+			else
+				ctf_pick_some(&picks[i], from + picks[i].at, some, row_size, picks[i].to + start * picks[i].size);
+	}
+}
+
+/* What references in rows refer to, one after another. */
 static void
 ctf_gather(const uint8_t *rows, uint64_t n, uint32_t row_size, uint8_t *to)
 {
@@ -1258,17 +1327,19 @@ ctf_gather(const uint8_t *rows, uint64_t n, uint32_t row_size, uint8_t *to)
 	}
 }
 
-/* Bytes of the longest one. */
+/* Bytes of the longest one, and of all. */
 static uint64_t
-ctf_longest(const uint8_t *rows, uint64_t n, uint32_t row_size)
+ctf_longest(const uint8_t *rows, uint64_t n, uint32_t row_size, uint64_t *total)
 {
 	struct ctf_reference reference;
-	uint64_t longest = 0;
+	uint64_t longest = 0, sum = 0;
 
 	for (; n; n--, rows += row_size) {
 		memcpy(&reference, rows, sizeof(reference));
 		longest = reference.size > longest ? reference.size : longest;
+		sum += reference.size;
 	}
+	*total = sum;
 	return longest;
 }
 
@@ -1342,6 +1413,20 @@ ctf_is_ascii(const uint8_t *text, uint64_t size)
 	while (size)
 		seen |= text[--size];
 	return !(seen & UINT64_C(0x8080808080808080));
+}
+
+/* Whether what references in rows refer to is. */
+static int
+ctf_refer_to_utf8(const uint8_t *rows, uint64_t n, uint32_t row_size)
+{
+	struct ctf_reference reference;
+
+	for (; n; n--, rows += row_size) {
+		memcpy(&reference, rows, sizeof(reference));
+		if (!ctf_is_utf8(reference.at, reference.size))
+			return 0;
+	}
+	return 1;
 }
 
 /* Whether all values are: one for itself each. */

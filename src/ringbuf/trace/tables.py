@@ -20,11 +20,14 @@ from __future__ import annotations
 
 import importlib
 
-from .._decode import Rows
+from .._decode import Rows, picked
 from ..ctf import model
 from .plain import to_json, to_text
 
 __all__ = ["joined_columns", "library", "to_arrow", "to_columns", "to_pandas", "to_polars"]
+
+
+_NO_TIME = -(2**63)  # of a stream without a clock
 
 
 def library(name: str):
@@ -128,31 +131,50 @@ def to_arrow(rows, kinds: dict, names=None):
     """Rows, or some of their columns, as a pyarrow.Table."""
     arrow = library("pyarrow")
     chosen = rows.dtype.names if names is None else names
-    arrays = {name: _arrow_column(arrow, rows, name, kinds.get(name)) for name in chosen}
-    if "timestamp" in arrays:  # NumPy's time that is none has the same number
-        arrays["timestamp"] = arrow.array(rows["timestamp"].view("M8[ns]"), arrow.timestamp("ns", "UTC"))
+    columns = _contiguous(rows, chosen)
+    arrays = {name: _arrow_column(arrow, rows, name, columns, kinds.get(name)) for name in chosen}
+    if "timestamp" in arrays:
+        arrays["timestamp"] = _arrow_times(arrow, columns["timestamp"])
     return arrow.table(arrays)
 
 
-def _arrow_column(arrow, rows, name: str, kind: model.Type | None):
+def _contiguous(rows, names) -> dict:
+    """Columns; of `Rows`, those that vary in size as `Rows.values`."""
+    return {name: rows[name] for name in names} if rows.dtype.hasobject and not isinstance(rows, Rows) else picked(rows, names)
+
+
+def _arrow_times(arrow, column):
+    kind = arrow.timestamp("ns", "UTC")
+    if len(column) and column.min() == _NO_TIME:
+        return arrow.array(column.view("M8[ns]"), kind)  # NumPy's time that is none has the same number
+    return _arrow_numbers(arrow, column, kind)
+
+
+def _arrow_numbers(arrow, column, kind):
+    """A contiguous column as it is; arrow.array() would look at each value whether it is null."""
+    column = column.copy() if not column.flags.c_contiguous else column
+    return arrow.Array.from_buffers(kind, len(column), [None, arrow.py_buffer(column)])
+
+
+def _arrow_column(arrow, rows, name: str, columns: dict, kind: model.Type | None):
     if isinstance(rows, Rows) and rows.varies(name):
-        array = _arrow_buffers(arrow, rows, name, shape_of(kind))
-        if array is not None:
-            return array
+        array = _arrow_buffers(arrow, rows, name, columns[name], shape_of(kind))
+        return _arrow_array(arrow, rows[name], kind) if array is None else array
     if isinstance(kind, model.Enum):
-        indexes, labels = _labelled(rows[name], kind)
+        indexes, labels = _labelled(columns[name], kind)
         return arrow.DictionaryArray.from_arrays(arrow.array(indexes), arrow.array(labels, arrow.large_string()))
-    return _arrow_array(arrow, rows[name], kind)
+    return _arrow_array(arrow, columns[name], kind)
 
 
-def _arrow_buffers(arrow, rows, name: str, shape):
+def _arrow_buffers(arrow, rows, name: str, values: tuple, shape):
     """A column of varying size without an object for each value; None if it is text that needs to be looked at."""
+    if shape == "text" and not rows.is_utf8(name, *values):
+        return None
     if shape in ("text", "bytes"):
-        found = rows.text(name) if shape == "text" else rows.values(name)
-        buffers = [None, *map(arrow.py_buffer, reversed(found))] if found else None
-        return buffers and arrow.Array.from_buffers(_arrow_type(arrow, shape), len(rows), buffers)
-    values, offsets = rows.numbers(name)
-    return arrow.LargeListArray.from_arrays(offsets, arrow.array(values, _arrow_type(arrow, shape[1])))
+        buffers = [None, *map(arrow.py_buffer, reversed(values))]
+        return arrow.Array.from_buffers(_arrow_type(arrow, shape), len(rows), buffers)
+    numbers, offsets = rows.numbers(name, *values)
+    return arrow.LargeListArray.from_arrays(offsets, arrow.array(numbers, _arrow_type(arrow, shape[1])))
 
 
 def _labelled(column, kind: model.Enum) -> tuple:
@@ -201,6 +223,8 @@ def _arrow_array(arrow, column, kind: model.Type | None):
     if dtype.names:
         members = [_arrow_array(arrow, column[name], None) for name in dtype.names]
         return arrow.StructArray.from_arrays(members, dtype.names)
+    if dtype.kind in "iuf":
+        return _arrow_numbers(arrow, column, arrow.from_numpy_dtype(dtype))
     if not dtype.hasobject:
         return arrow.array(column)
     shape = shape_of(kind)
@@ -234,7 +258,7 @@ def _of_rows(pandas, rows, name: str, kind: model.Type | None):
     if isinstance(kind, model.Enum):
         return pandas.Series(pandas.Categorical.from_codes(*_labelled(rows[name], kind)))
     arrow = _found("pyarrow") if isinstance(rows, Rows) and rows.varies(name) and shape_of(kind) == "text" else None
-    array = arrow and _arrow_buffers(arrow, rows, name, "text")
+    array = arrow and _arrow_buffers(arrow, rows, name, rows.values(name), "text")
     if array:
         return pandas.Series(array.to_pandas(), dtype=str)
     return _pandas_column(pandas, rows[name], kind)
@@ -269,7 +293,7 @@ def _polars_column(polars, rows, name: str, kind: model.Type | None):
         indexes, labels = _labelled(rows[name], kind)
         return polars.Series(name, labels, polars.String).gather(indexes).cast(polars.Categorical).alias(name)
     arrow = _found("pyarrow") if isinstance(rows, Rows) and rows.varies(name) else None
-    array = arrow and _arrow_buffers(arrow, rows, name, shape_of(kind))
+    array = arrow and _arrow_buffers(arrow, rows, name, rows.values(name), shape_of(kind))
     return polars.Series(name, array) if array else _polars_series(polars, name, rows[name], kind)
 
 

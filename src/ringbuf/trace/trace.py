@@ -675,6 +675,10 @@ class Trace:
             A packet is damaged; or event classes of the same name differ in
             their columns.
         """
+        if name is not None:
+            rows = self._rows_of_one(name)
+            if rows is not None:
+                return rows
         names = list(self._names) if name is None else [name]
         dtypes = {one: self._dtype(one) for one in names}
         whole = {one: _Whole(dtypes[one], self._most_rows(one, is_alone=len(names) == 1)) for one in names}
@@ -682,6 +686,28 @@ class Trace:
             whole[one].add(rows)
         found = {one: rows.take() for one, rows in whole.items()}
         return found if name is None else found[name]
+
+    def _rows_of_one(self, name: str):
+        """All events of a name that one stream has, decoded into one array; None: it takes more than that."""
+        dtype = self._dtype(name)
+        indexes = self._names[name]
+        if len(indexes) > 1 or len(self.streams) > 1 or dtype.hasobject:
+            return None
+        most = self._most_rows(name, is_alone=True)
+        if most is None:
+            return None
+        whole = _Whole(dtype, most)
+        if whole.room is None:
+            return None
+        decoder, local = self._owner(indexes[0])
+        table = decoder.table(local, whole.room)
+        for stream in self.streams:
+            for data, packet, offset in self.packets_with_bytes(stream):
+                with self.skipping(stream, packet, data, offset):
+                    decoder.fill(data, packet, [table], offset=offset)
+        whole.used = len(table)
+        del table  # it looks into the rows
+        return whole.take()
 
     def _most_rows(self, name: str, is_alone: bool) -> int | None:
         """How many events of a name there are at most; None: the trace would have to be read for that.
@@ -1043,29 +1069,29 @@ class _Whole:
     """All rows of an event in one array, of which the size is known, at most; else they are kept in parts."""
 
     def __init__(self, dtype, most: int | None) -> None:
-        self._dtype, self._parts, self._used = dtype, [], 0
-        self._rows = None
+        self._dtype, self._parts, self.used = dtype, [], 0
+        self.room = None
         if most is not None:
             with contextlib.suppress(MemoryError):
-                self._rows = empty_rows(most, dtype)
+                self.room = empty_rows(most, dtype)
 
     def add(self, rows) -> None:
-        if self._rows is None:
+        if self.room is None:
             self._parts.append(rows)
         else:
-            _copy_rows(self._rows[self._used :], rows)
-        self._used += len(rows)
+            _copy_rows(self.room[self.used :], rows)
+        self.used += len(rows)
 
     def take(self):
-        if self._rows is None:
-            self._rows, self._used = empty_rows(self._used, self._dtype), 0
+        if self.room is None:
+            self.room, self.used = empty_rows(self.used, self._dtype), 0
             for index, rows in enumerate(self._parts):
-                _copy_rows(self._rows[self._used :], rows)
-                self._used += len(rows)
+                _copy_rows(self.room[self.used :], rows)
+                self.used += len(rows)
                 self._parts[index] = None
-        elif self._used < len(self._rows):
-            self._rows.resize(self._used, refcheck=False)  # nobody else has it yet
-        return self._rows
+        elif self.used < len(self.room):
+            self.room.resize(self.used, refcheck=False)  # nobody else has it yet
+        return self.room
 
 
 def _copy_rows(room, rows) -> None:
