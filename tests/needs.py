@@ -35,6 +35,8 @@ PACKAGES = {
     "g++": ["g++"],
     "ip": ["iproute2"],
     "libclang_rt": ["libclang-rt-dev"],
+    "lttng": ["lttng-tools"],
+    "lttng-ust": ["liblttng-ust-dev"],
     "mount": ["mount"],
     "musl-gcc": ["musl-tools"],
     "qemu-aarch64": ["qemu-user"],
@@ -51,6 +53,7 @@ FUZZED = "int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { ret
 CHECKS = {
     "bt2": ([BT2_PYTHON, "-I", "-c", "import bt2"], ""),
     "libclang_rt": (["clang", "-xc", "-", "-fsanitize=fuzzer,address,undefined", "-o", os.devnull], FUZZED),
+    "lttng-ust": (["cc", "-xc", "-", "-llttng-ust", "-o", os.devnull], "#include <lttng/tracepoint.h>\nint main() {}"),
     "relacy": (["test", "-d", "/usr/include/relacy"], ""),
 }
 

@@ -140,7 +140,11 @@ def to_arrow(rows, kinds: dict, names=None):
 
 def _contiguous(rows, names) -> dict:
     """Columns; of `Rows`, those that vary in size as `Rows.values`."""
-    return {name: rows[name] for name in names} if rows.dtype.hasobject and not isinstance(rows, Rows) else picked(rows, names)
+    return (
+        {name: rows[name] for name in names}
+        if rows.dtype.hasobject and not isinstance(rows, Rows)
+        else picked(rows, names)
+    )
 
 
 def _arrow_times(arrow, column):
