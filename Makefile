@@ -105,6 +105,9 @@ RUNS ?= 3
 bench-page: $(VENV)/.built $(VENV)/.test  ## the page of a trace of RECORDS (20 M): writing, first picture, panning
 	$(PY) bench/page.py --records $(or $(RECORDS),20000000)
 
+bench-service: $(VENV)/.built  ## the 99th percentile of a service with everything on, beside the same one without
+	$(PY) bench/service.py
+
 bench-report: $(VENV)/.built $(VENV)/.peers  ## all benchmarks, RUNS= times (3), and docs/performance.md from them
 	@mkdir -p build/bench
 	for run in $$(seq $(RUNS)); do \

@@ -30,7 +30,7 @@ def install(tracer=None):
 
 
 def _follow(kind: type, tracer):
-    before = kind.submit  # type: ignore[attr-defined]
+    before = kind.submit
 
     @functools.wraps(before)
     def submit(executor, function, /, *args, **named):
@@ -39,10 +39,10 @@ def _follow(kind: type, tracer):
         return before(executor, function, *args, **named)
 
     def undo() -> None:
-        if kind.submit is submit:  # type: ignore[attr-defined]
-            kind.submit = before  # type: ignore[attr-defined]
+        if kind.submit is submit:
+            kind.submit = before
 
-    kind.submit = submit  # type: ignore[attr-defined]
+    kind.submit = submit
     return undo
 
 
