@@ -111,7 +111,7 @@ def test_memory_that_cannot_be_opened_again_says_so(tmp_path):
     if os.geteuid() == 0:  # root may, by the mapping
         os.chmod(tmp_path, 0o777)
     code = """
-import ringbuf.live.mapping, ringbuf.record.recorder
+import ringbuf.live.mapping, ringbuf.record.recorder, ringbuf.stats
 ringbuf.Channel("before").close()  # nothing is imported as somebody else
 os.geteuid() or os.setresuid(65534, 65534, 65534)
 channel = ringbuf.Channel("a")

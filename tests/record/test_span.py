@@ -261,10 +261,10 @@ def test_spans_and_their_values_go_when_they_are_done(tracer):
 
     use()
     before = sys.getrefcount(table), sys.getrefcount(query)
-    for _ in range(100):
+    for _ in range(1000):
         use()
     assert (sys.getrefcount(table), sys.getrefcount(query)) == before
-    assert len(ids) < 100
+    assert len(ids) < 1500  # of 3,003: where there is no GIL, memory is used again somewhat later
 
 
 # ---- parents ----
