@@ -19,7 +19,7 @@ def test_it_counts_and_names_what_there_is(tmp_path):
     assert [(one.tid, one.records, one.first - ORIGIN, one.last - ORIGIN) for one in found.threads] == [
         (7, 1, 2, 2), (TID, 3, 1, 5)
     ]  # fmt: skip
-    assert found.processes == {PID: "shop"}
+    assert found.processes == {("", PID, 0): "shop"}
     assert (found.events_lost, found.packets_lost, len(found.losses)) == (4, 0, 1)
     text = str(found)
     assert "4 in 2 packets" in text and f"shop {PID}, thread 7" in text and "4 records that did not fit" in text

@@ -52,7 +52,7 @@ def test_what_it_left_open_is_counted(tmp_path):
         "worker 7 died at +20 ns: 1 record it was writing lost, 2 spans or calls not ended",
     )
     assert about(trace).as_dict()["deaths"] == [
-        {"pid": 7, "process": "worker", "time": ORIGIN + 20, "records": 1, "is_early": True}
+        {"pid": 7, "process": "worker", "time": ORIGIN + 20, "records": 1, "is_early": True, "host": ""}
     ]
     assert [one[:4] for one in timelines.told(trace)][-1] == ("instant", 20, "thread 7", "process died")
 

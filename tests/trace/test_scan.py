@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import needs
 import numpy
@@ -253,3 +254,45 @@ def test_a_trace_without_packets_of_the_time_is_empty(traces):
     assert len(plan.to_dask().compute(scheduler="sync")) == 0
     needs.module("polars")
     assert len(plan.to_polars().collect()) == 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_scans_tells_the_pace_that_many_keep(tmp_path):
+    script = Path(__file__).parents[2] / "bench" / "scan.py"
+    command = [sys.executable, script, "--traces", "2", "--size", "2", "--workers", "2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
+    found = json.loads(done.stdout)
+    assert found["rows"] == 2 * ((2 << 20) // 40) and found["workers"] == 2
+    assert found["pace_kept"] > 0 and found["worker_growth_mib"] < 256
+
+
+def test_planning_reads_metadata_and_headers_alone(tmp_path, monkeypatch):
+    """Also of many traces: what is read grows with the number of packets, not with what they hold."""
+    from ringbuf import places
+
+    read = []
+    at, into = places.LocalFile.read_at, places.LocalFile.read_into
+
+    def read_at(self, offset, size):
+        data = at(self, offset, size)
+        read.append(len(data))
+        return data
+
+    def read_into(self, offset, data):
+        read.append(into(self, offset, data))
+        return read[-1]
+
+    monkeypatch.setattr(places.LocalFile, "read_at", read_at)
+    monkeypatch.setattr(places.LocalFile, "read_into", read_into)
+    (tmp_path / "set").mkdir(mode=0o700)
+    for number in range(20):
+        tracer = ringbuf.Tracer("x", mode="discard", subbuf_size=1 << 16, n_subbufs=16)
+        event = tracer.event("e", data="bytes")
+        with tracer.record(tmp_path / "set" / f"t{number}"):
+            for _ in range(20):
+                event(bytes(30_000))
+        tracer.channel.close()
+    plan = ringbuf.scan(tmp_path / "set", "e", ["data"])
+    packets = sum(one.packets for one in plan.partitions)
+    assert packets >= 200 and sum(one.size for one in plan.partitions) > 10_000_000
+    assert 0 < sum(read) < 1_000_000

@@ -206,6 +206,12 @@ struct pair_text {
 	uint32_t size, hash;
 };
 
+/* A process: of two machines, or containers, two may have one id; an image tells apart those of one machine too. */
+struct pair_process {
+	int32_t pid;
+	uint32_t host, image;
+};
+
 /* Each distinct text has a number. The empty one is 0. */
 struct pair_texts {
 	char *bytes;
@@ -214,6 +220,12 @@ struct pair_texts {
 	size_t n, texts_room;
 	uint32_t *places; /* number + 1; 0: nothing is here */
 	size_t mask;
+	uint8_t has_images;          /* some records tell one */
+	struct pair_map aliases;     /* of processes, by what tells them apart: see pair_alias */
+	struct pair_process *processes;
+	size_t n_processes, processes_room;
+	struct pair_process last;    /* the one that was asked for last */
+	int32_t last_alias;
 };
 
 static int
@@ -288,6 +300,80 @@ pair_numbered(struct pair_texts *t, uint32_t told, uint32_t n)
 	return pair_number(t, name, size + (size_t)end_size);
 }
 
+/* ---- processes ---- */
+
+/*
+ * In marks the id of a process is its own, or, where a host or an image is told,
+ * a number from PAIR_ALIAS on, which nothing else has: a place in `processes`.
+ */
+#define PAIR_ALIAS (1 << 30)
+
+static inline uint64_t
+pair_process_key(const struct pair_process *p)
+{
+	uint64_t key = (uint64_t)p->host << 32 | p->image;
+
+	key = (key ^ key >> 29) * UINT64_C(0xbf58476d1ce4e5b9);
+	return (key ^ key >> 32) * UINT64_C(0x94d049bb133111eb) ^ (uint32_t)p->pid;
+}
+
+static int
+pair_same_process(const struct pair_process *a, const struct pair_process *b)
+{
+	return a->pid == b->pid && a->host == b->host && a->image == b->image;
+}
+
+/* The place of a process; -1: it is not there. */
+static int64_t
+pair_find_process(const struct pair_texts *t, struct pair_process p)
+{
+	const struct pair_place *place = pair_find(&t->aliases, pair_process_key(&p));
+
+	return place ? (int64_t)place->value - 1 : -1;
+}
+
+/* Who says no image is the first that has its id there, which is also who says an image first. */
+static int64_t
+pair_new_process(struct pair_texts *t, struct pair_process p)
+{
+	struct pair_process any = {p.pid, p.host, 0};
+	int64_t place = pair_find_process(t, any);
+
+	if (place >= 0 && !t->processes[place].image) {
+		t->processes[place].image = p.image;
+		return pair_put(&t->aliases, pair_process_key(&p), (uint32_t)place) ? -1 : place;
+	}
+	if (!pair_room((void **)&t->processes, t->n_processes, &t->processes_room, sizeof(p)) ||
+	    pair_put(&t->aliases, pair_process_key(&p), (uint32_t)t->n_processes))
+		return -1;
+	if (place < 0 && p.image && pair_put(&t->aliases, pair_process_key(&any), (uint32_t)t->n_processes))
+		return -1;
+	t->processes[t->n_processes] = p;
+	return (int64_t)t->n_processes++;
+}
+
+/* The id of a process in marks. -1: no memory. */
+static inline int
+pair_alias(struct pair_texts *t, uint32_t host, uint32_t image, int32_t *pid)
+{
+	struct pair_process p = {*pid, host, image};
+	int64_t place;
+
+	if (CTF_LIKELY(!host && !t->has_images && *pid < PAIR_ALIAS))
+		return 0;
+	if (!t->n_processes || !pair_same_process(&p, &t->last)) {
+		place = pair_find_process(t, p);
+		if (place < 0)
+			place = pair_new_process(t, p);
+		if (place < 0)
+			return -1;
+		t->last = p;
+		t->last_alias = PAIR_ALIAS + (int32_t)place;
+	}
+	*pid = t->last_alias;
+	return 0;
+}
+
 /* ---- marks from packets ---- */
 
 /* What is taken from a member of a record. */
@@ -301,6 +387,7 @@ enum pair_what {
 	PAIR_ID,
 	PAIR_PARENT,
 	PAIR_AGAIN,
+	PAIR_WHO, /* the image of its process */
 	/* texts */
 	PAIR_PROCESS,
 	PAIR_THREAD,
@@ -322,6 +409,8 @@ struct pair_event {
 	const struct ctf_copy *copies;
 	uint32_t n_copies;
 	uint32_t error_from;         /* byte at which the error stands, if is_fixed; 0: there is none */
+	uint32_t image_from;         /* the same of the image, + 1 */
+	uint32_t host;
 	const struct pair_step *steps;
 	uint32_t n_steps;
 };
@@ -384,9 +473,11 @@ pair_take_text(struct pair_texts *texts, struct pair_mark *mark, uint8_t what, c
 }
 
 static void
-pair_take_number(struct pair_mark *mark, uint8_t what, uint64_t value)
+pair_take_number(struct pair_mark *mark, uint8_t what, uint64_t value, uint32_t *image)
 {
-	if (what == PAIR_PID)
+	if (what == PAIR_WHO)
+		*image = (uint32_t)value;
+	else if (what == PAIR_PID)
 		mark->pid = (int32_t)value;
 	else if (what == PAIR_TID)
 		mark->tid = (int32_t)value;
@@ -401,7 +492,7 @@ pair_take_number(struct pair_mark *mark, uint8_t what, uint64_t value)
 /* Take what is wanted from a record, member by member. -1: the packet is damaged; -2: no memory. */
 static int
 pair_walk(const struct ctf_plan *p, const struct pair_event *e, struct ctf_cursor c, struct pair_texts *texts,
-	  struct pair_mark *mark)
+	  struct pair_mark *mark, uint32_t *image)
 {
 	for (uint32_t i = 0; i < e->n_steps; i++) {
 		const struct pair_step *step = &e->steps[i];
@@ -421,7 +512,7 @@ pair_walk(const struct ctf_plan *p, const struct pair_event *e, struct ctf_curso
 				return -1;
 			if (n->slot >= 0)
 				c.slots[n->slot] = value;
-			pair_take_number(mark, step->what, value);
+			pair_take_number(mark, step->what, value, image);
 		} else {
 			if (pair_text_at(p, n, &c, &text, &size))
 				return -1;
@@ -435,8 +526,10 @@ pair_walk(const struct ctf_plan *p, const struct pair_event *e, struct ctf_curso
 /* The same, of a record in which everything stands at a known place. */
 static inline int
 pair_copy(const struct pair_event *e, const struct ctf_cursor *after, const uint8_t *from, struct pair_texts *texts,
-	  struct pair_mark *mark)
+	  struct pair_mark *mark, uint32_t *image)
 {
+	if (e->image_from)
+		memcpy(image, from + e->image_from - 1, sizeof(*image));
 	for (uint32_t i = 0; i < e->n_copies; i++)
 		ctf_copy_bytes((uint8_t *)mark + e->copies[i].to, from + e->copies[i].from, e->copies[i].size);
 	if (e->error_from) {
@@ -471,6 +564,7 @@ pair_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, st
 		uint64_t start = at.pos;
 		const struct pair_event *e;
 		struct pair_mark *mark;
+		uint32_t image = 0;
 
 		result = ctf_next(p, s, &at, &r, kind);
 		if (CTF_UNLIKELY(result))
@@ -490,13 +584,13 @@ pair_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, st
 		if (!e->has_pid && !e->has_tid)
 			mark->tid = cpu < 0 ? INT32_MIN : -1 - cpu;
 		if (CTF_LIKELY(e->is_fixed)) {
-			if (CTF_UNLIKELY(pair_copy(e, &at, ctf_at(&at, r.begin), texts, mark)))
+			if (CTF_UNLIKELY(pair_copy(e, &at, ctf_at(&at, r.begin), texts, mark, &image)))
 				result = -2;
 		} else {
 			struct ctf_cursor again = at;
 
 			again.pos = r.begin;
-			result = pair_walk(p, e, again, texts, mark);
+			result = pair_walk(p, e, again, texts, mark, &image);
 			if (CTF_UNLIKELY(result == -1))
 				at.error = "an event does not fit its type";
 		}
@@ -506,6 +600,10 @@ pair_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, st
 			mark->tid = mark->pid;
 		if (CTF_UNLIKELY(e->is_late))
 			mark->parent = pair_late(&s->clock, mark->id, r.ticks);
+		if (CTF_UNLIKELY(pair_alias(texts, e->host, image, &mark->pid))) {
+			result = -2;
+			break;
+		}
 		out->n++;
 	}
 	*c = at;
@@ -977,9 +1075,9 @@ pair_end_call(struct pair_joiner *j, struct pair_thread *t, const struct pair_ma
 
 /* A CPU that runs this thread; 0: none, or nobody knows which. */
 static uint32_t
-pair_running(const struct pair_joiner *j, int32_t cpu)
+pair_running(const struct pair_joiner *j, int32_t nobody, int32_t cpu)
 {
-	const struct pair_place *place = pair_find(&j->threads_by_id, pair_two(-1, (uint32_t)cpu));
+	const struct pair_place *place = pair_find(&j->threads_by_id, pair_two(nobody, (uint32_t)cpu));
 	const struct pair_thread *t = place ? &j->threads[place->value - 1] : NULL;
 
 	return t ? t->running : 0;
@@ -989,12 +1087,13 @@ pair_running(const struct pair_joiner *j, int32_t cpu)
 static struct pair_mark
 pair_of_thread(const struct pair_joiner *j, struct pair_mark m)
 {
-	uint32_t tid = m.tid < 0 ? pair_running(j, m.tid) : (uint32_t)m.tid;
+	uint32_t tid = m.tid < 0 ? pair_running(j, m.pid, m.tid) : (uint32_t)m.tid;
 	const struct pair_place *place = tid ? pair_find(&j->threads_by_tid, tid) : NULL;
 
 	if (tid)
 		m.tid = (int32_t)tid;
-	m.pid = place ? j->threads[place->value - 1].pid : -1;
+	if (place)
+		m.pid = j->threads[place->value - 1].pid;
 	m.process = m.thread = m.task = 0;
 	return m;
 }

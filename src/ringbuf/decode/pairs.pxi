@@ -4,7 +4,8 @@ cdef extern from "decode/pairs.h" nogil:
     enum:
         PAIR_NOTHING, PAIR_SPAN, PAIR_SPAN_END, PAIR_CALL, PAIR_CALL_END, PAIR_RECORD
         PAIR_STRAND, PAIR_SWITCH, PAIR_IMAGE, PAIR_RUN, PAIR_IRQ, PAIR_IRQ_END, PAIR_SYSCALL, PAIR_SYSCALL_END
-        PAIR_ALIGN, PAIR_SKIP, PAIR_PID, PAIR_TID, PAIR_CODE, PAIR_ID, PAIR_PARENT, PAIR_AGAIN
+        PAIR_ALIGN, PAIR_SKIP, PAIR_PID, PAIR_TID, PAIR_CODE, PAIR_ID, PAIR_PARENT, PAIR_AGAIN, PAIR_WHO
+        PAIR_ALIAS
         PAIR_PROCESS, PAIR_THREAD, PAIR_TASK, PAIR_ERROR
 
     struct pair_mark:
@@ -19,6 +20,13 @@ cdef extern from "decode/pairs.h" nogil:
     struct pair_row:
         int64_t begin
 
+    struct pair_map:
+        void *places
+
+    struct pair_process:
+        int32_t pid
+        uint32_t host, image
+
     struct pair_text:
         size_t at
         uint32_t size
@@ -28,6 +36,10 @@ cdef extern from "decode/pairs.h" nogil:
         pair_text *texts
         size_t n
         uint32_t *places
+        uint8_t has_images
+        pair_map aliases
+        pair_process *processes
+        size_t n_processes
 
     struct pair_step:
         int32_t node
@@ -37,7 +49,7 @@ cdef extern from "decode/pairs.h" nogil:
         pair_mark mark
         uint8_t has_pid, has_tid, is_late, is_fixed
         const ctf_copy *copies
-        uint32_t n_copies, error_from
+        uint32_t n_copies, error_from, image_from, host
         const pair_step *steps
         uint32_t n_steps
 
@@ -99,10 +111,11 @@ RECORD = PAIR_RECORD  #: `kind` of a mark that neither begins nor ends anything
 # Where a number goes in a mark, and of how many bits it must be to be copied there.
 _PAIR_NUMBERS = {
     PAIR_CODE: (16, 32), PAIR_AGAIN: (16, 32), PAIR_PID: (20, 32), PAIR_TID: (24, 32), PAIR_ID: (40, 64),
-    PAIR_PARENT: (48, 64),
+    PAIR_PARENT: (48, 64), PAIR_WHO: (0, 32),
 }  # fmt: skip
 _PAIR_CONTEXTS = {
     "vpid": PAIR_PID, "vtid": PAIR_TID, "procname": PAIR_PROCESS, "thread_name": PAIR_THREAD, "task_name": PAIR_TASK,
+    "image": PAIR_WHO,
 }  # fmt: skip
 # Of the kernel's events: those of a thread; the others are of their CPU.
 _PAIR_KERNEL_CONTEXTS = {
@@ -144,6 +157,8 @@ cdef class Marks:
         Of records that do not say their process.
     first : Marks, optional
         Of another trace that is read as one with this: both number texts alike.
+    host : int
+        Number of the machine, where there are several.
 
     Attributes
     ----------
@@ -161,7 +176,7 @@ cdef class Marks:
     cdef Marks _first
     cdef list _strings
 
-    def __cinit__(self, Decoder decoder not None, kinds, n_lanes, pid=None, Marks first=None):
+    def __cinit__(self, Decoder decoder not None, kinds, n_lanes, pid=None, Marks first=None, host=0):
         self._first = first
         self._texts = &self._own_texts if first is None else first._texts
         self._decoder, self._owned, self._strings = decoder, [], [""]
@@ -169,27 +184,33 @@ cdef class Marks:
         self._events = <pair_event *>_calloc(len(decoder._events), sizeof(pair_event))
         for index, (kind, name) in kinds.items():
             self._set_event(index, _PAIR_KINDS[kind], name, -1 if pid is None else pid)
+            self._events[<size_t>index].host = host
 
     def __dealloc__(self):
         PyMem_Free(self._events)
         free(self._own_texts.bytes)
         free(self._own_texts.texts)
         free(self._own_texts.places)
+        free(self._own_texts.aliases.places)
+        free(self._own_texts.processes)
 
     cdef _set_event(self, size_t index, uint8_t kind, uint32_t name, int32_t pid):
         cdef pair_event *e = &self._events[index]
         cdef _EventInfo info = self._decoder._events[index]
         steps, known = self._steps(info, kind)
         found = {what for _, what in steps}
+        self._texts.has_images |= PAIR_WHO in found
         e.mark.kind, e.mark.name, e.mark.pid, e.mark.tid = kind, name, pid, -1
         e.is_late = kind == PAIR_CALL and PAIR_ID in found
         e.has_pid, e.has_tid = PAIR_PID in found, PAIR_TID in found
         e.mark.pid = pid if e.has_tid and not e.has_pid and kind < PAIR_RUN else -1
         e.is_fixed = known is not None and all(what in known for what in found if what > PAIR_SKIP)
         if e.is_fixed:
-            copies = [(start, _PAIR_NUMBERS[what][0], size, False) for what, (start, size) in known.items() if size]
+            copies = [(start, _PAIR_NUMBERS[what][0], size, False) for what, (start, size) in known.items()
+                      if size and what != PAIR_WHO]
             e.copies, e.n_copies = self._keep_copies(_joined(sorted(copies))), len(_joined(sorted(copies)))
             e.error_from = known.get(PAIR_ERROR, (0, 0))[0]
+            e.image_from = known.get(PAIR_WHO, (-1, 0))[0] + 1
         e.steps, e.n_steps = self._keep_steps(steps), len(steps)
 
     def _steps(self, _EventInfo info, kind):
@@ -294,6 +315,23 @@ cdef class Marks:
         finally:
             PyMem_Free(slots)
         return lane.marks.n - before
+
+    def process(self, int32_t pid):
+        """(id, host, image) of a process, from its id in marks: numbers, 0 if they are not told."""
+        cdef const pair_process *found
+        if pid < PAIR_ALIAS or <size_t>(pid - PAIR_ALIAS) >= self._texts.n_processes:
+            return pid, 0, 0
+        found = &self._texts.processes[pid - PAIR_ALIAS]
+        return found.pid, found.host, found.image
+
+    def ids_of(self, int32_t pid, uint32_t host):
+        """[int, ...]: what the processes of this id on this host are called in marks."""
+        cdef size_t i
+        found = [] if host else [pid]
+        for i in range(self._texts.n_processes):
+            if self._texts.processes[i].pid == pid and self._texts.processes[i].host == host:
+                found.append(PAIR_ALIAS + <int32_t>i)
+        return found
 
     @property
     def texts(self):

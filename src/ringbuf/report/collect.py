@@ -135,7 +135,7 @@ class _Collector:
             self._points.append(marks[keep])
         rest = marks[~keep]
         if len(rest):
-            lanes = self._tracks.of(0, self._threads_of(rest), numpy.zeros(len(rest), "u4"))
+            lanes = self._tracks.of(0, self._pairs.numbers_of(rest), numpy.zeros(len(rest), "u4"))
             nothing = numpy.zeros(len(rest), "i8")
             self._points_level.add(lanes, rest["timestamp"], nothing, nothing, rest["name"])
 
@@ -149,20 +149,11 @@ class _Collector:
         if self._names:
             keep &= numpy.array([is_named(event.name, self._names) for event in self._events])[marks["name"]]
         if self._who and len(marks):
-            threads = self._pairs.threads
-            of = numpy.array([is_one_of(one, self._who) for one in threads] or [False])
-            keep &= of[numpy.minimum(self._threads_of(marks), len(of) - 1)]
+            of = numpy.array([is_one_of(one, self._who) for one in self._pairs.threads] or [False])
+            keep &= of[numpy.minimum(self._pairs.numbers_of(marks), len(of) - 1)]
             if "task" in self._who:
                 keep &= numpy.array([is_named(one, self._who["task"]) for one in self._pairs.texts])[marks["task"]]
         return keep
-
-    def _threads_of(self, marks):
-        numbers = {(one.pid, one.tid, one.cpu): index for index, one in enumerate(self._pairs.threads)}
-        keys, places = numpy.unique(
-            marks["pid"].astype("i8") << 32 | marks["tid"].astype("i8") & 0xFFFFFFFF, return_inverse=True
-        )
-        found = [numbers.get(_identity(key >> 32, (key & 0xFFFFFFFF ^ 2**31) - 2**31), 0) for key in keys.tolist()]
-        return numpy.array(found, "u4")[places]
 
     # ---- when all is read ----
 
@@ -236,7 +227,7 @@ class _Collector:
             return numpy.zeros(0, kind)
         marks = numpy.concatenate(self._points)
         found = numpy.zeros(len(marks), kind)
-        found["track"] = self._tracks.of(0, self._threads_of(marks), numpy.zeros(len(marks), "u4"))
+        found["track"] = self._tracks.of(0, self._pairs.numbers_of(marks), numpy.zeros(len(marks), "u4"))
         for name in ("timestamp", "name", "at"):
             found[name] = marks[name]
         return found[numpy.lexsort((found["timestamp"], found["track"]))]
@@ -269,7 +260,7 @@ class _Collector:
     # ---- what explains the numbers ----
 
     def _head(self, rows, points) -> dict:
-        trace, pairs = self._trace, self._pairs
+        trace, pairs, numbers = self._trace, self._pairs, self._processes()
         table = sorted(self._groups.rows(), key=lambda row: -(row.total or 0))
         names = [plain(name) or "(begin not recorded)" for name in pairs.names]
         found = {
@@ -288,7 +279,7 @@ class _Collector:
             "eventCounts": self._n_points.tolist(),
             "texts": [plain(text) for text in pairs.texts],
             "missing": [one or "" for one in MISSING],
-            "threads": [_thread(one, self._first) for one in pairs.threads],
+            "threads": [_thread(one, self._first, numbers[one.process_id]) for one in pairs.threads],
             "tracks": [[one.thread, one.task, one.kind] for one in self._tracks.all],
             "table": [self._table_row(row) for row in table[:_ROWS]],
             "tableLeft": max(0, len(table) - _ROWS),
@@ -311,6 +302,13 @@ class _Collector:
             "deaths": self._deaths(rows),
         }
         found["findings"] = findings(found, rows, points, self._first)
+        return found
+
+    def _processes(self) -> dict[tuple, int]:
+        """Numbers of processes, by what tells them apart."""
+        found: dict[tuple, int] = {}
+        for one in self._pairs.threads:
+            found.setdefault(one.process_id, len(found))
         return found
 
     def _links(self, rows) -> list[list[int]]:
@@ -355,25 +353,29 @@ class _Collector:
         """Of the threads whose process ended; `isDeath`: in the middle of a record, a span or a call."""
         threads = self._pairs.threads
         unended = rows["thread"][numpy.isin(rows["end_missing"], [MISSING.index("died")])]
-        busy = {threads[number].pid for number in numpy.unique(unended).tolist()}
+        busy = {threads[number].process_id[:2] for number in numpy.unique(unended).tolist()}
         gone = ended(self._trace)
-        busy |= {one.pid for one in gone if one.open}
-        early = {one.pid for one in deaths(self._trace, threads) if one.is_early}
-        last: dict[int | None, int] = {}
-        for one in threads:
-            last[one.pid] = max(last.get(one.pid, one.last), one.last)
+        busy |= {(one.host, one.pid) for one in gone if one.open}
+        early = {(one.host, one.pid) for one in deaths(self._trace, threads) if one.is_early}
+        last: dict[tuple, int] = {}
+        for thread in threads:
+            who = thread.process_id[:2]
+            last[who] = max(last.get(who, thread.last), thread.last)
+        ids = self._processes()
         return [
             {
                 "pid": one.pid,
+                "processes": [number for (host, pid, _), number in ids.items() if (host, pid) == who],
                 "tid": one.tid,
                 "open": one.open,
                 "thread": plain(one.thread),
-                "last": self._offset(max(last.get(one.pid, 0), one.seen or 0)) if one.pid in last or one.seen else None,
-                "isEarly": one.pid in early,
-                "isDeath": one.pid in busy,
-                "heard": self._offset(last.get(one.pid, one.last)),
+                "last": self._offset(max(last.get(who, 0), one.seen or 0)) if who in last or one.seen else None,
+                "isEarly": who in early,
+                "isDeath": who in busy,
+                "heard": self._offset(last.get(who, one.last)),
             }
             for one in gone
+            for who in [(one.host, one.pid)]
         ]
 
     def _details(self, rows, points) -> dict:
@@ -432,18 +434,11 @@ def _dtype_of_rows():
     return Joiner(0, None, 0, {}).take().dtype
 
 
-def _identity(pid: int, tid: int) -> tuple:
-    """As `threads.thread_of` has it."""
-    number = None if pid < 0 else pid
-    if tid < 0:
-        return number, None, None if tid == -(2**31) else -1 - tid
-    return number, tid, None
-
-
-def _thread(one, first: int) -> dict:
+def _thread(one, first: int, number: int) -> dict:
     return {
         "pid": one.pid, "tid": one.tid, "cpu": one.cpu, "process": plain(one.process), "name": plain(one.name),
-        "text": plain(str(one)), "first": one.first - first, "last": one.last - first,
+        "number": number, "title": plain(one.process_title), "text": plain(str(one)),
+        "first": one.first - first, "last": one.last - first,
     }  # fmt: skip
 
 

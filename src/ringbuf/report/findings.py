@@ -37,14 +37,14 @@ class _Look:
     # ---- deaths ----
 
     def deaths(self):
-        for pid, dead in self._dead().items():
+        for who, dead in self._dead().items():
             if not dead[0]["isDeath"]:
                 continue
             last = max((one["last"] for one in dead if one["last"] is not None), default=None)
-            open_ones = self._open_in(pid)
-            text = f"{self._process(pid)} died" + ("" if last is None else f" at +{duration_text(max(0, last))}")
+            open_ones = self._open_in(who)
+            text = f"{self._process(who)} died" + ("" if last is None else f" at +{duration_text(max(0, last))}")
             torn = sum(one["open"] for one in dead)
-            found = {"kind": "death", "text": text, "begin": last, "end": last, "pid": pid}
+            found = {"kind": "death", "text": text, "begin": last, "end": last, "pid": who[0]}
             if open_ones:
                 inner = open_ones[-1]
                 age = (last if last is not None else self._head["length"]) - int(
@@ -59,13 +59,13 @@ class _Look:
 
     def ends(self):
         """Processes that ended while others went on, with nothing open: that may be as it should."""
-        ends = [(pid, dead) for pid, dead in self._dead().items() if dead[0]["isEarly"] and not dead[0]["isDeath"]]
+        ends = [(who, dead) for who, dead in self._dead().items() if dead[0]["isEarly"] and not dead[0]["isDeath"]]
         if not ends:
             return
         times = [max((one["last"] for one in dead if one["last"] is not None), default=None) for _, dead in ends]
         some = [
-            self._process(pid) + ("" if time is None else f" at +{duration_text(max(0, time))}")
-            for (pid, _), time in zip(ends[:_SHOWN], times, strict=False)
+            self._process(who) + ("" if time is None else f" at +{duration_text(max(0, time))}")
+            for (who, _), time in zip(ends[:_SHOWN], times, strict=False)
         ]
         more = f" and {len(ends) - _SHOWN} more" if len(ends) > _SHOWN else ""
         said = f"{', '.join(some)}{more} ended while others went on; nothing was open"
@@ -75,18 +75,18 @@ class _Look:
         """Ends by process."""
         found: dict[int, list] = {}
         for one in self._head["deaths"]:
-            found.setdefault(one["pid"], []).append(one)
+            found.setdefault((one["pid"], *one["processes"]), []).append(one)
         return found
 
-    def _process(self, pid) -> str:
-        name = next((one["process"] for one in self._head["threads"] if one["pid"] == pid and one["process"]), "")
-        return f"{name or 'process'} {pid}"
+    def _process(self, who: tuple) -> str:
+        titles = [one["title"] for one in self._head["threads"] if one["number"] in who[1:]]
+        return next((one for one in titles if not one.startswith("process ")), f"process {who[0]}")
 
-    def _open_in(self, pid: int) -> list[int]:
+    def _open_in(self, who: tuple) -> list[int]:
         """What never ended there, outermost first: of the thread that has the newest of them."""
-        pids = numpy.array([-1 if one["pid"] is None else one["pid"] for one in self._head["threads"]] or [-1])
+        is_its = numpy.array([one["number"] in who[1:] for one in self._head["threads"]] or [False])
         rows = self._rows
-        some = numpy.flatnonzero(numpy.isin(rows["end_missing"], _UNENDED) & (pids[rows["thread"]] == pid))
+        some = numpy.flatnonzero(numpy.isin(rows["end_missing"], _UNENDED) & is_its[rows["thread"]])
         if not len(some):
             return []
         newest = some[numpy.argmax(rows["begin"][some])]

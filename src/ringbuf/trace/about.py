@@ -74,15 +74,18 @@ class About:
         return sum(self.events.values())
 
     @property
-    def processes(self) -> dict[int | None, str]:
-        """Pid and name."""
-        return {thread.pid: thread.process for thread in self.threads if thread.tid is not None}
+    def processes(self) -> dict[tuple[str, int | None, int], str]:
+        """By host (empty if all are of one), pid and image: the name."""
+        return {thread.process_id: thread.process for thread in self.threads if thread.tid is not None}
 
     def as_dict(self) -> dict:
         """Of numbers, texts, lists and dicts."""
         found = asdict(self)
         found["records"] = self.records
-        found["processes"] = [{"pid": pid, "name": name} for pid, name in self.processes.items()]
+        found["processes"] = [
+            {"pid": pid, "name": name, **({"host": host} if host else {})}
+            for (host, pid, _), name in self.processes.items()
+        ]
         found["threads"] = [one._asdict() for one in self.threads]
         found["deaths"] = [one._asdict() for one in self.deaths]
         found["losses"] = [one._asdict() for one in self.losses]

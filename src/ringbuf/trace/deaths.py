@@ -31,6 +31,8 @@ class Death(NamedTuple):
         That it was in the middle of: they are lost.
     is_early : bool
         Others recorded after it, for a good part of the trace.
+    host : str
+        The machine, where the trace is of several; else empty.
     """
 
     pid: int
@@ -38,10 +40,11 @@ class Death(NamedTuple):
     time: int | None
     records: int
     is_early: bool
+    host: str = ""
 
     def said(self, begin: int, n_open: int | None = None) -> str:
         """In words; of a trace from `begin` on, where it left `n_open` spans and calls (None: not counted)."""
-        who = f"{self.process or 'process'} {self.pid}"
+        who = f"{self.process or 'process'} {self.pid}{' on ' if self.host else ''}{self.host}"
         when = "" if self.time is None else f" at +{duration_text(max(0, self.time - begin))}"
         what = [f"{self.records} record{'s' * (self.records > 1)} it was writing lost"] if self.records else []
         if n_open:
@@ -54,20 +57,22 @@ class Death(NamedTuple):
 
 def deaths(trace, threads: Iterable[Thread]) -> list[Death]:
     """Those that the trace says (docs/formats.md), by their time; `threads` are those that recorded."""
-    found: dict[int, Death] = {}
-    names: dict[int | None, str] = {}
-    last: dict[int | None, int] = {}
+    found: dict[tuple, Death] = {}
+    names: dict[tuple, str] = {}
+    last: dict[tuple, int] = {}
     for thread in threads:
-        names[thread.pid] = names.get(thread.pid) or thread.process
-        last[thread.pid] = max(last.get(thread.pid, thread.last), thread.last)
+        who = thread.host, thread.pid
+        names[who] = names.get(who) or thread.process
+        last[who] = max(last.get(who, thread.last), thread.last)
     newest = sorted(last, key=last.__getitem__)[-2:]  # processes
     begin, end = trace.time_range or (0, 0)
     part = (end - begin) // _PART
     for one in ended(trace):
-        known = found.get(one.pid)
-        times = [one.last, one.seen, last.get(one.pid), known.time if known else None]
+        who = one.host, one.pid
+        known = found.get(who)
+        times = [one.last, one.seen, last.get(who), known.time if known else None]
         records = one.open + (known.records if known else 0)
         time = max(filter(None, times), default=None)
-        is_early = time is not None and any(pid != one.pid and last[pid] > time + part for pid in newest)
-        found[one.pid] = Death(one.pid, names.get(one.pid, ""), time, records, is_early)
+        is_early = time is not None and any(other != who and last[other] > time + part for other in newest)
+        found[who] = Death(one.pid, names.get(who, ""), time, records, is_early, one.host)
     return sorted(found.values(), key=lambda death: (death.time or 0, death.pid))

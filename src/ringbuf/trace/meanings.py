@@ -70,6 +70,8 @@ class Ended(NamedTuple):
         Records it was in the middle of.
     thread : str
         Its name.
+    host : str
+        The machine, where the trace is of several; else empty.
     """
 
     pid: int
@@ -78,6 +80,7 @@ class Ended(NamedTuple):
     seen: int | None
     open: int
     thread: str
+    host: str = ""
 
     def as_env(self) -> str:
         """As a trace's environment has it: ``ended_1`` and so on."""
@@ -180,14 +183,16 @@ def losses(trace) -> list[Loss]:
 
 def ended(trace) -> list[Ended]:
     """The threads whose process ended while they had a place, as far as the trace says it (docs/formats.md)."""
+    from .threads import hosts_of
+
     found = []
-    for source in trace.sources:
+    for source, host in hosts_of(trace).items():
         for name, value in source.env.items():
             if name.startswith("ended_"):
                 *numbers, thread = str(value).split(" ", 5)
                 if len(numbers) == 5 and all(one.isascii() and one.isdecimal() and len(one) < 20 for one in numbers):
                     pid, tid, last, seen, n_open = map(int, numbers)
-                    found.append(Ended(pid, tid, last or None, seen or None, n_open, thread))
+                    found.append(Ended(pid, tid, last or None, seen or None, n_open, thread, host))
     return [one for one in found if max(one.pid, one.tid) <= _LARGEST_ID and max(one.last or 0, one.seen or 0) < 2**63]
 
 

@@ -20,7 +20,7 @@ from .meanings import IRQ, SOFTIRQ, Function, ended, functions, kernel_name, los
 from .plain import to_text
 from .sources import Source
 from .tables import library
-from .threads import Thread, UnknownName, is_named, is_one_of, marks_of, several, thread_of
+from .threads import Thread, UnknownName, hosts_of, is_named, is_one_of, marks_of, resolved, several
 
 __all__ = ["KERNEL", "KINDS", "MISSING", "Pair", "Pairs"]
 
@@ -379,6 +379,17 @@ class Pairs:
     def threads(self) -> list[Thread]:
         return self._now().threads()
 
+    def numbers_of(self, marks):
+        """The threads of marks that were heard (`iter_numpy`): an array of what the column ``thread`` counts."""
+        import numpy
+
+        numbers = {key: index for index, key in enumerate(self._now().thread_keys())}
+        keys, places = numpy.unique(
+            marks["pid"].astype("i8") << 32 | marks["tid"].astype("i8") & 0xFFFFFFFF, return_inverse=True
+        )
+        found = [numbers.get((key >> 32, (key & 0xFFFFFFFF ^ 2**31) - 2**31), 0) for key in keys.tolist()]
+        return numpy.array(found, "u4")[places]
+
     @property
     def texts(self) -> list[str]:
         return self._now().texts()
@@ -490,8 +501,17 @@ class _Reading:
                 yield self._taken()
         if last is not None:
             end = max(last, (self._trace.time_range or (0, last))[1])
-            self._joiner.finish(end, [(one.pid, min(one.seen or 0, end)) for one in ended(self._trace)])
+            self._joiner.finish(end, self._ended(end))
             yield self._taken()
+
+    def _ended(self, end: int) -> list[tuple[int, int]]:
+        """The processes that ended, as marks call them, and when they were last seen."""
+        hosts = [*dict.fromkeys(hosts_of(self._trace).values())]
+        return [
+            (pid, min(one.seen or 0, end))
+            for one in ended(self._trace)
+            for pid in self._texts_of.ids_of(one.pid, hosts.index(one.host))
+        ]
 
     def _started(self, first: int) -> Joiner:
         if self._joiner is None:
@@ -522,7 +542,11 @@ class _Reading:
     def threads(self) -> list[Thread]:
         if self._joiner is None:
             return []
-        return [thread_of(self._trace.env, *one) for one in self._joiner.threads(self.texts())]
+        return resolved(self._trace, self._texts_of, self._joiner.threads(self.texts()))
+
+    def thread_keys(self) -> list[tuple[int, int]]:
+        """What marks have of each thread: process and number."""
+        return [] if self._joiner is None else [(pid, tid) for pid, tid, *_ in self._joiner.threads(self.texts())]
 
 
 def _names_of(trace, kinds: Iterable[str]):

@@ -204,7 +204,7 @@ def _summarized(trace, by=None, *, sort: str = "total", top: int | None = None, 
 
 def _deaths(trace, groups: Groups) -> tuple[str, ...]:
     begin = (trace.time_range or (0, 0))[0]
-    some = [(one, groups.died.get(one.pid, 0)) for one in deaths(trace, groups.threads)]
+    some = [(one, groups.died.get((one.host, one.pid), 0)) for one in deaths(trace, groups.threads)]
     return tuple(one.said(begin, n_open) for one, n_open in some if n_open or one.records or one.is_early)
 
 
@@ -254,8 +254,8 @@ class Groups:
         self._sums = {name: numpy.zeros(0, "i8") for name in ("count", "total", "self", "errors", "missing")}
         self._low = self._high = numpy.zeros(0, "i8")
         self._durations = _Durations()
-        self._processes: dict[int | None, int] = {}
-        self.died: dict[int | None, int] = {}  # by process: what it left open as it died
+        self._processes: dict[tuple, int] = {}
+        self.died: dict[tuple, int] = {}  # by host and pid: what it left open as it died
 
     @property
     def threads(self) -> list:
@@ -272,8 +272,8 @@ class Groups:
         groups = self._groups_of(rows)
         died = rows["thread"][rows["end_missing"] == _DIED]
         for thread in died.tolist():
-            pid = self._pairs.threads[thread].pid
-            self.died[pid] = self.died.get(pid, 0) + 1
+            who = self._pairs.threads[thread].process_id[:2]
+            self.died[who] = self.died.get(who, 0) + 1
         size = max(int(groups.max()) + 1, len(self._low))
         known = (rows["begin_missing"] != _LOST) & (rows["end_missing"] != _LOST)
         counted = known if self._column != "name" else known & (self._pairs.paths["is_within"][rows["path"]] == 0)
@@ -295,8 +295,8 @@ class Groups:
         numbers = rows[self._column].astype("i8")
         if self._by == "process":
             processes = self._processes
-            pids = [processes.setdefault(one.pid, len(processes)) for one in self._pairs.threads]
-            numbers = numpy.array(pids, "i8")[numbers]
+            ids = [processes.setdefault(one.process_id, len(processes)) for one in self._pairs.threads]
+            numbers = numpy.array(ids, "i8")[numbers]
         return len(KINDS) * numbers + numpy.searchsorted(list(KINDS), rows["kind"])
 
     def _sum(self, name: str, groups, what, size: int) -> None:
@@ -325,8 +325,8 @@ class Groups:
     def _names(self) -> list[tuple[str, str]]:
         pairs = self._pairs
         if self._by == "process":
-            titles = {one.pid: one.process for one in pairs.threads}
-            return [(f"{titles[pid] or 'process'} {'?' if pid is None else pid}", "") for pid in self._processes]
+            titles = {one.process_id: one.process_title for one in pairs.threads}
+            return [(titles[one], "") for one in self._processes]
         if self._column == "name":
             return [(name, f"{one.file}:{one.line}" if one else "")
                     for name, one in zip(pairs.names, pairs.functions, strict=True)]  # fmt: skip

@@ -15,9 +15,11 @@ __all__ = [
     "UnknownName",
     "creator_of",
     "event_counts",
+    "hosts_of",
     "is_named",
     "is_one_of",
     "marks_of",
+    "resolved",
     "several",
     "thread_of",
     "threads_of",
@@ -42,6 +44,10 @@ class Thread(NamedTuple):
         Where the trace says no thread: the CPU stands for it.
     process, name : str
         Empty if the trace does not say.
+    host : str
+        The machine, where the trace is of several; else empty.
+    image : int
+        What tells the process from others of the same id on one machine, if the trace says so; else 0.
     first, last : int
         When something first and last began or ended in it, nanoseconds since the Unix epoch.
     records : int
@@ -56,14 +62,43 @@ class Thread(NamedTuple):
     first: int
     last: int
     records: int
+    host: str = ""
+    image: int = 0
+
+    @property
+    def process_id(self) -> tuple[str, int | None, int]:
+        """What no other process has: host, pid and image."""
+        return self.host, self.pid, self.image
+
+    @property
+    def process_title(self) -> str:
+        where = f" on {self.host}" if self.host else ""
+        return f"{self.process or 'process'} {'?' if self.pid is None else self.pid}{where}"
 
     def __str__(self) -> str:
         if self.tid is None:
-            return "all CPUs" if self.cpu is None else f"CPU {self.cpu}"
-        process = f"{self.process or 'process'} {'?' if self.pid is None else self.pid}"
+            where = f" on {self.host}" if self.host else ""
+            return f"{'all CPUs' if self.cpu is None else f'CPU {self.cpu}'}{where}"
+        process = self.process_title
         if self.tid == self.pid and not self.name:
             return process
         return f"{process}, {self.name or 'thread'} {self.tid}"
+
+
+def hosts_of(trace) -> dict[Source, str]:
+    """By source: its machine; empty where all are of one."""
+    names = {source: str(source.env.get("hostname", "")) for source in trace.sources}
+    return names if len(set(names.values())) > 1 else dict.fromkeys(names, "")
+
+
+def resolved(trace, marks: Marks, threads: list[tuple]) -> list[Thread]:
+    """What `Joiner.threads` has, of these marks."""
+    hosts = [*dict.fromkeys(hosts_of(trace).values())]
+    found = []
+    for alias, *rest in threads:
+        pid, host, image = marks.process(alias)
+        found.append(thread_of(trace.env, pid, *rest)._replace(host=hosts[host], image=image))
+    return found
 
 
 def thread_of(env, pid: int, tid: int, process: str, name: str, first: int, last: int, records: int) -> Thread:
@@ -85,12 +120,16 @@ def creator_of(env) -> int | None:
 def marks_of(trace, kinds: dict[int, tuple[str, int]], n_lanes: int) -> dict[Source, Marks]:
     """`Marks` for each source; the first has the lanes, and the texts of all. `kinds` are by `Trace.event_classes`."""
     found: dict[Source, Marks] = {}
+    names = hosts_of(trace)
+    hosts = {host: number for number, host in enumerate(dict.fromkeys(names.values()))}
     for source in trace.sources:
         start, first = trace.first_class[source], next(iter(found.values()), None)
         own = {
             index - start: kind for index, kind in kinds.items() if 0 <= index - start < len(source.decoder.event_names)
         }
-        found[source] = Marks(source.decoder, own, 0 if first else n_lanes, creator_of(source.env), first)
+        found[source] = Marks(
+            source.decoder, own, 0 if first else n_lanes, creator_of(source.env), first, hosts[names[source]]
+        )
     return found
 
 
@@ -100,7 +139,8 @@ def threads_of(trace) -> list[Thread]:
     marks = _marks(trace, range(len(trace.event_classes)))
     for part in _parts(trace, marks):
         joiner.join(part)
-    return sorted((thread_of(trace.env, *one) for one in joiner.threads(_texts(marks))), key=_by_number)
+    first = next(iter(marks.values()))
+    return sorted(resolved(trace, first, joiner.threads(first.texts)), key=_by_number)
 
 
 def event_counts(trace, names: list[str], begin: int | None = None, end: int | None = None, **who) -> dict[str, int]:
@@ -129,10 +169,11 @@ def _is_of(trace, part, marks: dict[Source, Marks], who: dict):
 
     columns = ["pid", "tid", "process", "thread", "task"]
     found, places = numpy.unique(numpy.ascontiguousarray(part[columns]), return_inverse=True)
-    texts = _texts(marks)
+    first = next(iter(marks.values()))
+    texts = first.texts
     keep = []
     for pid, tid, process, name, task in found.tolist():
-        thread = thread_of(trace.env, pid, tid, texts[process], texts[name], 0, 0, 0)
+        (thread,) = resolved(trace, first, [(pid, tid, texts[process], texts[name], 0, 0, 0)])
         keep.append(is_one_of(thread, who) and is_named(texts[task], who.get("task", ("*",))))
     return numpy.array(keep, "?")[places]
 
@@ -141,10 +182,6 @@ def _marks(trace, indexes, numbers=None) -> dict[Source, Marks]:
     events = trace.event_classes
     kinds = {index: ("record", numbers[events[index].name] if numbers else 0) for index in indexes}
     return marks_of(trace, kinds, 1)
-
-
-def _texts(marks: dict[Source, Marks]) -> list[str]:
-    return next(iter(marks.values())).texts
 
 
 def _parts(trace, marks: dict[Source, Marks]) -> Iterator:
@@ -161,7 +198,8 @@ def _parts(trace, marks: dict[Source, Marks]) -> Iterator:
 
 
 def _by_number(thread: Thread) -> tuple:
-    return tuple(-1 if one is None else one for one in (thread.pid, thread.tid, thread.cpu))
+    numbers = (-1 if one is None else one for one in (thread.pid, thread.tid, thread.cpu, thread.image))
+    return (thread.host, *numbers)
 
 
 # ---- selecting ----

@@ -40,7 +40,7 @@ function showDetails() {
 
 function deathOf(slice) {
   const thread = threadOf(slice);
-  return head.deaths.find((death) => death.pid === thread.pid);
+  return head.deaths.find((death) => death.processes.includes(thread.number));
 }
 
 function endWords(slice) {

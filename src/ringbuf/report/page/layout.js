@@ -41,7 +41,7 @@ function closeOthers() {
 }
 
 // What its lines belong to: its process, all CPUs, or all threads of which nobody but the kernel has told.
-const keyOf = (thread) => (thread.tid === null ? "cpus" : thread.pid === null ? "others" : thread.pid);
+const keyOf = (thread) => (thread.tid === null ? "cpus" : thread.pid === null ? "others" : thread.number);
 const LAST = ["cpus", "others"]; // in this order, below the processes
 const TITLES = { cpus: "CPUs", others: "Other threads" };
 
@@ -51,17 +51,17 @@ function processes() {
     const own = tracks.filter((track) => track.thread === number);
     const key = keyOf(thread);
     if (!own.length) return;
-    if (!byPid.has(key)) byPid.set(key, { key, name: "", pid: thread.pid, first: Infinity, last: -Infinity, threads: [] });
+    if (!byPid.has(key)) byPid.set(key, { key, title: "", pid: thread.pid, first: Infinity, last: -Infinity, threads: [] });
     const process = byPid.get(key);
-    process.name = process.name || thread.process;
+    if (!process.title || thread.process) process.title = thread.title;
     process.first = Math.min(process.first, thread.first);
     process.last = Math.max(process.last, thread.last);
     process.threads.push({ thread, number, tracks: own });
   });
   const found = [...byPid.values()].sort((a, b) => LAST.indexOf(a.key) - LAST.indexOf(b.key) || a.first - b.first);
   for (const one of found) {
-    one.title = TITLES[one.key] || `${one.name || "process"} ${one.pid}`;
-    one.deaths = head.deaths.filter((death) => death.pid === one.key && (death.isDeath || death.isEarly));
+    one.title = TITLES[one.key] || one.title;
+    one.deaths = head.deaths.filter((death) => death.processes.includes(one.key) && (death.isDeath || death.isEarly));
     const isMain = (entry) => entry.thread.tid === entry.thread.pid;
     one.threads.sort((a, b) => isMain(b) - isMain(a) || (a.thread.cpu || 0) - (b.thread.cpu || 0) || a.thread.first - b.thread.first);
   }
@@ -83,7 +83,7 @@ function layOut() {
     add({ kind: "process", h: 20, process, label: process.title, style: "process", title: process.title });
     if (closed.has(process.key)) continue;
     head.graphs.forEach((graph, number) => {
-      if ((graph.pid === null ? "cpus" : graph.pid) === process.key) add(graphBand(graph, number, process));
+      if (graph.pid === null ? process.key === "cpus" : graph.pid === process.pid) add(graphBand(graph, number, process));
     });
     for (const entry of process.threads) addThread(add, process, entry);
   }

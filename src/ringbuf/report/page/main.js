@@ -26,7 +26,7 @@ function goToFinding(one) {
 function showHeader() {
   document.title = `${head.title} - ringbuf report`;
   document.getElementById("title").textContent = head.title;
-  const who = new Set(head.threads.filter((one) => one.tid !== null).map((one) => one.pid)).size;
+  const who = new Set(head.threads.filter((one) => one.tid !== null).map((one) => one.number)).size;
   const found = [
     momentText(0).slice(0, 19), durationText(head.length), plural(head.slices, "span or call", "spans and calls"),
     plural(head.eventCounts.reduce((sum, one) => sum + one, 0), "event"), plural(who, "process", "processes"), plural(head.threads.filter((one) => one.tid !== null).length, "thread"),
