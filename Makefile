@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak chaos guard bench bench-page bench-report suites docs lint format types check quick clean distclean help
+.PHONY: build demo test test-others wheels fresh test-c model mutants tsan asan asan-python musl compilers fuzz aarch64 kill soak chaos guard bench bench-page bench-service bench-report suites docs lint format types check quick clean distclean help
 
 build: $(VENV)/.built  ## set up .venv and build ringbuf in it, editable (the default)
 

@@ -106,9 +106,8 @@ def service(is_recorded: bool, directory: str):
     if is_recorded:
         environment |= {"RINGBUF": "flight,functions,logging", "RINGBUF_DIR": directory}
     command = [sys.executable, __file__, "--serve", "on" if is_recorded else "off", directory]
-    with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as started:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as started:
         try:
             yield int(started.stdout.readline())
         finally:

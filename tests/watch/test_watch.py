@@ -463,6 +463,91 @@ def test_signal_handlers_and_threads_may_fire_at_the_same_time(tracer, watching)
     assert stats["fired"] == stats["taken"] + stats["skipped"] and stats["failed"] == 0 and stats["taken"] > 2
 
 
+def fail():
+    raise KeyError("nobody catches it")
+
+
+def fail_in_thread(_tracer, _watch):
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+
+
+def take_long(tracer, _watch):
+    with tracer.span("long"):
+        time.sleep(0.02)
+
+
+def block_loop(_tracer, watch):
+    before = watch.stats()["fired"]
+
+    async def block():
+        await asyncio.sleep(0)
+        while watch.stats()["fired"] == before:
+            time.sleep(0.5)
+
+    asyncio.run(block())
+
+
+def run_no_python(_tracer, watch):
+    before = watch.stats()["fired"]
+    while watch.stats()["fired"] == before:
+        time.sleep(1.5)
+
+
+FIRES = {
+    "exception": fail_in_thread,
+    "signal=USR2": lambda _tracer, _watch: os.kill(os.getpid(), signal.SIGUSR2),
+    "over=10ms": take_long,
+    "log=ERROR": lambda _tracer, _watch: logging.getLogger("shop").error("no money"),
+    "loop=0.2": block_loop,
+    "main=1": run_no_python,
+    "heartbeat=0.1": lambda _tracer, watch: watch.beat(),
+    "loss": lambda tracer, _watch: tracer.event("big", data="bytes")(bytes(5000)),
+    "memory=1M": lambda _tracer, _watch: None,
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("trigger", FIRES)
+def test_each_trigger_has_all_processes_of_the_channel_in_its_snapshot(tracer, watching, trigger):
+    watch = watching(trigger)
+    step = tracer.event("step", n="u64")
+    step(1)
+    if trigger == "memory=1M":
+        rings.eventually(lambda: watch.stats()["taken"])
+    if trigger == "heartbeat=0.1":
+        watch.beat()
+        rings.eventually(lambda: watch.stats()["taken"])
+
+    def child():
+        step(2)
+        before = watch.stats()["taken"]
+        FIRES[trigger](tracer, watch)
+        rings.eventually(lambda: watch.stats()["taken"] > before)
+
+    pid = rings.fork(child)
+    assert rings.exit_code(pid) == 0
+    assert watch.wait(60)
+    paths = [path for path in watch.snapshots() if f"-{pid}-{trigger.partition('=')[0]}" in path]
+    assert len(paths) == 1
+    assert [one.fields["n"] for one in ringbuf.open_trace(paths[0]) if one.name == "step"] == [1, 2]
+
+
+def test_the_heart_of_a_process_is_not_its_child_s(tracer, watching):
+    watch = watching("heartbeat=0.1")
+    watch.beat()
+    rings.eventually(lambda: watch.stats()["taken"])
+
+    def child():
+        fired = watch.stats()["fired"]
+        time.sleep(1)
+        assert watch.stats()["fired"] == fired
+
+    watch.beat()
+    rings.in_fork(child)
+
+
 def test_a_forked_child_fires_too_and_all_is_in_one_snapshot(tracer, watching):
     watch = watching("exception,loss")
     step = tracer.event("step", n="u64")

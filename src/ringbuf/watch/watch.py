@@ -228,7 +228,7 @@ class Watch:
         self._busy = _thread.allocate_lock()
         self._is_told = False
         if self._watchdog is not None:
-            self._watchdog.start()
+            self._watchdog.go_on_in_child()
 
     def begin_in_child_of_multiprocessing(self) -> None:
         """It has thrown away what was to be done at its end."""

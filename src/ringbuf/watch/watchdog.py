@@ -45,8 +45,13 @@ class Watchdog:
 
     # ---- the thread ----
 
+    def go_on_in_child(self) -> None:
+        """Of a fork: it has no thread of its parent's, its heart has not begun to beat, and its memory is its own."""
+        self._beaten, self._is_heart_told, self._is_memory_told = None, False, False
+        self.start()
+
     def start(self) -> None:
-        """Also in a forked child, which has no thread of its parent's."""
+        """Begin to look."""
         self._is_over = _thread.allocate_lock()
         self._is_over.acquire()
         for one in (self._main, *self._loops.values()):
