@@ -252,7 +252,7 @@ ringbuf_draft_begin(struct ringbuf_draft *d, const char *path)
 
 	d->dir_fd = -1;
 	if (!*base || strlen(base) > NAME_MAX || (size_t)(base - path) >= sizeof(dir))
-		return *base ? -ENAMETOOLONG : *path ? -EISDIR : -ENOENT;
+		return *base ? -ENAMETOOLONG : (*path ? -EISDIR : -ENOENT);
 	memcpy(dir, slash ? path : "./", slash ? (size_t)(base - path) : 2);
 	dir[slash ? base - path : 2] = 0;
 	strcpy(d->base, base);
@@ -263,7 +263,6 @@ ringbuf_draft_begin(struct ringbuf_draft *d, const char *path)
 		return d->dir_fd;
 	return fstatat(d->dir_fd, d->base, &st, AT_SYMLINK_NOFOLLOW) == 0 ? -EEXIST : 0;
 }
-
 
 RINGBUF_FUNC void
 ringbuf_random_uuid(uint8_t *uuid)
@@ -398,7 +397,7 @@ ringbuf_fill_superblock(struct ringbuf_superblock *sb, const struct ringbuf_conf
 	sb->wakeup = cfg->wakeup;
 	sb->custom_client = ringbuf_client_flags(cfg->client);
 	sb->n_streams = cfg->streams == RINGBUF_GLOBAL ? 1
-			: cfg->n_streams	       ? cfg->n_streams
+			: cfg->n_streams               ? cfg->n_streams
 						       : ringbuf_cpus_possible();
 	if (ringbuf_order_of(cfg->subbuf_size, &sb->subbuf_order) ||
 	    ringbuf_order_of(cfg->n_subbufs, &sb->count_order))
@@ -450,7 +449,7 @@ ringbuf_init_stream(const struct ringbuf_channel *ch, uint32_t idx)
 		ringbuf_store(&ringbuf_slot_at(ch, s, i << order)->subbuf_ref,
 			      pass << RINGBUF_REF_PASS_SHIFT | RINGBUF_REF_READ | (i + 1), RINGBUF_RELAXED);
 	for (uint32_t i = 0; i < ch->n_all; i++) {
-		enum ringbuf_stage phase = !i ? RINGBUF_STAGE_READERS : i <= n ? RINGBUF_STAGE_DONE : RINGBUF_STAGE_FREE;
+		enum ringbuf_stage phase = !i ? RINGBUF_STAGE_READERS : (i <= n ? RINGBUF_STAGE_DONE : RINGBUF_STAGE_FREE);
 
 		ringbuf_store(&ringbuf_subbuf_at(ch, s, i)->stage, ringbuf_stage_word(before, phase, 0), RINGBUF_RELAXED);
 		ringbuf_store(&ringbuf_subbuf_at(ch, s, i)->committed, base, RINGBUF_RELAXED);
@@ -746,7 +745,7 @@ ringbuf_is_last_user(int fd)
 		return -errno;
 	pthread_mutex_lock(&ringbuf_registry.lock);
 	ringbuf_mark_all(&file, 0);
-	last = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 1 : errno == EWOULDBLOCK ? 0 : -errno;
+	last = flock(fd, LOCK_EX | LOCK_NB) == 0 ? 1 : (errno == EWOULDBLOCK ? 0 : -errno);
 	if (last <= 0)
 		ringbuf_mark_all(&file, 1);
 	pthread_mutex_unlock(&ringbuf_registry.lock);

@@ -78,8 +78,16 @@ ringbuf_tsc_early(void)
 }
 #else
 #define RINGBUF_HAVE_TSC 0
-RINGBUF_INLINE uint64_t ringbuf_tsc_early(void) { return ringbuf_clock_ns(CLOCK_MONOTONIC); }
-RINGBUF_INLINE uint64_t ringbuf_tsc_ordered(void) { return ringbuf_clock_ns(CLOCK_MONOTONIC); }
+RINGBUF_INLINE uint64_t
+ringbuf_tsc_early(void)
+{
+	return ringbuf_clock_ns(CLOCK_MONOTONIC);
+}
+RINGBUF_INLINE uint64_t
+ringbuf_tsc_ordered(void)
+{
+	return ringbuf_clock_ns(CLOCK_MONOTONIC);
+}
 #endif
 
 RINGBUF_INLINE uint64_t

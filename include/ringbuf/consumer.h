@@ -87,7 +87,7 @@ ringbuf_consumer_deadline(const struct ringbuf_consumer *c, uint64_t now_ns)
 		until = ringbuf_bounded(c->next_switch_ns, until);
 	if (reads)
 		until = ringbuf_bounded(c->next_read_ns > now_ns ? c->next_read_ns
-								  : now_ns + c->read_period_ns,
+								 : now_ns + c->read_period_ns,
 					ringbuf_bounded(ringbuf_trace_retry_ns(&c->trace), until));
 	return until;
 }

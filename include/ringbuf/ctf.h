@@ -110,12 +110,11 @@ ringbuf_ctf_read_hole(const struct ringbuf_channel *ch, const uint8_t *at, uint3
 }
 
 /* Store one member of a packet's header. */
-#define ringbuf_ctf_put(header, member, value)                                                     \
-	do {                                                                                       \
-		uint64_t put_value = (value);                                                      \
-												   \
+#define ringbuf_ctf_put(header, member, value)                                                                \
+	do {                                                                                                  \
+		uint64_t put_value = (value);                                                                 \
 		ringbuf_data_write((header) + offsetof(struct ringbuf_ctf_packet_header, member), &put_value, \
-				   sizeof(((struct ringbuf_ctf_packet_header *)0)->member));       \
+				   sizeof(((struct ringbuf_ctf_packet_header *)0)->member));                  \
 	} while (0)
 
 RINGBUF_FUNC void

@@ -40,7 +40,7 @@ ringbuf_directory_open_existing(const char *path, int flags)
 
 	if (fd < 0)
 		return -errno;
-	error = fstat(fd, &st) ? errno : ringbuf_directory_is_safe(&st) ? 0 : EPERM;
+	error = fstat(fd, &st) ? errno : (ringbuf_directory_is_safe(&st) ? 0 : EPERM);
 	if (error) {
 		close(fd);
 		return -error;

@@ -128,7 +128,7 @@ ringbuf_reopen(const struct ringbuf_channel *ch, int flags)
 		else if (had ? !i : fd == -EACCES && i == 1)
 			ret = fd;
 	}
-	return ret == -EACCES ? -RINGBUF_E_FORBIDDEN : ret == -ENOENT ? -RINGBUF_E_NO_PROC : ret;
+	return ret == -EACCES ? -RINGBUF_E_FORBIDDEN : (ret == -ENOENT ? -RINGBUF_E_NO_PROC : ret);
 }
 
 /* Have a descriptor again, if the program closed ours. Under the registry's lock. Returns 0 or as ringbuf_reopen. */

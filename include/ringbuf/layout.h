@@ -42,13 +42,30 @@
 
 #define RINGBUF_ALIGNED __attribute__((aligned(RINGBUF_CACHE_LINE)))
 
-enum ringbuf_mode { RINGBUF_DISCARD = 0, RINGBUF_OVERWRITE = 1 };
-enum ringbuf_streams { RINGBUF_PER_CPU = 0, RINGBUF_GLOBAL = 1 };
-enum ringbuf_header { RINGBUF_COMPACT = 0, RINGBUF_LARGE = 1 };
-enum ringbuf_clock { RINGBUF_CLOCK_TSC = 0, RINGBUF_CLOCK_MONOTONIC = 1, RINGBUF_CLOCK_CUSTOM = 2 };
+enum ringbuf_mode {
+	RINGBUF_DISCARD = 0,
+	RINGBUF_OVERWRITE = 1,
+};
+enum ringbuf_streams {
+	RINGBUF_PER_CPU = 0,
+	RINGBUF_GLOBAL = 1,
+};
+enum ringbuf_header {
+	RINGBUF_COMPACT = 0,
+	RINGBUF_LARGE = 1,
+};
+enum ringbuf_clock {
+	RINGBUF_CLOCK_TSC = 0,
+	RINGBUF_CLOCK_MONOTONIC = 1,
+	RINGBUF_CLOCK_CUSTOM = 2,
+};
 #define RINGBUF_CLIENT_CUSTOM 1u /* superblock: there is a client */
 #define RINGBUF_CLIENT_FORMAT 2u /* it writes packets or records of its own */
-enum ringbuf_wakeup { RINGBUF_WAKEUP_TIMER = 0, RINGBUF_WAKEUP_WRITER = 1, RINGBUF_WAKEUP_NONE = 2 };
+enum ringbuf_wakeup {
+	RINGBUF_WAKEUP_TIMER = 0,
+	RINGBUF_WAKEUP_WRITER = 1,
+	RINGBUF_WAKEUP_NONE = 2,
+};
 
 /*
  * Why a reservation is refused and its record lost: X(cause, its name in Stats, errno).
@@ -60,19 +77,21 @@ enum ringbuf_wakeup { RINGBUF_WAKEUP_TIMER = 0, RINGBUF_WAKEUP_WRITER = 1, RINGB
  * SLOTS     more recording threads than producer slots
  * DISABLED  channel disabled or finalized; counted in the thread's producer slot, not in a stream
  */
-#define RINGBUF_LOSSES(X)                                                                          \
-	X(FULL, "full", ENOBUFS)                                                                   \
-	X(WRAP, "wrap", EIO)                                                                       \
-	X(BIG, "big", ENOSPC)                                                                      \
-	X(NESTING, "nesting", EPERM)                                                               \
-	X(SLOTS, "slots", EUSERS)                                                                  \
+#define RINGBUF_LOSSES(X)            \
+	X(FULL, "full", ENOBUFS)     \
+	X(WRAP, "wrap", EIO)         \
+	X(BIG, "big", ENOSPC)        \
+	X(NESTING, "nesting", EPERM) \
+	X(SLOTS, "slots", EUSERS)    \
 	X(DISABLED, "disabled", ESHUTDOWN)
 
 enum ringbuf_cause {
 #define RINGBUF_LOSS_CAUSE(cause, name, error) RINGBUF_LOST_##cause,
+	/* clang-format off: it takes what follows the list for a part of it */
 	RINGBUF_LOSSES(RINGBUF_LOSS_CAUSE)
 #undef RINGBUF_LOSS_CAUSE
-	RINGBUF_LOST_TORN, /* reserved, but its producer died over it */
+		RINGBUF_LOST_TORN, /* reserved, but its producer died over it */
+	/* clang-format on */
 	RINGBUF_DISCARDED, /* given up by its own producer: no loss */
 	RINGBUF_N_CAUSES
 };

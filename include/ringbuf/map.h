@@ -418,7 +418,11 @@ ringbuf_map_count(struct ringbuf_map *map)
 
 /* ---- the swap ---- */
 
-enum ringbuf_map_step { RINGBUF_MAP_UNCHANGED, RINGBUF_MAP_EXTENDED, RINGBUF_MAP_SWAPPED };
+enum ringbuf_map_step {
+	RINGBUF_MAP_UNCHANGED,
+	RINGBUF_MAP_EXTENDED,
+	RINGBUF_MAP_SWAPPED,
+};
 
 /* Hand out what is new in the held sub-buffer. Returns 1 if that is all that can be done now. */
 RINGBUF_FUNC int

@@ -298,7 +298,8 @@ RINGBUF_FUNC uint64_t
 ringbuf_metric_entry_size(const struct ringbuf_metric *m)
 {
 	return ringbuf_align_up(sizeof(struct ringbuf_metric_entry) + m->n_bounds * sizeof(double) + m->name_size +
-					(uint64_t)m->unit_size + m->help_size + m->labels_size, 8);
+					(uint64_t)m->unit_size + m->help_size + m->labels_size,
+				8);
 }
 
 /* Under the lock. A death before the last store leaves no trace but words that nobody uses. */

@@ -307,7 +307,11 @@ ringbuf_get_subbuf(struct ringbuf_stream_reader *r, uint64_t pos)
 }
 
 /* What ringbuf_put_subbuf does with the packet. */
-enum ringbuf_put { RINGBUF_PUT_READ, RINGBUF_PUT_BACK, RINGBUF_PUT_DROP };
+enum ringbuf_put {
+	RINGBUF_PUT_READ,
+	RINGBUF_PUT_BACK,
+	RINGBUF_PUT_DROP,
+};
 
 RINGBUF_INLINE uint64_t
 ringbuf_records_read(const struct ringbuf_packet *p, enum ringbuf_put how)

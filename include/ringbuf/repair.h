@@ -447,7 +447,7 @@ ringbuf_repair_close(const struct ringbuf_repair *r, const struct ringbuf_suspec
 {
 	struct ringbuf_move m;
 	uint64_t content = x->kind != RINGBUF_SUSPECT_CLOSER ? x->end
-			   : x->begin			     ? x->begin
+			   : x->begin                        ? x->begin
 							     : r->ch->packet_header_size;
 
 	memset(&m, 0, sizeof(m));
@@ -463,6 +463,7 @@ ringbuf_repair_boundaries(const struct ringbuf_repair *r, int chosen)
 	uint64_t tag = ringbuf_packet_tag(r->ch, r->begin), timestamp;
 	struct ringbuf_suspect who;
 
+	memset(&who, 0, sizeof(who)); /* g++ 12 does not see that it is used only where it was found */
 	/* relaxed both: of the dead, or published by a count (O2) */
 	if (ringbuf_load(&r->sb->open_noted, RINGBUF_RELAXED) != tag && ringbuf_time_of_opening(r, &timestamp))
 		ringbuf_begin_packet(r->ch->client, r->ch, r->s, r->stream_idx, r->begin, timestamp);

@@ -254,7 +254,7 @@ ringbuf_stream_usage(const struct ringbuf_channel *ch, const struct ringbuf_stre
 	int64_t unread = ringbuf_pos_diff(produced, consumed), ring = (int64_t)ringbuf_ring_size(&ch->geometry);
 	struct ringbuf_usage usage = {ringbuf_pos_sub(produced, ch->start_pos), 0};
 
-	usage.unread = (uint64_t)(unread < 0 ? 0 : unread > ring ? ring : unread);
+	usage.unread = (uint64_t)(unread < 0 ? 0 : (unread > ring ? ring : unread));
 	return usage;
 }
 

@@ -270,7 +270,7 @@ ringbuf_file_check(struct ringbuf_stream_file *f, uint64_t now_ns)
 	if (!ringbuf_is_ours(f->fd, &f->file) || fstat(f->fd, &st))
 		return 0; /* ringbuf_file_regain sees to it */
 	f->gone = st.st_nlink == 0 || (uint64_t)st.st_size < f->size;
-	return !f->gone ? 0 : st.st_nlink == 0 ? -ENOENT : -ESTALE;
+	return !f->gone ? 0 : (st.st_nlink == 0 ? -ENOENT : -ESTALE);
 }
 
 /* Cut what an incomplete write left. If that fails too, the next write goes over it. */
@@ -307,7 +307,7 @@ ringbuf_file_append(struct ringbuf_trace *t, struct ringbuf_stream_file *f, uint
 		if (n > 0)
 			done += (uint64_t)n;
 		else
-			error = n == 0 ? EIO : errno == EINTR ? 0 : errno;
+			error = n == 0 ? EIO : (errno == EINTR ? 0 : errno);
 	}
 	if (!error && size > len && ftruncate(f->fd, (off_t)(f->size + size)))
 		error = errno;

@@ -226,7 +226,7 @@ ringbuf_calls_put_begun(const struct ringbuf_calls *calls, uint32_t number, uint
 }
 
 /* A callback of sys.monitoring: no arguments are parsed. */
-#define RINGBUF_CALLBACK(name, function)                                                               \
+#define RINGBUF_CALLBACK(name, function) \
 	((PyMethodDef){name, (PyCFunction)(function), METH_FASTCALL, NULL})
 
 #endif /* RINGBUF_CALLS_H */

@@ -77,7 +77,8 @@ static int
 ringbuf_range_error(const struct ringbuf_field *f, PyObject *arg)
 {
 	PyErr_Format(PyExc_OverflowError, "field '%U': %R is out of range for %c%d", f->name, arg,
-		     f->kind == RINGBUF_KIND_UINT ? 'u' : f->kind == RINGBUF_KIND_INT ? 'i' : 'f',
+		     f->kind == RINGBUF_KIND_UINT ? 'u' : f->kind == RINGBUF_KIND_INT ? 'i'
+										      : 'f',
 		     f->size * 8);
 	return -1;
 }
@@ -741,7 +742,8 @@ static inline Py_ssize_t
 ringbuf_rows_at_once(struct ringbuf_channel *ch, const struct ringbuf_reservation *r)
 {
 	const struct ringbuf_producer *self = ringbuf_this_producer(ch);
-	uint64_t context = r->context ? r->context_size : self ? self->context_size : 0;
+	uint64_t context = r->context ? r->context_size : self ? self->context_size
+							       : 0;
 	uint64_t room = ringbuf_bounded(RINGBUF_ROWS_BYTES, ringbuf_subbuf_size(&ch->geometry) / 16);
 	uint64_t each = r->payload_size + context + RINGBUF_ROW_HEADER;
 

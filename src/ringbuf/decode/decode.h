@@ -58,10 +58,16 @@ enum ctf_role {
 };
 
 /* Of text. */
-enum ctf_encoding { CTF_UTF8, CTF_UTF16LE, CTF_UTF16BE, CTF_UTF32LE, CTF_UTF32BE };
+enum ctf_encoding { CTF_UTF8,
+		    CTF_UTF16LE,
+		    CTF_UTF16BE,
+		    CTF_UTF32LE,
+		    CTF_UTF32BE };
 
 /* Event headers that are read without walking their tree. */
-enum ctf_header { CTF_HEADER_ANY, CTF_HEADER_COMPACT, CTF_HEADER_LARGE };
+enum ctf_header { CTF_HEADER_ANY,
+		  CTF_HEADER_COMPACT,
+		  CTF_HEADER_LARGE };
 
 struct ctf_node {
 	uint8_t kind;
@@ -331,7 +337,8 @@ ctf_other_float(const struct ctf_cursor *c, const struct ctf_node *n)
 		fraction |= ctf_slice(c, n, low, size) != 0;
 	}
 	power = (exponent ? (int64_t)exponent : 1) - bias - (int64_t)got;
-	power = power < -4096 ? -4096 : power > 4096 ? 4096 : power;
+	power = power < -4096 ? -4096 : power > 4096 ? 4096
+						     : power;
 	if (exponent == ((uint64_t)1 << exponent_bits) - 1)
 		value = fraction ? (double)__builtin_nan("") : (double)__builtin_inf();
 	else
@@ -382,7 +389,7 @@ ctf_odd_number(struct ctf_cursor *c, const struct ctf_node *n, uint64_t *value)
 	if (n->size > c->end - c->pos)
 		return ctf_fail(c, "the content ends too early");
 	*value = n->kind == CTF_FLOAT && (n->size == 16 || n->size > 64) ? ctf_other_float(c, n)
-									: ctf_slice(c, n, 0, n->size);
+									 : ctf_slice(c, n, 0, n->size);
 	c->pos += n->size;
 	if (n->is_signed && n->size < 64 && *value >> (n->size - 1) & 1)
 		*value |= ~UINT64_C(0) << n->size;
@@ -468,7 +475,8 @@ ctf_walk_integer(const struct ctf_node *n, struct ctf_cursor *c)
 static inline uint32_t
 ctf_unit(uint8_t encoding)
 {
-	return encoding == CTF_UTF8 ? 1 : encoding <= CTF_UTF16BE ? 2 : 4;
+	return encoding == CTF_UTF8 ? 1 : encoding <= CTF_UTF16BE ? 2
+								  : 4;
 }
 
 /* Bytes before the first NUL within `size`, or -1. */
@@ -604,7 +612,8 @@ ctf_walk(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c)
 	case CTF_VARIANT:
 	case CTF_OPTIONAL:
 		option = ctf_option(p, n, c);
-		return option >= 0 ? ctf_walk(p, option, c) : n->kind == CTF_OPTIONAL ? 0 : -1;
+		return option >= 0 ? ctf_walk(p, option, c) : n->kind == CTF_OPTIONAL ? 0
+										      : -1;
 	default:
 		return ctf_walk_elements(p, n, c);
 	}
@@ -994,7 +1003,9 @@ ctf_store(const struct ctf_plan *p, int32_t index, struct ctf_cursor *c, uint8_t
 			return NULL;
 		if (n->slot >= 0)
 			c->slots[n->slot] = value;
-		bytes = n->size <= 8 ? 1 : n->size <= 16 && n->kind != CTF_FLOAT ? 2 : n->size <= 32 ? 4 : 8;
+		bytes = n->size <= 8 ? 1 : n->size <= 16 && n->kind != CTF_FLOAT ? 2
+				   : n->size <= 32                               ? 4
+										 : 8;
 		value = n->is_bool ? value != 0 : value;
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 		value <<= 64 - 8 * bytes;
@@ -1381,7 +1392,8 @@ ctf_is_utf8(const uint8_t *text, uint64_t size)
 		}
 		if (*text < 0xc2 || *text > 0xf4)
 			return 0;
-		more = *text < 0xe0 ? 1 : *text < 0xf0 ? 2 : 3;
+		more = *text < 0xe0 ? 1 : *text < 0xf0 ? 2
+						       : 3;
 		if (*text == 0xe0)
 			low = 0xa0;
 		else if (*text == 0xed)

@@ -60,9 +60,27 @@ struct kernel_packet {
 	int is_full; /* it did not fit: start over with more room */
 };
 
-static inline uint16_t kernel_u16(const uint8_t *at) { uint16_t v; memcpy(&v, at, sizeof(v)); return v; }
-static inline uint32_t kernel_u32(const uint8_t *at) { uint32_t v; memcpy(&v, at, sizeof(v)); return v; }
-static inline uint64_t kernel_u64(const uint8_t *at) { uint64_t v; memcpy(&v, at, sizeof(v)); return v; }
+static inline uint16_t
+kernel_u16(const uint8_t *at)
+{
+	uint16_t v;
+	memcpy(&v, at, sizeof(v));
+	return v;
+}
+static inline uint32_t
+kernel_u32(const uint8_t *at)
+{
+	uint32_t v;
+	memcpy(&v, at, sizeof(v));
+	return v;
+}
+static inline uint64_t
+kernel_u64(const uint8_t *at)
+{
+	uint64_t v;
+	memcpy(&v, at, sizeof(v));
+	return v;
+}
 
 static inline void
 kernel_append(struct kernel_packet *p, const void *data, uint64_t size)
@@ -98,7 +116,8 @@ kernel_append_field(struct kernel_packet *p, const struct kernel_field *f, const
 	uint32_t loc, at = f->offset, length;
 
 	if (f->kind == KERNEL_COPY) {
-		uint32_t there = at >= size ? 0 : size - at < f->size ? size - at : f->size;
+		uint32_t there = at >= size ? 0 : size - at < f->size ? size - at
+								      : f->size;
 
 		kernel_append(p, event + at, there);
 		for (uint32_t left = f->size - there; left; left -= length) {

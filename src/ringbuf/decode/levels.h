@@ -165,7 +165,8 @@ level_add(struct levels *l, uint32_t lane, int64_t begin, int64_t duration, int6
 	int64_t within = duration > 0 ? end - 1 : end;
 	uint32_t first = level_bin(l, begin), last = level_bin(l, within);
 
-	self = self < 0 ? 0 : self > duration ? duration : self;
+	self = self < 0 ? 0 : self > duration ? duration
+					      : self;
 	while (last - first > LEVEL_MAX_BINS || l->n + (last - first) + 1 > l->limit) {
 		if (l->width > UINT64_MAX / 4)
 			return 0; /* more lanes than cells: beyond what is drawn */

@@ -34,7 +34,12 @@ struct ctf_names {
 };
 
 /* How a value is printed that has several ways. */
-enum ctf_look { CTF_LOOK_PLAIN, CTF_LOOK_TEXT, CTF_LOOK_BYTES, CTF_LOOK_ENUM, CTF_LOOK_FLAGS, CTF_LOOK_TRUTH };
+enum ctf_look { CTF_LOOK_PLAIN,
+		CTF_LOOK_TEXT,
+		CTF_LOOK_BYTES,
+		CTF_LOOK_ENUM,
+		CTF_LOOK_FLAGS,
+		CTF_LOOK_TRUTH };
 
 /* Room for `size` more bytes, or NULL. */
 static inline char *
@@ -91,7 +96,9 @@ static void
 ctf_put_digits(struct ctf_text *t, uint64_t value, uint32_t size, int base)
 {
 	char buffer[64], *at = buffer + sizeof(buffer);
-	uint32_t bits = base == 16 ? 4 : base == 8 ? 3 : 1, rounded = (size + bits - 1) / bits * bits;
+	uint32_t bits = base == 16 ? 4 : base == 8 ? 3
+						   : 1,
+		 rounded = (size + bits - 1) / bits * bits;
 
 	if (rounded < 64)
 		value &= (UINT64_C(1) << rounded) - 1;
@@ -99,7 +106,9 @@ ctf_put_digits(struct ctf_text *t, uint64_t value, uint32_t size, int base)
 		*--at = "0123456789ABCDEF"[value & ((1u << bits) - 1)];
 		value >>= bits;
 	} while (value || (base == 2 && buffer + sizeof(buffer) - at < (int64_t)size));
-	ctf_put(t, base == 16 ? "0x" : base == 8 ? "0" : "0b", base == 8 ? 1 : 2);
+	ctf_put(t, base == 16 ? "0x" : base == 8 ? "0"
+						 : "0b",
+		base == 8 ? 1 : 2);
 	ctf_put(t, at, (size_t)(buffer + sizeof(buffer) - at));
 }
 
