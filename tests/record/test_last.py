@@ -10,6 +10,7 @@ import timelines
 from rings import eventually
 
 import ringbuf
+from ringbuf.ctf.layout import clock_info
 from ringbuf.record import processes
 from ringbuf.record.last import Watch, ended_env
 from ringbuf.trace.meanings import Ended, ended
@@ -92,7 +93,7 @@ def test_a_thread_that_ends_well_is_no_process_that_ended(tracer, tmp_path):
 
 def test_what_is_closed_is_not_looked_at(tmp_path):
     tracer = ringbuf.Tracer("x")
-    watch = Watch(tracer.channel)
+    watch = Watch(tracer.channel, clock_info(tracer.channel))
     tracer.channel.close()
     assert not watch.look()
 

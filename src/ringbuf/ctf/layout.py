@@ -9,7 +9,7 @@ from ..errors import RegionError
 from .metadata import ChannelLayout, ClockInfo
 from .schema import EventSchema
 
-__all__ = ["channel_layout", "clock_info", "clock_now"]
+__all__ = ["channel_layout", "clock_info", "clock_now", "wall_clock"]
 
 _SET = 10_000_000  # ns that the wall clock differs from what a channel says, if it was set since
 
@@ -20,22 +20,36 @@ def clock_info(channel) -> ClockInfo:
     return ClockInfo(freq=freq, offset_s=offset_s, offset_cycles=offset, name="ringbuf", description=kind)
 
 
-def clock_now(channel) -> ClockInfo:
-    """The channel's clock, by the wall clock as it is now: that may have been set since the channel was made.
+def wall_clock(channel, clock: ClockInfo, known: int = 0) -> tuple[int, int, bool]:
+    """How far the wall clock is ahead of what a clock says, in nanoseconds.
 
-    A clock of the program's own is left as it is: nobody else knows what it counts.
+    Returns
+    -------
+    (int, int, bool)
+        The time by that clock, nanoseconds since the Unix epoch; by how much; and whether that is another distance than
+        the one that is `known`. If it is not, or if the clock is the program's own, `known` is returned.
     """
-    clock = clock_info(channel)
     if clock.description == "custom":
-        return clock
+        return 0, known, False
     tries = []
     for _ in range(5):
         before = time.time_ns()
         tick = channel.current_timestamp()
         tries.append((time.time_ns() - before, before, tick))
     took, before, tick = min(tries)
-    ahead = before + took // 2 - clock.offset_s * 10**9 - (clock.offset_cycles + tick) * 10**9 // clock.freq
-    if abs(ahead) <= _SET + took:
+    here = clock.offset_s * 10**9 + (clock.offset_cycles + tick) * 10**9 // clock.freq
+    ahead = before + took // 2 - here
+    return (here, ahead, True) if abs(ahead - known) > _SET + took else (here, known, False)
+
+
+def clock_now(channel) -> ClockInfo:
+    """The channel's clock, by the wall clock as it is now: that may have been set since the channel was made.
+
+    A clock of the program's own is left as it is: nobody else knows what it counts.
+    """
+    clock = clock_info(channel)
+    _, ahead, _ = wall_clock(channel, clock)
+    if not ahead:
         return clock
     zero = clock.offset_s * clock.freq + clock.offset_cycles + ahead * clock.freq // 10**9
     offset_s, offset = divmod(zero, clock.freq)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 from .._core import last_words
+from ..ctf.metadata import ClockInfo
 from ..errors import RingbufError
 from ..trace.meanings import Ended
 from . import processes
@@ -30,8 +31,9 @@ class Watch:
     comes and goes between two looks is not noticed. Thread safety: one thread at a time.
     """
 
-    def __init__(self, channel) -> None:
+    def __init__(self, channel, clock: ClockInfo) -> None:
         self._channel = channel
+        self._clock = clock  # of the trace
         self._living: dict[tuple[int, int, int], Ended] = {}  # by pid, tid and the process's start
         self._due = 0.0
         self.ended: list[Ended] = []
@@ -76,5 +78,5 @@ class Watch:
         return Ended(key[0], key[1], self._unix_ns(ticks) if ticks else None, seen, n_open, name)
 
     def _unix_ns(self, ticks: int) -> int:
-        _, freq, offset_s, offset = self._channel.clock_parameters
-        return offset_s * 10**9 + (offset + ticks) * 10**9 // freq
+        clock = self._clock
+        return clock.offset_s * 10**9 + (clock.offset_cycles + ticks) * 10**9 // clock.freq

@@ -20,6 +20,7 @@ from ..metrics import samples
 from ..output import Directory, trace_directory
 from .ends import AtEnd
 from .last import Watch, ended_env
+from .steps import Steps
 
 __all__ = ["Recorder", "complete", "snapshot", "write_snapshot"]
 
@@ -92,7 +93,9 @@ class Recorder:
         _check_format(channel)
         check_format(format)
         switch, read = channel.timers
-        self._layout = channel_layout(channel, holes=True)
+        layout = channel_layout(channel, holes=True)
+        # What others write has the channel's clock, as it was given to them.
+        self._layout = layout if more_metadata else replace(layout, clock=clock_now(channel))
         self._more_metadata = more_metadata
         self._made_by = {} if made_by is None else made_by
         self._format = format
@@ -117,8 +120,10 @@ class Recorder:
             )
             stack.pop_all()
         self._samples_file = samples.SamplesFile(self._output, of_samples)
-        self._watch = Watch(channel)
+        self._watch = Watch(channel, self._layout.clock)
         self._watch.look()
+        self._steps = Steps(channel, self._layout.clock)
+        self._steps.look()
         self._refresh_metadata()
         self._sample()
         self._stop_metadata = threading.Event()
@@ -130,9 +135,9 @@ class Recorder:
         """Events may be declared at any time, by any process; a killed recorder leaves their names."""
         metadata_due, metrics_due = (time.monotonic() + one for one in (_METADATA_PERIOD, self._metrics_period))
         while not self._stop_metadata.wait(min(_LOOK_PERIOD, self._metrics_period)):
-            has_ended, now = self._watch.look(), time.monotonic()
-            if has_ended or now >= metadata_due:
-                self._refresh_metadata(has_ended)
+            has_news, now = self._watch.look() | self._steps.look(), time.monotonic()
+            if has_news or now >= metadata_due:
+                self._refresh_metadata(has_news)
                 metadata_due = now + _METADATA_PERIOD
             if now >= metrics_due:
                 self._sample()
@@ -149,11 +154,11 @@ class Recorder:
         except (OSError, RegionError):
             return  # the consumer meets the same trouble, and counts it
 
-    def _refresh_metadata(self, has_ended: bool = False) -> None:
+    def _refresh_metadata(self, has_news: bool = False) -> None:
         # What is written now must be right even if this process is killed: records may be given up any time.
         try:
             schemas = self._consumer.schemas()
-            if has_ended or len(schemas) != self._n_events or self._rotated != self._rotated_now():
+            if has_news or len(schemas) != self._n_events or self._rotated != self._rotated_now():
                 self._write_metadata(schemas, holes=True)
         except (OSError, RegionError):
             return  # the consumer meets the same trouble, and counts it
@@ -166,7 +171,7 @@ class Recorder:
     def _write_metadata(self, schemas, *, holes: bool) -> None:
         events = [EventSchema(*schema) for schema in schemas]
         rotated = self._rotated_now()
-        env = {**self._layout.env, **self._made_by, **ended_env(self._watch.ended)}
+        env = {**self._layout.env, **self._made_by, **ended_env(self._watch.ended), **self._steps.env()}
         if any(rotated):
             env |= {"rotated_packets": rotated[0], "rotated_records": rotated[1]}
         text = channel_metadata(replace(self._layout, env=env, holes=holes, events=events))
@@ -237,6 +242,7 @@ class Recorder:
                 self._stop_metadata.set()
                 self._metadata_thread.join()
                 self._watch.look(now=True)
+                self._steps.look(now=True)
                 result = self._consumer.stop(timeout)
                 self._sample()
                 self._samples_file.close()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from ..texts import printable
 from .deaths import Death, deaths
-from .meanings import Loss, field_of, losses, meaning
+from .meanings import Loss, field_of, losses, meaning, wall_clock_steps
 from .threads import Thread, threads_of
 from .units import duration_text, short
 
@@ -48,6 +48,8 @@ class About:
     set : tuple of str
         Of a set gathered from many machines: who is missing, died or ends before the others, and how far apart the
         clocks may be.
+    clock_steps : tuple of (int, int)
+        Times from which the wall clock was so many nanoseconds ahead of the trace's: it was set, or has drifted.
     """
 
     path: str
@@ -68,6 +70,7 @@ class About:
     damage: tuple
     deaths: tuple[Death, ...] = ()
     set: tuple[str, ...] = ()
+    clock_steps: tuple[tuple[int, int], ...] = ()
 
     @property
     def records(self) -> int:
@@ -122,10 +125,21 @@ class About:
         busiest = sorted(self.threads, key=lambda thread: -thread.records)
         lines += [("", f"{thread.records:>10}  {thread}{self._span_of(thread)}") for thread in busiest[:_SHOWN]]
         lines += [("", f"and {len(busiest) - _SHOWN} more threads")] if len(busiest) > _SHOWN else []
-        return [*lines, *self._ended(), *self._lost(), *self._missed(), *self._damage()]
+        return [*lines, *self._clock(), *self._ended(), *self._lost(), *self._missed(), *self._damage()]
 
     def _span_of(self, thread: Thread) -> str:
         return f"  from +{duration_text(thread.first - self.begin)} to +{duration_text(thread.last - self.begin)}"
+
+    def _clock(self) -> list[tuple[str, str]]:
+        lines = []
+        for when, ahead in self.clock_steps[:_SHOWN]:
+            way = "ahead of" if ahead >= 0 else "behind"
+            since = duration_text(max(0, when - self.begin))
+            lines.append(
+                ("clock", f"from +{since} on the wall clock was {duration_text(abs(ahead))} {way} these times")
+            )
+        rest = len(self.clock_steps) - _SHOWN
+        return lines + ([("", f"and {rest} more times")] if rest > 0 else [])
 
     def _ended(self) -> list[tuple[str, str]]:
         shown = [("ended", one.said(self.begin)) for one in self.deaths[:_SHOWN]]
@@ -203,5 +217,6 @@ def about(trace) -> About:
         not_recorded=tuple(_not_recorded(trace)),
         damage=trace.damage,
         deaths=tuple(deaths(trace, threads)),
+        clock_steps=tuple(wall_clock_steps(trace)),
         set=set_lines(trace),
     )

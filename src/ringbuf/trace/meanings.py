@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 __all__ = [
     "IDENTITY", "IRQ", "SOFTIRQ", "Ended", "Function", "Loss", "ended", "field_of", "functions", "is_identity",
-    "kernel_name", "losses", "meaning", "system_call",
+    "kernel_name", "losses", "meaning", "system_call", "wall_clock_steps",
 ]  # fmt: skip
 
 #: Contexts that say whose a record is, and the type of their values.
@@ -16,6 +16,7 @@ IDENTITY = {"vpid": int, "vtid": int, "procname": str, "thread_name": str}
 IRQ, SOFTIRQ = 1 << 30, 1 << 31
 _SYSCALL = re.compile(r"(?:compat_)?sys(?:call)?_(?P<way>enter|entry|exit)(?:_(?P<call>\w+))?")
 _ENDLESS = {"exit", "exit_group", "rt_sigreturn"}
+_STEP = re.compile(r"(\d{1,19}) (-?\d{1,18})")
 _LARGEST_ID = 2**31 - 1  # of a process or thread
 
 
@@ -194,6 +195,17 @@ def ended(trace) -> list[Ended]:
                     pid, tid, last, seen, n_open = map(int, numbers)
                     found.append(Ended(pid, tid, last or None, seen or None, n_open, thread, host))
     return [one for one in found if max(one.pid, one.tid) <= _LARGEST_ID and max(one.last or 0, one.seen or 0) < 2**63]
+
+
+def wall_clock_steps(trace) -> list[tuple[int, int]]:
+    """(time, how far the wall clock was ahead of the trace's from then on), in nanoseconds, as the trace says."""
+    found = []
+    for source in trace.sources:
+        for name, value in source.env.items():
+            numbers = _STEP.fullmatch(str(value)) if name.startswith("wall_clock_") else None
+            if numbers:
+                found.append((int(numbers[1]), int(numbers[2])))
+    return sorted(found)
 
 
 def _loss(before, after, cpu, events: int, packets: int) -> Loss:
