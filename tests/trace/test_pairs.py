@@ -120,6 +120,24 @@ def test_calls_nest_in_their_thread(tmp_path):
     assert calls[1].thread.tid == 55
 
 
+def test_begins_that_were_told_late_are_at_their_time(tmp_path):
+    late = timelines.SCHEMAS | {"function_begin": "code:u32,began:u64"}
+    trace = written(
+        tmp_path,
+        (10, "function_begin", [1, 2]), (10, "function_begin", [2, 5]), (11, "function_end", [2]),
+        (12, "function_begin", [3, 99]), (12, "function_end", [3]),  # not yet: damage
+        (13, "function_begin", [4, 1]), (14, "function_end", [4]),  # before what is around it: damage
+        (20, "function_end", [1]),
+        schemas=late,
+    )  # fmt: skip
+    assert told(trace.calls()) == [
+        ("function 2", 5, 6, 6, 1), ("function 3", 12, 0, 0, 1), ("function 4", 2, 12, 12, 1), ("function 1", 2, 18, 0, 0),
+    ]  # fmt: skip
+    record = next(one for one in trace.records("function_begin") if one.fields["code"] == 2)
+    assert record.time_of(5) == timelines.ORIGIN + 5
+    assert record.time_of(1 << 63) == record.timestamp
+
+
 def test_ends_that_were_lost_are_made_up_where_the_call_around_them_ends(tmp_path):
     trace = written(tmp_path, (1, "function_begin", [1]), (2, "function_begin", [2]), (4, "function_end", [1]))
     calls = trace.calls()
