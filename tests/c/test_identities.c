@@ -162,7 +162,7 @@ produce(void *arg)
 	slot = my_slot(ch);
 	if (load->signals)
 		timer = start_signals();
-	for (uint64_t n = 0; !atomic_load_explicit(stop, memory_order_relaxed); n++) {
+	while (!atomic_load_explicit(stop, memory_order_relaxed)) {
 		int ret = attempt(my_id, nest_some);
 
 		if (ret == -ENOBUFS || ret == -EIO)
