@@ -131,7 +131,8 @@ def test_begins_that_were_told_late_are_at_their_time(tmp_path):
         schemas=late,
     )  # fmt: skip
     assert told(trace.calls()) == [
-        ("function 2", 5, 6, 6, 1), ("function 3", 12, 0, 0, 1), ("function 4", 2, 12, 12, 1), ("function 1", 2, 18, 0, 0),
+        ("function 2", 5, 6, 6, 1), ("function 3", 12, 0, 0, 1), ("function 4", 2, 12, 12, 1),
+        ("function 1", 2, 18, 0, 0),
     ]  # fmt: skip
     record = next(one for one in trace.records("function_begin") if one.fields["code"] == 2)
     assert record.time_of(5) == timelines.ORIGIN + 5
