@@ -204,7 +204,7 @@ here() {
     make --no-print-directory PYTHON="$(tools/find-python.sh "$1")" "$VENV/.built" || return
     "$VENV/bin/python" -m pip install -q $("$VENV/bin/python" tools/extra.py test) || return
     install_tools
-    pytest "$VENV/bin/python" -m pytest "${python_tests[@]}"
+    suite "$1" "$VENV/bin/python" || { [ $? = 1 ] && again "$1" "$VENV/bin/python"; }
 }
 
 mkdir -p build
