@@ -30,6 +30,8 @@ go_round(void)
 	full();
 }
 
+static void go_round_twice(void) { go_round(); go_round(); }
+
 static void
 nobody_lost(void)
 {
@@ -59,6 +61,22 @@ snapshot(void)
 	model_snapshot(&r);
 }
 
+/* All of it, or what is complete of it. Nothing of that counts as read. */
+static void
+look_at(struct ringbuf_stream_reader *r)
+{
+	struct ringbuf_part part;
+
+	if (ringbuf_held_is_complete(r)) {
+		model_check_packet(r);
+		return;
+	}
+	part = ringbuf_held_part(r, 0);
+	if (part.bytes)
+		model_check_part(r, model_region.ch.packet_header_size, part.bytes);
+	model_log.n_handed_out = 0;
+}
+
 /* Hold what is being written, as a mapper does, and give it back. */
 static void
 hold_open(void)
@@ -70,8 +88,7 @@ hold_open(void)
 	for (int i = 0; i < 2; i++) {
 		if (!r.holding && ringbuf_map_get_open(&r))
 			continue;
-		if (ringbuf_held_is_complete(&r))
-			model_check_packet(&r);
+		look_at(&r);
 		ringbuf_put_subbuf(&r, RINGBUF_PUT_BACK);
 	}
 }
@@ -147,6 +164,7 @@ static const struct model models[] = {
 	{"park_snapshot", MODEL_PARK(2), {tiny, full_3, snapshot}, half},
 	{"park_mapped", MODEL_PARK(2), {half_twice, full_3, hold_open}, half, nobody_lost},
 	{"park_mapped_open", MODEL_PARK(1), {go_round, hold_open}, half},
+	{"park_mapped_again", MODEL_PARK(1), {go_round_twice, hold_open}, half},
 	{"park_mapper_dies", MODEL_PARK(1), {go_round, die_holding}, half},
 	{"park_repair", MODEL_PARK(2), {half_twice, full_3, repair_twice}, NULL, nobody_lost},
 	{"park_death", MODEL_PARK(2), {die_half, full_3, half}},
