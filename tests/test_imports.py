@@ -1,7 +1,10 @@
 """What is imported with ringbuf: nothing that a program would notice, or wait for, before it is needed."""
 
+import ast
+import graphlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +57,30 @@ def test_all_names_are_known_to_type_checkers_and_at_run_time():
         text = file.read().partition("if TYPE_CHECKING:")[2].partition("__version__")[0]
     lists = [line.partition(" import ")[2] for line in text.splitlines()]
     assert {name.strip() for names in lists for name in names.split(",") if name} == from_source
+
+
+# ---- arrows ----
+
+PACKAGE = Path(ringbuf.__file__).parent
+#: Goes up: programs that record take from inject what was set up before they began. No other may come to it.
+UPWARDS = {("record", "inject")}
+
+
+def needed_by(path):
+    """What a module imports of ringbuf when it is imported: packages, and modules beside them."""
+    where = path.relative_to(PACKAGE).parts[:-1]
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*where[: len(where) - node.level + 1], *filter(None, (node.module or "").split("."))]
+            yield from base[:1] or [alias.name for alias in node.names]
+
+
+def test_imports_between_packages_make_no_circle():
+    arrows = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts != ("__init__",):
+            found = {name for name in needed_by(path) if name != parts[0] and (parts[0], name) not in UPWARDS}
+            arrows.setdefault(parts[0], set()).update(found)
+    order = list(graphlib.TopologicalSorter(arrows).static_order())  # raises CycleError, which names the circle
+    assert order.index("_core") < order.index("ctf") < order.index("record") < order.index("cli")
