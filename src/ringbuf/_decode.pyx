@@ -30,6 +30,8 @@ from .errors import TraceError
 
 __all__ = [
     "Decoder",
+    "Drawer",
+    "Drawing",
     "FileMap",
     "Joiner",
     "KernelPackets",
@@ -2295,4 +2297,5 @@ cdef uint64_t _until_nul(const char *start, uint64_t length):
 
 include "decode/kernel.pxi"
 include "decode/pairs.pxi"
+include "decode/draw.pxi"
 include "decode/levels.pxi"

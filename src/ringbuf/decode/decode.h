@@ -1184,52 +1184,74 @@ ctf_do(const struct ctf_op *op, struct ctf_cursor *c, const uint8_t *from, const
 	return from + size;
 }
 
-/*
- * The next event, if it is of such a kind and wanted, to its rows: 1. Or 0, with nothing done: whatever it is, or is
- * wrong, is found by walking the tree of its types.
- */
-static inline __attribute__((always_inline)) int
-ctf_fill_short(const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_rows *rows, int32_t cpu, const int is_large)
-{
-	uint64_t start = (c->pos + s->header_align - 1) & ~(uint64_t)(s->header_align - 1);
-	uint64_t begin = start + CTF_SHORT_BITS(is_large), ticks = c->ticks;
-	uint64_t mask = is_large ? UINT32_MAX : (1u << 27) - 1;
-	const uint8_t *from, *end, *heap_end;
-	uint8_t *heap;
-	struct ctf_rows *out;
-	uint32_t id, time;
-	int64_t time_ns;
+/* What ctf_fill_run() goes through: bytes of a packet's content from c->data on. */
+struct ctf_run {
+	const uint8_t *data, *end;
+	uint64_t ahead; /* bytes of the packet before them, for alignment */
+};
 
-	if (CTF_UNLIKELY(begin > c->end))
-		return 0;
-	ctf_load_short(ctf_at(c, start), is_large, &id, &time);
-	if (CTF_UNLIKELY(id >= CTF_TOP_ID(is_large) - s->has_holes || id >= s->n_events || s->events[id].id != id))
-		return 0;
-	out = &rows[s->events[id].index];
-	if (!out->ops || !out->room || !out->heap)
-		return 0;
-	ticks = (ticks & ~mask) + (time < (ticks & mask) ? mask + 1 : 0) + time;
-	if (CTF_UNLIKELY(ticks > s->clock.max_ticks))
-		return 0;
-	from = ctf_at(c, begin);
-	end = from + ((c->end - begin) >> 3);
-	heap = out->heap;
-	heap_end = heap + out->heap_room;
-	for (uint32_t i = 0; i < out->n_ops; i++) {
-		from = ctf_do(&out->ops[i], c, from, end, out->next, &heap, heap_end);
+/* One event at `from`, after its header: its row, if there is room for that. Where it ends, or NULL: nothing is done. */
+static inline __attribute__((always_inline)) const uint8_t *
+ctf_fill_one(struct ctf_cursor *c, struct ctf_rows *out, const uint8_t *from, const uint8_t *end, int64_t time_ns,
+	     int32_t cpu)
+{
+	uint8_t *heap = out->heap, *row = out->next;
+	const uint8_t *heap_end = heap + out->heap_room;
+
+	for (const struct ctf_op *op = out->ops, *last = op + out->n_ops; op < last; op++) {
+		from = ctf_do(op, c, from, end, row, &heap, heap_end);
 		if (CTF_UNLIKELY(!from))
-			return 0;
+			return NULL;
 	}
-	time_ns = ctf_time_ns(&s->clock, ticks);
-	memcpy(out->next, &time_ns, 8);
-	memcpy(out->next + 8, &cpu, 4);
-	out->next += out->row_size;
+	memcpy(row, &time_ns, 8);
+	memcpy(row + 8, &cpu, 4);
+	out->next = row + out->row_size;
 	out->room--;
-	out->heap_room -= (uint64_t)(heap - out->heap);
+	out->heap_room = (uint64_t)(heap_end - heap);
 	out->heap = heap;
+	return from;
+}
+
+/*
+ * The next events, as long as they are of such a kind and wanted, to their rows. What stops it, or is wrong, is found
+ * by walking the tree of its types. Where the next event begins depends on few instructions of this one: the length
+ * of its texts, and sums.
+ */
+static inline __attribute__((always_inline)) void
+ctf_fill_run(const struct ctf_stream *s, struct ctf_cursor *c, struct ctf_rows *rows, int32_t cpu, const int is_large)
+{
+	const uint64_t mask = is_large ? UINT32_MAX : (1u << 27) - 1, align = s->header_align >> 3;
+	const uint32_t header = CTF_SHORT_BITS(is_large) >> 3, most = CTF_TOP_ID(is_large) - s->has_holes;
+	const struct ctf_run run = {c->data, ctf_at(c, c->end), c->origin >> 3};
+	const uint8_t *at = ctf_at(c, c->pos), *from;
+	uint64_t ticks = c->ticks, now;
+	uint32_t id, time, last = UINT32_MAX;
+	struct ctf_rows *out = NULL;
+
+	for (;; at = from, ticks = now) {
+		from = at;
+		if (align > 1)
+			from += -((uint64_t)(at - run.data) + run.ahead) & (align - 1);
+		if (CTF_UNLIKELY((int64_t)(run.end - from) < (int64_t)header))
+			break;
+		ctf_load_short(from, is_large, &id, &time);
+		if (id != last) {
+			if (id >= most || id >= s->n_events || s->events[id].id != id)
+				break;
+			out = &rows[s->events[id].index];
+			if (!out->ops || !out->heap)
+				break;
+			last = id;
+		}
+		now = (ticks & ~mask) + (time < (ticks & mask) ? mask + 1 : 0) + time;
+		if (CTF_UNLIKELY(!out->room || now > s->clock.max_ticks))
+			break;
+		from = ctf_fill_one(c, out, from + header, run.end, ctf_time_ns(&s->clock, now), cpu);
+		if (CTF_UNLIKELY(!from))
+			break;
+	}
 	c->ticks = ticks;
-	c->pos = begin + 8 * (uint64_t)(from - ctf_at(c, begin));
-	return 1;
+	c->pos = c->origin + 8 * (uint64_t)(at - run.data);
 }
 
 /* Bytes of the heap that the rows of an event take at most. */
@@ -1466,8 +1488,10 @@ ctf_fill_kind(const struct ctf_plan *p, const struct ctf_stream *restrict s, str
 	while (at.pos < at.end) {
 		struct ctf_rows *out;
 
-		if (has_ops && ctf_fill_short(s, &at, rows, cpu, kind == CTF_HEADER_LARGE))
-			continue;
+		if (has_ops && !(at.pos & 7))
+			ctf_fill_run(s, &at, rows, cpu, kind == CTF_HEADER_LARGE);
+		if (at.pos >= at.end)
+			break;
 		result = ctf_next(p, s, &at, &r, kind);
 		if (CTF_UNLIKELY(result))
 			break;

@@ -37,23 +37,29 @@ cdef extern from "decode/text.h" nogil:
     void ctf_put_lines(const ctf_line *lines, size_t n, const char **at, ctf_clock_face *face, ctf_text *t)
 
 
+_LINE = [("timestamp", "i8"), ("lane", "u4"), ("size", "u4")]
+
+
 @cython.final
 cdef class _Lane:
-    """Text of one stream that waits for those of the others."""
+    """Text of one stream that waits for those of the others; and where its lines are, as rows of `dtype`."""
 
     cdef readonly uint32_t index
     cdef ctf_text text, lines
     cdef size_t _done  # bytes of the text that were printed
+    cdef object _dtype
+    cdef size_t _line_size
 
-    def __cinit__(self, index):
-        self.index = index
+    def __cinit__(self, index, dtype):
+        self.index, self._dtype = index, _numpy().dtype(dtype)
+        self._line_size = self._dtype.itemsize
 
     def __dealloc__(self):
         free(self.text.data)
         free(self.lines.data)
 
     def __len__(self):
-        return self.lines.used // sizeof(ctf_line)
+        return self.lines.used // self._line_size
 
     @property
     def held(self):
@@ -64,7 +70,7 @@ cdef class _Lane:
         """Take out where the lines are: rows for `merged_rows`."""
         data = PyBytes_FromStringAndSize(self.lines.data, self.lines.used)
         self.lines.used = 0
-        return _numpy().frombuffer(data, [("timestamp", "i8"), ("lane", "u4"), ("size", "u4")])
+        return _numpy().frombuffer(data, self._dtype)
 
     cdef forget(self):
         """Drop what was printed."""
@@ -235,7 +241,7 @@ cdef class Page:
     cdef ctf_clock_face _face
 
     def __cinit__(self, n_lanes):
-        self.lanes = tuple([_Lane(index) for index in range(n_lanes)])
+        self.lanes = tuple([_Lane(index, _LINE) for index in range(n_lanes)])
 
     def __dealloc__(self):
         free(self._out.data)

@@ -15,18 +15,21 @@ from .timeline import Track
 __all__ = ["Writer"]
 
 _MARGIN = 1_000_000  # what began before the trace begins less than this before it
+_BETWEEN = ",\n"
 _IDS = 1 << 22  # process and thread ids are below
 
 
 class Writer:
     """See `timeline.Writer`."""
 
+    native = "chrome"  #: the format's name in `_decode`, whose C code writes instants
+
     def __init__(self, write, trace) -> None:
         self._write = write
         start = (trace.time_range or (0, 0))[0]
-        self._origin = (start - _MARGIN) // 10**9 * 10**9
+        self.origin = (start - _MARGIN) // 10**9 * 10**9
         self._places: dict[Track, str] = {}
-        about = {"origin_ns": self._origin, **trace.env}
+        about = {"origin_ns": self.origin, **trace.env}
         write(f'{{"displayTimeUnit":"ns","otherData":{to_json(about)},"traceEvents":['.encode())
         self._before = "\n"
         self._open: dict[Track, list[tuple]] = {}  # calls that have begun, innermost last
@@ -79,9 +82,27 @@ class Writer:
                 self._event("B", time, track, name, category, args)
         self._write(b"\n]}\n")
 
+    # ---- for C code: parts of an instant as it writes them ----
+
+    def raw(self, lines: bytes) -> None:
+        """Events, each behind what separates it from the one before."""
+        self._write(lines if self._before == _BETWEEN else lines[len(_BETWEEN) - 1 :])
+        self._before = _BETWEEN
+
+    def place(self, track: Track) -> bytes:
+        return self._places[track].encode()
+
+    def title(self, name: str, category: str) -> bytes:
+        return f',"name":{_quoted(name)},"cat":"{category}"'.encode()
+
+    def argument(self, name: str) -> bytes:
+        return f"{_quoted(name)}:".encode()
+
+    # ---- lines ----
+
     # `phase` may have members behind it.
     def _event(self, phase, time, track, name, category, args) -> None:
-        head = f'"ph":"{phase}","ts":{(time - self._origin) / 1000!r},{self._places[track]}'
+        head = f'"ph":"{phase}","ts":{(time - self.origin) / 1000!r},{self._places[track]}'
         kind = f',"cat":"{category}"' if category else ""
         more = f',"args":{to_json(args)}' if args else ""
         self._line(f'{head},"name":{_quoted(name)}{kind}{more}')
@@ -91,7 +112,7 @@ class Writer:
 
     def _line(self, text: str) -> None:
         self._write(f"{self._before}{{{text}}}".encode())
-        self._before = ",\n"
+        self._before = _BETWEEN
 
 
 _quoted = functools.lru_cache(maxsize=4096)(to_json)

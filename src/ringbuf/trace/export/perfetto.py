@@ -66,6 +66,9 @@ def text(field: int, value: str) -> bytes:
 class Writer:
     """See `timeline.Writer`."""
 
+    native = "perfetto"  #: the format's name in `_decode`, whose C code writes instants
+    origin = 0  #: times count from it
+
     def __init__(self, write, trace, *, compress: bool = True) -> None:
         self._write = write
         self._compress = compress
@@ -111,6 +114,30 @@ class Writer:
     def close(self) -> None:
         self._flush()
 
+    # ---- for C code: parts of an instant as it writes them ----
+
+    def raw(self, packets: bytes) -> None:
+        """Whole packets."""
+        self._add(packets)
+
+    def place(self, track: Track) -> bytes:
+        return self._tracks[track]
+
+    def title(self, name: str, category: str) -> bytes:
+        return self._explained(self._title(name, category))
+
+    def argument(self, name: str) -> bytes:
+        return self._explained(self._number(1, _ARGUMENTS, name, _text_of))
+
+    def _explained(self, part: bytes) -> bytes:
+        """The same, whose numbers are explained by a packet before all that have them."""
+        if self._new:
+            self._packet(_RELIES + message(12, self._new))
+            self._new = b""
+        return part
+
+    # ---- packets ----
+
     def _event(self, kind: bytes, time: int, track: Track, title: bytes, args: dict) -> None:
         event = message(11, kind + self._tracks[track] + title + self._flow + self._annotations(args))
         self._flow = b""
@@ -120,12 +147,14 @@ class Writer:
         self._packet(_RELIES + number(8, time) + event)
 
     def _packet(self, content: bytes) -> None:
-        packet = message(1, _FROM_US + content)
+        self._add(message(1, _FROM_US + content))
+
+    def _add(self, packets: bytes) -> None:
         if not self._compress:
-            self._write(packet)
+            self._write(packets)
             return
-        self._waiting.append(packet)
-        self._n_waiting += len(packet)
+        self._waiting.append(packets)
+        self._n_waiting += len(packets)
         if self._n_waiting >= _CHUNK:
             self._flush()
 
@@ -147,10 +176,10 @@ class Writer:
         return known
 
     def _title(self, name: str, category: str) -> bytes:
-        of_category = self._number(3, _CATEGORIES, category, _explained)
+        of_category = self._number(3, _CATEGORIES, category, _text_of)
         if category == "log":  # messages differ: the table of names would grow without end
             return of_category + text(23, name)
-        return of_category + self._number(10, _NAMES, name, _explained)
+        return of_category + self._number(10, _NAMES, name, _text_of)
 
     def _location(self, function: Function) -> bytes:
         return self._number(34, _LOCATIONS, function, _explained_location)
@@ -160,7 +189,7 @@ class Writer:
     def _annotations(self, args: dict) -> bytes:
         found = b""
         for name, value in args.items():
-            found += message(4, self._number(1, _ARGUMENTS, name, _explained) + _value(value))
+            found += message(4, self._number(1, _ARGUMENTS, name, _text_of) + _value(value))
         return found
 
 
@@ -178,7 +207,7 @@ def _clocks(trace) -> bytes:
     return message(6, clocks + number(2, _REALTIME))
 
 
-def _explained(name: str) -> bytes:
+def _text_of(name: str) -> bytes:
     return text(2, name)
 
 

@@ -17,6 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..._decode import Drawer, Drawing
 from ..counters import counted, is_counted
 from ..deaths import deaths
 from ..meanings import (
@@ -35,6 +36,7 @@ from ..threads import threads_of
 
 __all__ = ["Timeline", "Track", "Writer"]
 
+_ITEMS = 1 << 13  # drawn at a time
 _FLOWS = 2_000_000  # spans that are looked at for arrows between threads
 _MIX = 0x9E3779B97F4A7C15  # an arrow's number is not that of a span
 
@@ -71,7 +73,11 @@ class Track:
 
 
 class Writer(Protocol):
-    """A format. Times are nanoseconds since the Unix epoch, and need not be in order."""
+    """A format. Times are nanoseconds since the Unix epoch, and need not be in order.
+
+    One whose instants C code writes has an attribute ``native``, and says how parts of them are encoded: see
+    `perfetto.Writer`.
+    """
 
     def track(self, track: Track) -> None:
         """A track is new, or has another name."""
@@ -120,11 +126,48 @@ class Timeline:
         self._write_losses(self._start, last if end is None else end)
         if any(handler == self._span_begin for handler in handlers.values()):
             self._find_flows()
-        for record in self._trace.records(names, begin=begin, end=end):
-            if is_wanted is None or is_wanted(record):
-                handlers[record.name, record.event_id](record)
+        if is_wanted is None and hasattr(self._writer, "native"):
+            self._draw(handlers, names, begin, end)
+        else:
+            for record in self._trace.records(names, begin=begin, end=end):
+                if is_wanted is None or is_wanted(record):
+                    handlers[record.name, record.event_id](record)
         self._end_replaced()
         self._end_died(last, last if end is None else end)
+
+    # ---- instants in C ----
+
+    def _draw(self, handlers: dict, names: set[str], begin: int | None, end: int | None) -> None:
+        """All records: those that are mere instants in C, the others by their handlers."""
+        trace, classes = self._trace, self._trace.event_classes
+        bounds = -(2**63) if begin is None else begin, 2**63 - 1 if end is None else end
+        self._by_class = [handlers[event.name, event.id] if event.name in names else _ignore for event in classes]
+        kinds = [{self._event: "event", _ignore: None}.get(handler, "other") for handler in self._by_class]
+        drawers = {}
+        for source, first in trace.first_class.items():
+            own = kinds[first : first + len(source.decoder.event_names)]
+            drawers[source] = Drawer(source.decoder, first, own, self._writer, *bounds)
+        owners = [drawers[stream.source] for stream in trace.streams]
+        self._drawing = Drawing(list(drawers.values()), owners, self, self._writer, self._writer.origin)
+
+        def fill(stream, data, packet, offset, lanes):
+            drawers[stream.source].fill(data, packet, lanes[0], offset=offset)
+
+        lanes = [{None: [lane]} for lane in self._drawing.lanes]
+        for ((_, rows),) in trace.batches(lanes, _ITEMS, fill, *bounds):
+            self._drawing.draw(rows)
+        self._drawing.flush()
+
+    def draw_record(self, record, index: int) -> None:
+        """One that C code does not draw."""
+        changes = self._places.changes
+        self._by_class[index](record)
+        if self._places.changes != changes:
+            self._drawing.forget()
+
+    def whose(self, cpu: int | None, pid: int | None, tid: int | None) -> Track:
+        """The track of records that say so much."""
+        return self._places.here_of(cpu, pid, tid)
 
     def _handlers(self, names: set[str]):
         """What to do with an event, by name and id; and all names that this takes."""
@@ -152,7 +195,7 @@ class Timeline:
             case "call_end":
                 return self._function_end if "function_begin" in names else self._event
             case "code" | "link":
-                return lambda record: None
+                return _ignore
             case "strand":
                 return self._strand
             case "switch":
@@ -472,6 +515,7 @@ class _Places:
         self._strands: dict[Track, Track] = {}  # by thread: what it runs, if that is not itself
         self._tracks_of_strands: dict[tuple, Track] = {}
         self.strand_names: dict[int, str] = {}
+        self.changes = 0  # of where records belong
         self._by_tid: dict[int, Track] = {}  # the newest thread of each number, as the kernel has them
         self._running: dict[int | None, int | None] = {}  # by CPU: the thread
         self._commands: dict[int, str] = {}  # by thread
@@ -503,12 +547,20 @@ class _Places:
         image = contexts.get("image")
         if isinstance(image, int):
             self.be(_said(contexts, "vpid"), image, record.timestamp)
-        who = (*[_said(contexts, name) for name in IDENTITY], self._nth.get(_said(contexts, "vpid"), 0))
-        return self._known.get(who) or self._track_of(record.cpu, *who)
+        return self._thread_of(record.cpu, *[_said(contexts, name) for name in IDENTITY])
+
+    def _thread_of(self, cpu, pid, tid, program=None, name=None) -> Track:
+        who = pid, tid, program, name, self._nth.get(pid, 0)
+        return self._known.get(who) or self._track_of(cpu, *who)
 
     def here(self, record) -> Track:
         """Where a record belongs: its thread, or the greenlet or task that this runs."""
         thread = self.of(record)
+        return self._strands.get(thread, thread)
+
+    def here_of(self, cpu: int | None, pid: int | None, tid: int | None) -> Track:
+        """The same of records that say so much, until there are more `changes`."""
+        thread = self._thread_of(cpu, pid, tid)
         return self._strands.get(thread, thread)
 
     def be(self, pid: int | None, image: int, time: int) -> None:
@@ -517,6 +569,7 @@ class _Places:
         nth = images.setdefault(image, len(images))
         before = self._nth.get(pid, 0)
         if nth != before:
+            self.changes += 1
             self._replaced[pid, before] = time
             self._replaced.pop((pid, nth), None)
         self._nth[pid] = nth
@@ -527,6 +580,7 @@ class _Places:
 
     def switch(self, thread: Track, strand: int) -> None:
         """The thread runs this strand from now on; 0: itself."""
+        self.changes += 1
         if not strand:
             self._strands.pop(thread, None)
             return
@@ -589,6 +643,10 @@ class _Places:
 
 
 # ---- what records say ----
+
+
+def _ignore(record) -> None:
+    """It says what others mean, and shows nothing itself."""
 
 
 def _partners(trace, names: set[str]) -> set[str]:
