@@ -11,6 +11,8 @@ from .limits import Limits
 
 __all__ = [
     "Decoder",
+    "Drawer",
+    "Drawing",
     "FileMap",
     "Joiner",
     "KernelPackets",
@@ -23,10 +25,12 @@ __all__ = [
     "Record",
     "Rows",
     "Table",
+    "are_utf8",
     "empty_rows",
     "merged",
     "merged_rows",
     "packed_rows",
+    "picked",
     "plain_rows",
     "record_at",
 ]
