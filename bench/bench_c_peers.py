@@ -35,13 +35,27 @@ def bench_ringbuf(benchmark, cases, attached, one_cpu, scaled):
 
 @pytest.mark.parametrize("mode", ["discard", "overwrite"])
 def bench_lttng_ust(benchmark, scaled, lttng_home, mode):
-    program = lttng_home.install(lttng_producer())
+    """Warm, as we are measured: the buffer was gone round before."""
     rounds = scaled(ROUNDS, least=3)
-    command = (program, rounds + 2, scaled(20_000))
-    printed = benchmark.pedantic(lttng_home.trace, command, {"mode": f"--{mode}"})
-    rows = [list(map(float, line.split())) for line in printed.splitlines()][-rounds:]
+    rows = lttng_rows(benchmark, scaled, lttng_home, mode, rounds + 2)[-rounds:]
+    note_lttng(benchmark, rows, mode)
+
+
+def bench_lttng_ust_first_touch(benchmark, scaled, lttng_home):
+    """Records into a buffer that was just made: each page of it is given by the kernel as it is written."""
+    note_lttng(benchmark, lttng_rows(benchmark, scaled, lttng_home, "overwrite", 0)[:1], "overwrite, buffer untouched")
+
+
+def lttng_rows(benchmark, scaled, home, mode, rounds):
+    """(ns for a record, ns for the floor): the first of memory that was not touched before, then of each round."""
+    program = home.install(lttng_producer())
+    printed = benchmark.pedantic(home.trace, (program, rounds, scaled(20_000), "warm"), {"mode": f"--{mode}"})
+    return [list(map(float, line.split())) for line in printed.splitlines()]
+
+
+def note_lttng(benchmark, rows, how):
     note_ratio(benchmark, "record", [row[0] for row in rows], "floor", [row[1] for row in rows])
-    note(benchmark, "c", f"LTTng-UST {peers.debian_version('liblttng-ust-dev')}, 8 bytes, {mode}")
+    note(benchmark, "c", f"LTTng-UST {peers.debian_version('liblttng-ust-dev')}, 8 bytes, {how}")
 
 
 def lttng_producer():

@@ -84,3 +84,9 @@ def bench_channel_write(benchmark, one_cpu, tracer):
 def bench_channel_reserve(benchmark, one_cpu, tracer):
     statement = "slot = reserve(8); slot.payload[:] = data; slot.commit()"
     compare(benchmark, tracer.channel, calls(statement, CALLS, reserve=tracer.channel.reserve, data=b"12345678"))
+
+
+def bench_channel_reserve_and_commit(benchmark, one_cpu, tracer):
+    """As `with` does it, and nothing is filled in."""
+    statement = "with reserve(8): pass"
+    compare(benchmark, tracer.channel, calls(statement, CALLS, reserve=tracer.channel.reserve))

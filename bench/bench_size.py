@@ -10,6 +10,7 @@ from lttng import output
 from ratios import note
 
 import ringbuf
+from ringbuf.record.functions import Functions
 
 EVENTS = 100_000
 
@@ -49,6 +50,27 @@ def bench_ringbuf_contexts(benchmark, scaled, memory_disk):
     fields = {"n": "u64", "path": "str", "ms": "f64"}
     benchmark.pedantic(record, (memory_disk / "trace", count, ("vpid", "vtid"), (12345, "/pay", 3.25)), fields)
     note_size(benchmark, "ringbuf, with the contexts vpid and vtid", "u64, str, f64", memory_disk / "trace", count)
+
+
+def bench_ringbuf_calls(benchmark, scaled, memory_disk):
+    """Begin and end of each call of a function."""
+    count = scaled(EVENTS, least=10_000)
+
+    def run():
+        with (
+            ringbuf.Tracer("bench", mode="discard", blocking_timeout=None) as tracer,
+            tracer.record(memory_disk / "trace"),
+        ):
+            with Functions(tracer, include=[__name__]):
+                for _ in range(count):
+                    nothing()
+
+    benchmark.pedantic(run)
+    note_size(benchmark, "ringbuf --functions", "a call", memory_disk / "trace", count)
+
+
+def nothing():
+    pass
 
 
 def bench_lttng_ust(benchmark, scaled, lttng_home):

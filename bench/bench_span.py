@@ -1,6 +1,7 @@
 """What applications use above events: spans, traced functions, calls, logging. Each beside time.perf_counter_ns()."""
 
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -84,6 +85,40 @@ def bench_peers_call(benchmark, one_cpu, scaled, peer):
     _, version = peers.python_package(peer)
     name = {"viztracer": "VizTracer"}.get(peer, peer)
     beside_clock_in(benchmark, f"{name} {version}", scaled, "traced_calls.py", peer, table="calls")
+
+
+FIB = 15  # 1973 calls in a round
+TWO_NUMBERS = re.compile(r"[\d.]+ [\d.]+")
+
+
+def bench_program(benchmark, one_cpu, scaled):
+    beside_clock_under(benchmark, "a program that does little but call", scaled)
+
+
+def bench_recorded_program(benchmark, one_cpu, scaled, memory_disk):
+    command = ["-m", "ringbuf", "record", "--functions", "-o", memory_disk / "trace", "--", sys.executable]
+    beside_clock_under(benchmark, "ringbuf record --functions", scaled, *command)
+
+
+@pytest.mark.parametrize("peer", ["viztracer", "trace0"])
+def bench_peers_program(benchmark, one_cpu, scaled, memory_disk, peer):
+    _, version = peers.python_package(peer)
+    commands = {
+        "viztracer": ["-m", "viztracer", "--quiet", "-o", memory_disk / "trace.json"],
+        "trace0": [Path(sys.executable).with_name("trace0"), "run", "-o", memory_disk / "trace.pb"],
+    }
+    beside_clock_under(benchmark, f"{peer} {version}", scaled, *commands[peer])
+
+
+def beside_clock_under(benchmark, what, scaled, *recorder):
+    """fib.py under a command, which may print something itself."""
+    start = [] if recorder and Path(recorder[0]).name == "trace0" else [sys.executable]
+
+    def run(rounds, _):
+        printed = output([*map(str, [*start, *recorder, PROGRAMS / "fib.py", rounds, FIB])])
+        return "\n".join(line for line in printed.splitlines() if TWO_NUMBERS.fullmatch(line))
+
+    in_a_program(benchmark, what, run, scaled, table="program")
 
 
 @pytest.mark.parametrize("handler", ["ringbuf", "null"])

@@ -45,6 +45,9 @@ TABLES = {
         [("", "what", ""), ("ns above the plain call", "ns", ",.1f"), ("times perf_counter_ns", "ratio", ",.2f")],
         "ratio",
     ),
+    "program": Table(
+        [("", "what", ""), ("ns for a call", "ns", ",.1f"), ("times perf_counter_ns", "ratio", ",.2f")], "ratio"
+    ),
     "get": Table(
         [("", "what", ""), ("ns", "ns", ".1f"), ("the kernel's: ns", "base_ns", ".1f"), ("ratio", "ratio", ".3f")]
     ),
@@ -217,8 +220,8 @@ def targets(tables):
         ("C record, times the floor: the worst of the per-CPU streams", record[0], "<=", 1.3, ".2f"),
         ("C record, times the floor: the worst of the global streams", record[1], "<=", 1.3, ".2f"),
         ("LTTng-UST's record, times ours", quotient(lttng, ours), ">=", 4.5, ".1f"),
-        ("Python event of one integer, times perf_counter_ns", one, "<=", 0.75, ".2f"),
-        ("Python event of u64, str, f64, times perf_counter_ns", three, "<=", 0.95, ".2f"),
+        ("Python event of one integer, times perf_counter_ns", one, "<=", 0.6, ".2f"),
+        ("Python event of u64, str, f64, times perf_counter_ns", three, "<=", 0.85, ".2f"),
         ("disabled event or channel, times an empty method", value(tables, "empty", "ratio"), "<=", 1.2, ".2f"),
     ]
     for kind in ("threads, C", "processes, C", "processes, Python"):
@@ -241,6 +244,22 @@ def targets(tables):
             2,
             ".2f",
         ),
+        *programs(tables),
+        ("bytes of trace for a call", value(tables, "size", "bytes_each", "--functions"), "<=", 16, ".1f"),
+        (
+            "with channel.reserve(8), times perf_counter_ns",
+            value(tables, "event", "ratio", "reserve and commit"),
+            "<=",
+            3,
+            ".2f",
+        ),
+        (
+            "NumPy batches, times faster-fifo's get_many",
+            value(tables, "taking", "ratio", "faster-fifo"),
+            ">=",
+            30,
+            ".0f",
+        ),
         ("declared span, times perf_counter_ns", value(tables, "span", "ratio", "declared"), "<=", 4, ".2f"),
         ("@trace, times perf_counter_ns", value(tables, "span", "ratio", "@trace"), "<=", 4, ".2f"),
         (
@@ -256,6 +275,19 @@ def targets(tables):
         ("columns, M events/s", columns[0], ">=", 50, ".1f"),
         ("columns, times babeltrace2", columns[1], ">=", 10, ".1f"),
         ("text, times babeltrace2", value(tables, "text", "ratio", pick=min), ">=", 3, ".1f"),
+    ]
+
+
+def programs(tables):
+    """What recording a program's calls adds to them, beside what peers add."""
+
+    def added(who):
+        recorded, plain = value(tables, "program", "ns", who), value(tables, "program", "ns", "a program")
+        return None if recorded is None or plain is None else recorded - plain
+
+    return [
+        (f"a recorded program's call, times {peer}'s", quotient(added(OURS), added(peer)), "<=", 0.5, ".2f")
+        for peer in ("viztracer", "trace0")
     ]
 
 

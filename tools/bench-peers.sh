@@ -14,7 +14,10 @@ for package in lttng-tools liblttng-ust-dev python3-lttngust babeltrace2 python3
 done
 [ ${#missing[@]} = 0 ] || "$tools/apt-install.sh" "${missing[@]}" || echo "not installed: ${missing[*]}"
 
-# One by one: some need a compiler, or have not come to every Python.
+# One by one: some need a compiler, or have not come to every Python. Of one that fails, the last line that says why.
+log=$(mktemp)
 "$python" "$tools/extra.py" bench | while read -r requirement; do
-    "$python" -m pip install -q "$requirement" </dev/null || echo "not installed: $requirement"
+    "$python" -m pip install -q "$requirement" </dev/null >"$log" 2>&1 ||
+        echo "not installed: $requirement: $(grep -i '^error' "$log" | tail -1)"
 done
+rm -f "$log"

@@ -94,6 +94,17 @@ cdef bytes _path_bytes(object path):
 cdef object _ONE = 1  # the default, told by identity
 
 
+cdef inline Py_ssize_t _size_of(object nbytes) except -1:
+    cdef Py_ssize_t size
+    cdef uint64_t bits
+    if RINGBUF_LIKELY(type(nbytes) is int and ringbuf_small_uint(<PyObject *>nbytes, &bits)):
+        return <Py_ssize_t>bits
+    size = PyNumber_AsSsize_t(nbytes, NULL)  # clipped: too large is too large
+    if size < 0:
+        raise ValueError(f"nbytes must be >= 0, not {nbytes}")
+    return size
+
+
 cdef uint32_t _checked_align(object align) except 0:
     if not isinstance(align, int) or not 1 <= align <= _MAX_ALIGN or align & (align - 1):
         raise ValueError(f"align must be a power of two, 1 to {_MAX_ALIGN}, not {align!r}")
@@ -1130,8 +1141,8 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
         return id
 
     cdef int prepare_payload(self, ringbuf_reservation *r, size_t size, object align) except -1:
+        """Of a reservation that is all zeros."""
         cdef int64_t id
-        memset(r, 0, sizeof(r[0]))
         r.payload_size = size
         r.align = 1 if align is _ONE else _checked_align(align)
         if self.callbacks.record_header_size is NULL:
@@ -1214,6 +1225,7 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
 
     cdef int write_bytes(self, const char *data, Py_ssize_t size, align) except -1:
         cdef ringbuf_reservation r
+        memset(&r, 0, sizeof(r))
         self.prepare_payload(&r, size, align)
         if self.reserve_into(&r):
             return 0
@@ -1566,11 +1578,9 @@ cdef class Reservation:
     cdef bint is_open    # its own thread alone changes it
 
     cdef int begin(self, Channel channel, nbytes, align) except? -1:
+        """Once, of what is all zeros."""
         cdef int ret
-        cdef Py_ssize_t size = PyNumber_AsSsize_t(nbytes, NULL)  # clipped: too large is too large
-        if size < 0:
-            raise ValueError(f"nbytes must be >= 0, not {nbytes}")
-        channel.prepare_payload(&self.r, size, align)
+        channel.prepare_payload(&self.r, _size_of(nbytes), align)
         channel.enter_open()  # what came before may have run any code
         if channel.is_guarded:
             try:

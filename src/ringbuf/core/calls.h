@@ -201,7 +201,7 @@ ringbuf_calls_is_plain(const struct ringbuf_calls *calls)
 }
 
 /* A begin or an end. Lost, it is counted. */
-static inline void
+RINGBUF_INLINE void
 ringbuf_calls_put(const struct ringbuf_calls *calls, uint32_t event_id, uint32_t number)
 {
 	struct ringbuf_reservation r = {.event_id = event_id, .payload_size = sizeof(number)};
@@ -223,6 +223,36 @@ ringbuf_calls_put_begun(const struct ringbuf_calls *calls, uint32_t number, uint
 		memcpy(r.payload + sizeof(number), &began, sizeof(began));
 		ringbuf_commit(calls->ch, &r);
 	}
+}
+
+/*
+ * The path of most calls, in one piece with the callback around it: of a code that was told in this era, into a channel
+ * that takes records as they come (`refuses`: not just now). Returns 0, with nothing done, if it needs more than that.
+ */
+RINGBUF_INLINE int
+ringbuf_calls_put_told(const struct ringbuf_calls *calls, uint32_t event_id, PyObject *const *args, Py_ssize_t n,
+		       int refuses)
+{
+	uint64_t word;
+
+	if (RINGBUF_UNLIKELY(n < 1 || !PyCode_Check(args[0])))
+		return 0;
+	word = ringbuf_code_word(args[0]);
+	if (RINGBUF_UNLIKELY(word >> 32 != ringbuf_era() || !(uint32_t)word || refuses ||
+			     !ringbuf_calls_is_plain(calls)))
+		return 0;
+	ringbuf_calls_put(calls, event_id, (uint32_t)word);
+	return 1;
+}
+
+/* What a callback returns for a call: a new reference, of which one that is immortal needs no count. */
+static inline PyObject *
+ringbuf_none(void)
+{
+#if PY_VERSION_HEX < 0x030c0000
+	Py_INCREF(Py_None);
+#endif
+	return Py_None;
 }
 
 /* A callback of sys.monitoring: no arguments are parsed. */

@@ -33,6 +33,8 @@ cdef extern from "core/calls.h":
     void ringbuf_set_era(uint32_t)
     bint ringbuf_calls_take(ringbuf_calls *, int64_t)
     bint ringbuf_calls_is_plain(const ringbuf_calls *)
+    bint ringbuf_calls_put_told(const ringbuf_calls *, uint32_t, PyObject *const *, Py_ssize_t, bint)
+    PyObject *ringbuf_none()
     void ringbuf_calls_put(const ringbuf_calls *, uint32_t, uint32_t)
     PyMethodDef RINGBUF_CALLBACK(const char *, void *)
     object PyCFunction_New(PyMethodDef *, object)
@@ -596,38 +598,23 @@ cdef inline void _count_a_call(ringbuf_calls *calls) noexcept:
 # Most calls are of codes that were told, into a channel that takes them as they come: these are recorded here, and
 # all the rest is below.
 
-cdef inline PyObject *_no_news() noexcept:
-    Py_INCREF_ptr(Py_None)
-    return Py_None
-
-
-cdef inline bint _put_told(PyObject *calls, uint32_t event_id, PyObject *code) noexcept:
-    """Record a call, if that needs nothing else."""
-    cdef ringbuf_calls *c = &(<Calls>calls).c
-    cdef uint64_t word
-    if RINGBUF_UNLIKELY(not PyCode_Check(code)):
-        return False
-    word = ringbuf_code_word(code)
-    if RINGBUF_UNLIKELY(word >> 32 != ringbuf_era() or not <uint32_t>word or not ringbuf_calls_is_plain(c) or
-                        ringbuf_refusals is not NULL):
-        return False
-    ringbuf_calls_put(c, event_id, <uint32_t>word)
-    if c.is_retold:
-        _count_a_call(c)
-    return True
-
-
 cdef PyObject *_begin_call(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
     """A function begins, or goes on."""
-    if RINGBUF_LIKELY(n > 0 and _put_told(calls, (<Calls>calls).c.begin_id, args[0])):
-        return _no_news()
+    cdef ringbuf_calls *c = &(<Calls>calls).c
+    if RINGBUF_LIKELY(ringbuf_calls_put_told(c, c.begin_id, args, n, ringbuf_refusals is not NULL)):
+        if RINGBUF_UNLIKELY(c.is_retold):
+            _count_a_call(c)
+        return ringbuf_none()
     return _record_other(<Calls>calls, False, True, args, n)
 
 
 cdef PyObject *_end_call(PyObject *calls, PyObject *const *args, Py_ssize_t n) noexcept:
     """It returns, or yields."""
-    if RINGBUF_LIKELY(n > 0 and _put_told(calls, (<Calls>calls).c.end_id, args[0])):
-        return _no_news()
+    cdef ringbuf_calls *c = &(<Calls>calls).c
+    if RINGBUF_LIKELY(ringbuf_calls_put_told(c, c.end_id, args, n, ringbuf_refusals is not NULL)):
+        if RINGBUF_UNLIKELY(c.is_retold):
+            _count_a_call(c)
+        return ringbuf_none()
     return _record_other(<Calls>calls, True, True, args, n)
 
 

@@ -276,20 +276,25 @@ ringbuf_measure_scalar_slow(const struct ringbuf_field *f, PyObject *arg, uint64
 	}
 }
 
-/* What most arguments are, without a call. */
-static inline int
-ringbuf_measure_scalar(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
+/* What most arguments are, without a call. Returns 0 if it is none of these. */
+RINGBUF_INLINE int
+ringbuf_measure_usual(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
 {
-	if (f->kind <= RINGBUF_KIND_INT) {
-		if (PyLong_Check(arg) && ringbuf_small_uint(arg, bits) && *bits <= f->max)
-			return 0;
-	} else if (f->kind == RINGBUF_KIND_FLOAT && f->size == 8 && PyFloat_CheckExact(arg)) {
+	if (f->kind <= RINGBUF_KIND_INT)
+		return PyLong_Check(arg) && ringbuf_small_uint(arg, bits) && *bits <= f->max;
+	if (f->kind == RINGBUF_KIND_FLOAT && f->size == 8 && PyFloat_CheckExact(arg)) {
 		double v = PyFloat_AS_DOUBLE(arg);
 
 		memcpy(bits, &v, 8);
-		return 0;
+		return 1;
 	}
-	return ringbuf_measure_scalar_slow(f, arg, bits);
+	return 0;
+}
+
+static inline int
+ringbuf_measure_scalar(const struct ringbuf_field *f, PyObject *arg, uint64_t *bits)
+{
+	return ringbuf_measure_usual(f, arg, bits) ? 0 : ringbuf_measure_scalar_slow(f, arg, bits);
 }
 
 #define RINGBUF_SHORT 16 /* bytes that two overlapping words hold: no call for strings up to this */
@@ -589,18 +594,28 @@ ringbuf_write_str(const struct ringbuf_value *v, uint8_t *at)
 	at[v->len] = 0;
 }
 
-/* Write one measured argument; v->size bytes. Cannot fail. */
-static inline void
-ringbuf_write_value(const struct ringbuf_field *f, const struct ringbuf_value *v, uint8_t *at)
+/* Of a form before RINGBUF_FORM_STR. */
+RINGBUF_INLINE void
+ringbuf_write_number(const struct ringbuf_field *f, const struct ringbuf_value *v, uint8_t *at)
 {
 	switch (f->form) {
 	case RINGBUF_FORM_8: memcpy(at, &v->bits, 8); break;
 	case RINGBUF_FORM_4: memcpy(at, &v->bits, 4); break;
 	case RINGBUF_FORM_2: memcpy(at, &v->bits, 2); break;
-	case RINGBUF_FORM_1: *at = (uint8_t)v->bits; break;
-	case RINGBUF_FORM_STR: ringbuf_write_str(v, at); break;
-	default: ringbuf_write_many(f, v, at);
+	default: *at = (uint8_t)v->bits;
 	}
+}
+
+/* Write one measured argument; v->size bytes. Cannot fail. */
+static inline void
+ringbuf_write_value(const struct ringbuf_field *f, const struct ringbuf_value *v, uint8_t *at)
+{
+	if (f->form < RINGBUF_FORM_STR)
+		ringbuf_write_number(f, v, at);
+	else if (f->form == RINGBUF_FORM_STR)
+		ringbuf_write_str(v, at);
+	else
+		ringbuf_write_many(f, v, at);
 }
 
 /* The smallest thing a field can hold: 0, "" or nothing; for a context without a value. */
@@ -689,19 +704,25 @@ ringbuf_record_after(struct ringbuf_channel *ch, const int *closed, uint32_t eve
 {
 	struct ringbuf_value values[RINGBUF_FEW_FIELDS];
 	struct ringbuf_reservation r = {.event_id = event_id};
-	int holds, ret;
-	Py_ssize_t total = ringbuf_measure_values(fields, n, args, values, &holds);
+	int holds = 0, ret = -2, is_number = n == 1 && fields->form < RINGBUF_FORM_STR;
+	Py_ssize_t total;
 
+	if (is_number && RINGBUF_LIKELY(ringbuf_measure_usual(fields, args[0], &values->bits)))
+		total = fields->size; /* without a call: what most events are */
+	else
+		total = ringbuf_measure_values(fields, n, args, values, &holds);
 	if (RINGBUF_UNLIKELY(total < 0))
 		return -1;
-	ret = -2;
 	if (RINGBUF_LIKELY(!ringbuf_flag(closed))) {
 		r.payload_size = (uint64_t)(n_start + total);
 		ret = ringbuf_reserve(ch, &r) == 0;
 		if (RINGBUF_LIKELY(ret)) {
 			if (n_start)
 				memcpy(r.payload, start, (size_t)n_start);
-			ringbuf_write_values(fields, n, values, r.payload + n_start);
+			if (is_number)
+				ringbuf_write_number(fields, values, r.payload + n_start);
+			else
+				ringbuf_write_values(fields, n, values, r.payload + n_start);
 			ringbuf_commit(ch, &r);
 		}
 	}

@@ -45,6 +45,7 @@ cdef extern from "core/encode.h":
         uint8_t has_view
         uint8_t has_memory
 
+    bint ringbuf_small_uint(PyObject *number, uint64_t *bits)
     int ringbuf_measure_named(const ringbuf_field *f, PyObject *arg, ringbuf_value *v) except -1
     void ringbuf_value_release(ringbuf_value *v)
     Py_ssize_t ringbuf_measure_values(const ringbuf_field *fields, Py_ssize_t n, PyObject *const *args,
@@ -491,16 +492,16 @@ cdef int _record_by_name(Event event, PyObject *const *args, Py_ssize_t n, PyObj
     return _record_event(event, PySequence_Fast_ITEMS(<PyObject *>values))
 
 
-cdef inline bint _is_plain(Event event) noexcept:
-    """A record of it runs no Python code, does not wait, and the thread needs no use of the channel."""
-    return (event.is_direct and not event.channel.is_guarded and ringbuf_refusals is NULL and
-            ringbuf_is_known_here(event.channel.ch))
+cdef inline bint _is_plain(PyObject *event) noexcept:
+    """A record of this Event runs no Python code, does not wait, and the thread needs no use of the channel."""
+    return ((<Event>event).is_direct and not (<Event>event).channel.is_guarded and ringbuf_refusals is NULL and
+            ringbuf_is_known_here((<Event>event).channel.ch))
 
 
 cdef inline int _record_event(Event event, PyObject *const *args) except -1:
     cdef Py_ssize_t n = event.fields.n
     cdef int ret
-    if RINGBUF_UNLIKELY(not _is_plain(event)):
+    if RINGBUF_UNLIKELY(not _is_plain(<PyObject *>event)):
         return _record_guarded(event, args)
     if RINGBUF_UNLIKELY(ringbuf_flag(<const int *>&event.channel.is_closed)):
         event.channel.open_ch()

@@ -49,9 +49,12 @@ static int ringbuf_contexts_tell; /* written at import alone */
 static int
 ringbuf_visit_map(PyObject *object, void *wanted)
 {
+	const char *name;
+
 	if (object == (PyObject *)wanted)
 		return 1;
-	if (Py_REFCNT(object) != 1 || strncmp(Py_TYPE(object)->tp_name, "hamt", 4) != 0)
+	name = Py_TYPE(object)->tp_name;
+	if (Py_REFCNT(object) != 1 || name[0] != 'h' || name[1] != 'a' || name[2] != 'm' || name[3] != 't')
 		return 0;
 	return Py_TYPE(object)->tp_traverse(object, ringbuf_visit_map, wanted);
 }

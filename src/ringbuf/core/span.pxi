@@ -2,7 +2,7 @@
 
 from _contextvars import ContextVar
 
-from cpython.contextvars cimport PyContextVar_Get, PyContextVar_Set
+from cpython.contextvars cimport PyContextVar_Set
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 
 from . import texts as _texts
@@ -14,6 +14,8 @@ cdef extern from "core/span.h":
     bint ringbuf_is_alone_here(PyObject *value, Py_ssize_t references)
     int ringbuf_test_contexts(PyObject *variable) except -1
     void ringbuf_be_methods(PyObject *type)
+    bint Py_IS_TYPE_ptr "Py_IS_TYPE" (PyObject *, void *)
+    int PyContextVar_Get_ptr "PyContextVar_Get" (PyObject *, PyObject *, PyObject **) except -1
     void PyErr_NormalizeException(PyObject **type, PyObject **error, PyObject **traceback)
 
 cdef enum:
@@ -39,22 +41,23 @@ cdef class _Place:
     cdef uint64_t number
 
 
-cdef inline object _current_place():
+# What each span goes through is done by addresses: to count references that are held elsewhere is a part of its cost.
+
+cdef inline PyObject *_current_place() except NULL:
+    """A new reference."""
     cdef PyObject *found = NULL
-    PyContextVar_Get(_current_span, NULL, &found)
-    place = <object>found
-    Py_DECREF_ptr(found)
-    return place
+    PyContextVar_Get_ptr(<PyObject *>_current_span, NULL, &found)
+    return found
 
 
-cdef inline uint64_t _number_of(object place):
-    return (<_Place>place).number if isinstance(place, _Place) else 0
+cdef inline uint64_t _number_of(PyObject *place) noexcept:
+    return (<_Place>place).number if Py_IS_TYPE_ptr(place, <void *>_Place) else 0
 
 
-cdef inline int _move(object place, uint64_t number) except -1:
+cdef inline int _move(PyObject *place, uint64_t number) except -1:
     """From the current place to a span. The caller's reference to the place is the only one of ours."""
     cdef _Place other
-    if isinstance(place, _Place) and ringbuf_is_alone_here(<PyObject *>place, 1):
+    if RINGBUF_LIKELY(Py_IS_TYPE_ptr(place, <void *>_Place) and ringbuf_is_alone_here(place, 1)):
         (<_Place>place).number = number
         return 0
     other = _Place.__new__(_Place)
@@ -63,9 +66,22 @@ cdef inline int _move(object place, uint64_t number) except -1:
     return 0
 
 
+cdef inline int _move_back(uint64_t number) except -1:
+    """From wherever this context is."""
+    cdef PyObject *place = _current_place()
+    try:
+        _move(place, number)
+    finally:
+        Py_DECREF_ptr(place)
+    return 0
+
+
 def current_span():
     """int: the id of the innermost span that is open in this context; 0: there is none."""
-    return _number_of(_current_place())
+    cdef PyObject *place = _current_place()
+    cdef uint64_t number = _number_of(place)
+    Py_DECREF_ptr(place)
+    return number
 
 
 def _begin_span_ids():
@@ -167,13 +183,9 @@ cdef class SpanType:
         raise type(error)(f"span {self.name!r} was declared, or first used, with {fields}: {error}") from None
 
     cdef int record_end(self, uint64_t number, object error) except -1:
-        """What cannot be recorded is no reason to fail here."""
+        """As an event like any other. What cannot be recorded is no reason to fail here."""
         cdef PyObject *args[2]
-        cdef object id, text
-        if RINGBUF_LIKELY(error is None and _is_plain(self.end)):
-            ringbuf_record_span_end(self.end.channel.ch, <const int *>&self.end.channel.is_closed, self.end.event_id, number)
-            return 0
-        id = number
+        cdef object id = number, text
         text = "" if error is None else _text_of(error)
         args[0] = <PyObject *>id
         args[1] = <PyObject *>text
@@ -196,7 +208,9 @@ cdef PyObject *_call_span_type(PyObject *self, PyObject *const *args, size_t nar
     if RINGBUF_LIKELY(kwnames is NULL and n == (<SpanType>self).n):
         span = Span.__new__(Span)
         span.kind = <SpanType>self
-        if n:
+        if n == 1:
+            span.only = <object>args[0]
+        elif n:
             span.values = _tuple_of(args, n)
     else:
         span = _new_span(<SpanType>self, _ordered(<SpanType>self, args, n, kwnames))
@@ -240,7 +254,10 @@ _make_span_types_callable()
 cdef Span _new_span(SpanType kind, tuple values):
     cdef Span span = Span.__new__(Span)
     span.kind = kind
-    span.values = values
+    if kind.n == 1:
+        span.only = values[0]
+    else:
+        span.values = values
     return span
 
 
@@ -257,40 +274,61 @@ cdef inline object _durations_of(Event begin):
     return begin.copy.channel.durations
 
 
-cdef inline int _begin_span(SpanType kind, PyObject *const *values, open_span *span) except -1:
-    """Record the begin of a span, and be inside of it. Returns 1, or 0: it is lost.
+cdef inline bint _may_be_timed(PyObject *kind) noexcept:
+    """Whether somebody may want to know how long its spans take: see `_durations_of`."""
+    return (<SpanType>kind).begin.channel.durations is not None or (<SpanType>kind).begin.copy is not None
+
+
+cdef inline int _begin_span(PyObject *kind, PyObject *const *values, open_span *span) except -1:
+    """Record the begin of a span of this type, and be inside of it. Returns 1, or 0: it is lost.
 
     `values` are those of its fields, as many as there are.
     """
     cdef uint64_t *ids = span.ids
+    cdef PyObject *place = _current_place()
     cdef int recorded
-    place = _current_place()
-    ids[0] = ringbuf_next_span_id()
-    ids[1] = _number_of(place)
-    if RINGBUF_LIKELY(_is_plain(kind.begin) and not ringbuf_flag(<const int *>&kind.begin.channel.is_closed)):
-        recorded = ringbuf_record_after(
-            kind.begin.channel.ch, <const int *>&kind.begin.channel.is_closed, kind.begin.event_id, ids,
-            N_IDS * sizeof(uint64_t), kind.begin.fields.fields + N_IDS, kind.begin.fields.n - N_IDS, values)
-        if RINGBUF_UNLIKELY(recorded < 0):
-            kind.record_begin_failed(recorded)
-    else:
-        recorded = kind.record_begin(ids, values)
-    if recorded:
-        span.forks = _span_forks
-        span.began = 0 if _durations_of(kind.begin) is None else _now_ns()
-        _move(place, ids[0])
+    span.ids[0] = ringbuf_next_span_id()
+    span.ids[1] = _number_of(place)
+    try:
+        recorded = _record_begin(kind, values, span.ids)
+        if recorded:
+            span.forks = _span_forks
+            span.began = 0
+            if RINGBUF_UNLIKELY(_may_be_timed(kind)) and _durations_of((<SpanType>kind).begin) is not None:
+                span.began = _now_ns()
+            _move(place, span.ids[0])
+    finally:
+        Py_DECREF_ptr(place)
     return recorded
 
 
-cdef inline int _end_span(SpanType kind, const open_span *span, object error) except -1:
-    _move(_current_place(), span.ids[1])
-    if span.forks != _span_forks:
+cdef inline int _record_begin(PyObject *kind, PyObject *const *values, const uint64_t *ids) except -1:
+    cdef PyObject *begin = <PyObject *>(<SpanType>kind).begin
+    cdef int recorded
+    if RINGBUF_UNLIKELY(not _is_plain(begin) or ringbuf_flag(<const int *>&(<Event>begin).channel.is_closed)):
+        return (<SpanType>kind).record_begin(ids, values)
+    recorded = ringbuf_record_after(
+        (<Event>begin).channel.ch, <const int *>&(<Event>begin).channel.is_closed, (<Event>begin).event_id, ids,
+        N_IDS * sizeof(uint64_t), (<Event>begin).fields.fields + N_IDS, (<Event>begin).fields.n - N_IDS, values)
+    if RINGBUF_UNLIKELY(recorded < 0):
+        (<SpanType>kind).record_begin_failed(recorded)
+    return recorded
+
+
+cdef inline int _end_span(PyObject *kind, const open_span *span, PyObject *error) except -1:
+    cdef PyObject *end = <PyObject *>(<SpanType>kind).end
+    _move_back(span.ids[1])
+    if RINGBUF_UNLIKELY(span.forks != _span_forks):
         return 0  # this is a forked child, and the span the parent's
-    kind.record_end(span.ids[0], error)
+    if RINGBUF_LIKELY(error is Py_None and _is_plain(end)):
+        ringbuf_record_span_end((<Event>end).channel.ch, <const int *>&(<Event>end).channel.is_closed,
+                                (<Event>end).event_id, span.ids[0])
+    else:
+        (<SpanType>kind).record_end(span.ids[0], <object>error)
     if RINGBUF_UNLIKELY(span.began != 0):
-        durations = _durations_of(kind.begin)
+        durations = _durations_of((<SpanType>kind).begin)
         if durations is not None:
-            (<Durations>durations).ended(kind.begin.name, span.began)
+            (<Durations>durations).ended((<SpanType>kind).begin.name, span.began)
     return 0
 
 
@@ -308,7 +346,8 @@ cdef class Span:
     """
 
     cdef SpanType kind
-    cdef tuple values  # None: it has no fields
+    cdef object only   # the value of a span that has one field
+    cdef tuple values  # those of one that has more
     cdef open_span state
     cdef bint is_open
 
@@ -335,14 +374,16 @@ cdef class Span:
     def _leave(self):
         """What comes is not inside this span, though it is open: its generator waits."""
         if self.is_open:
-            _move(_current_place(), self.state.ids[1])
+            _move_back(self.state.ids[1])
 
     def _back(self):
         """The generator goes on."""
+        cdef PyObject *place
         if self.is_open:
             place = _current_place()
             self.state.ids[1] = _number_of(place)
-            _move(place, self.state.ids[0])
+            Py_DECREF_ptr(place)
+            _move_back(self.state.ids[0])
 
     def __repr__(self):
         return f"<ringbuf.Span {self.kind.name!r}{', open' if self.is_open else ''}>"
@@ -356,18 +397,21 @@ cdef class Span:
         raise RuntimeError(f"span {self.kind.name!r} is open already: each `with` takes one of its own")
 
 
-cdef inline PyObject *const *_values_of(Span span) noexcept:
-    return NULL if span.values is None else PySequence_Fast_ITEMS(<PyObject *>span.values)
-
-
 cdef PyObject *_enter_span(PyObject *self, PyObject *_nothing) except NULL:
     cdef open_span state
-    if RINGBUF_UNLIKELY((<Span>self).is_open or (<Span>self).kind is None):
+    cdef PyObject *kind = <PyObject *>(<Span>self).kind
+    cdef PyObject *only
+    cdef PyObject *const *values = &only
+    if RINGBUF_UNLIKELY((<Span>self).is_open or kind is Py_None):
         (<Span>self).refuse_entry()
     (<Span>self).state.ids[0] = 0
-    if (<Span>self).kind.begin.enabled and _begin_span((<Span>self).kind, _values_of(<Span>self), &state):
-        (<Span>self).state = state
-        (<Span>self).is_open = True
+    if (<SpanType>kind).begin.enabled:
+        only = <PyObject *>(<Span>self).only
+        if (<SpanType>kind).n > 1:
+            values = PySequence_Fast_ITEMS(<PyObject *>(<Span>self).values)
+        if _begin_span(kind, values, &state):
+            (<Span>self).state = state
+            (<Span>self).is_open = True
     Py_INCREF_ptr(self)
     return self
 
@@ -377,9 +421,8 @@ cdef PyObject *_exit_span(PyObject *self, PyObject *const *args, Py_ssize_t n) e
         raise TypeError(f"__exit__() takes 3 arguments (type, exception, traceback), not {n}")
     if (<Span>self).is_open:
         (<Span>self).is_open = False
-        _end_span((<Span>self).kind, &(<Span>self).state, <object>args[1])
-    Py_INCREF_ptr(Py_None)
-    return Py_None
+        _end_span(<PyObject *>(<Span>self).kind, &(<Span>self).state, args[1])
+    return ringbuf_none()
 
 
 cdef PyMethodDef _span_methods[3]
@@ -438,20 +481,20 @@ cdef class Traced:
 
 
 cdef PyObject *_call_traced(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames) except NULL:
-    cdef SpanType kind = (<Traced>self).kind
+    cdef PyObject *kind = <PyObject *>(<Traced>self).kind
     cdef open_span span
     cdef PyObject *result
-    cdef bint is_open = kind.begin.enabled and _begin_span(kind, NULL, &span)
+    cdef bint is_open = (<SpanType>kind).begin.enabled and _begin_span(kind, NULL, &span)
     result = PyObject_Vectorcall(<PyObject *>(<Traced>self).function, args, nargsf, kwnames)
     if is_open:
         if RINGBUF_LIKELY(result is not NULL):
-            _end_span(kind, &span, None)
+            _end_span(kind, &span, Py_None)
         else:
             _end_span_by_error(kind, &span)
     return result
 
 
-cdef void _end_span_by_error(SpanType kind, const open_span *span) noexcept:
+cdef void _end_span_by_error(PyObject *kind, const open_span *span) noexcept:
     """The exception that is on its way goes on."""
     cdef PyObject *type = NULL
     cdef PyObject *error = NULL
@@ -459,9 +502,9 @@ cdef void _end_span_by_error(SpanType kind, const open_span *span) noexcept:
     PyErr_Fetch(&type, &error, &traceback)
     PyErr_NormalizeException(&type, &error, &traceback)
     try:
-        _end_span(kind, span, <object>error)
+        _end_span(kind, span, Py_None if error is NULL else error)
     except BaseException as failed:
-        _report(failed, kind)
+        _report(failed, <object>kind)
     PyErr_Restore(type, error, traceback)
 
 
