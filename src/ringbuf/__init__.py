@@ -124,7 +124,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -154,7 +154,7 @@ def get_include() -> str:
     raise FileNotFoundError("the headers of ringbuf are not installed")
 
 
-def load_ipython_extension(shell) -> None:
+def load_ipython_extension(shell: object) -> None:
     """For ``%load_ext ringbuf``: the cell magic ``%%ringbuf``. docs/looking.md has it."""
     from .notebook import register
 

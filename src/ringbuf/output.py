@@ -146,7 +146,7 @@ class Directory:
     def __enter__(self) -> Directory:
         return self
 
-    def __exit__(self, kind, error, traceback) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if error is not None:
             self.undo()
         self.close()
@@ -155,7 +155,7 @@ class Directory:
         self.close()
 
 
-def own_directory(path) -> Directory:
+def own_directory(path: str | os.PathLike[str]) -> Directory:
     """A directory in which nobody else can plant names, made if it is missing.
 
     Raises
@@ -170,7 +170,7 @@ def own_directory(path) -> Directory:
     return Directory(path, fd, made=made)
 
 
-def trace_directory(path) -> Directory:
+def trace_directory(path: str | os.PathLike[str]) -> Directory:
     """One for a new trace, as `own_directory`. Raises FileExistsError if there is a trace in it."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(own_directory(path))
@@ -182,7 +182,7 @@ def trace_directory(path) -> Directory:
     return directory
 
 
-def directory_of(path) -> Directory:
+def directory_of(path: str | os.PathLike[str]) -> Directory:
     """The directory of a file that somebody asked for, whoever owns it: to write the file as a draft, and rename it."""
     folder = os.path.dirname(os.fsdecode(path)) or os.curdir
     return Directory(folder, _open(folder, _DIRECTORY))
