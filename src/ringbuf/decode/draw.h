@@ -16,7 +16,8 @@
 #include "pairs.h"
 #include "text.h"
 
-enum draw_format { DRAW_PERFETTO, DRAW_CHROME };
+enum draw_format { DRAW_PERFETTO,
+		   DRAW_CHROME };
 
 enum draw_kind {
 	DRAW_NOTHING,
@@ -25,7 +26,14 @@ enum draw_kind {
 };
 
 /* What a member of an event is for. From DRAW_NUMBER on: an argument of that kind. */
-enum draw_use { DRAW_ALIGN, DRAW_SKIP, DRAW_PID, DRAW_TID, DRAW_NUMBER, DRAW_TRUTH, DRAW_FLOAT, DRAW_TEXT };
+enum draw_use { DRAW_ALIGN,
+		DRAW_SKIP,
+		DRAW_PID,
+		DRAW_TID,
+		DRAW_NUMBER,
+		DRAW_TRUTH,
+		DRAW_FLOAT,
+		DRAW_TEXT };
 
 struct draw_bytes {
 	const char *at;
@@ -168,7 +176,8 @@ draw_thousandths(struct ctf_text *t, int64_t value)
 	if (value < 0)
 		CTF_PUT(t, "-");
 	ctf_put_decimal(t, size / 1000, 1);
-	ctf_put(t, digits, rest % 10 ? 4 : rest % 100 ? 3 : 2);
+	ctf_put(t, digits, rest % 10 ? 4 : rest % 100 ? 3
+						      : 2);
 }
 
 /* With as few digits as tell it from its neighbours. */
@@ -289,9 +298,9 @@ draw_arguments(const struct ctf_plan *p, struct ctf_text *t, enum draw_format fo
 			ctf_put(t, m->name.at, m->name.size);
 		}
 		if (m->use == DRAW_ALIGN || m->use == DRAW_SKIP || m->use == DRAW_TEXT) {
-			if (m->use == DRAW_ALIGN    ? ctf_align(c, n->align)
+			if (m->use == DRAW_ALIGN  ? ctf_align(c, n->align)
 			    : m->use == DRAW_SKIP ? ctf_walk(p, m->node, c)
-						    : draw_text(p, t, format, m, c))
+						  : draw_text(p, t, format, m, c))
 				return -1;
 			continue;
 		}
