@@ -165,6 +165,58 @@ def test_memory_can_be_had_in_advance():
         assert blocks >= os.fstat(channel.fileno()).st_size
 
 
+def test_a_file_has_memory_for_the_cpus_that_are_recorded_on(tmp_path):
+    with ringbuf.Channel("many", path=tmp_path / "ring", n_streams=240) as channel:
+        status = os.stat(channel.path)
+        assert status.st_size > 300 << 20 and status.st_blocks * 512 < 64 << 20
+    with ringbuf.Channel("all", path=tmp_path / "all", n_streams=4, preallocate=True) as channel:
+        status = os.stat(channel.path)
+        assert status.st_blocks * 512 >= status.st_size
+
+
+def test_what_a_channel_takes_is_said_when_there_is_no_room(tiny_disk):
+    with pytest.raises(OSError, match=r"no room for 60 MiB of buffers.* MiB, and 0\.2 MiB for each"):
+        ringbuf.Channel(
+            "many",
+            path=tiny_disk / "ring",
+            n_streams=240,
+            subbuf_size=1 << 16,
+            n_subbufs=2,
+            n_spares=1,
+            mode="overwrite",
+        )
+    with pytest.raises(OSError, match=r"no room for 1 MiB of buffers: the channel takes 2\.\d MiB; make"):
+        ringbuf.Channel("one", path=tiny_disk / "ring", streams="global")
+    assert os.listdir(tiny_disk) == []
+
+
+@pytest.fixture
+def on_cpu():
+    """Makes this thread run on a CPU by its place among those that it may run on."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.skip("needs two CPUs")
+    yield lambda i: os.sched_setaffinity(0, {cpus[i]})
+    os.sched_setaffinity(0, cpus)
+
+
+def test_records_that_find_no_memory_are_counted(tiny_disk, on_cpu):
+    on_cpu(0)
+    sizes = {"subbuf_size": 1 << 16, "n_subbufs": 2, "schema_size": 4096, "metrics_size": 4096, "n_producers": 8}
+    with ringbuf.Channel("full", path=tiny_disk / "ring", **sizes) as channel:
+        room = os.statvfs(tiny_disk)
+        (tiny_disk / "other").write_bytes(bytes(room.f_bavail * room.f_frsize))
+        assert channel.write(b"x")
+        on_cpu(1)
+        assert not channel.write(b"x")
+        with pytest.raises(ringbuf.BufferFullError, match="the file system of the channel's file is full"):
+            channel.reserve(1)
+        stats = channel.stats()
+        assert (stats.records_lost_memory, stats.records_lost, stats.records_written) == (2, 2, 1)
+        (tiny_disk / "other").unlink()
+        assert channel.write(b"x")
+
+
 # ---- files ----
 
 

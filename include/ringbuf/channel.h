@@ -23,7 +23,7 @@ struct ringbuf_config {
 	uint32_t n_streams;        /* 0: one for each possible CPU */
 	uint32_t n_producers;      /* 0: 1024 */
 	uint32_t packet_header_size; /* 0: the CTF client's */
-	uint32_t preallocate;      /* reserve the memory now; files always do */
+	uint32_t preallocate;      /* all memory now; else files have the streams' when they are used first */
 	uint64_t schema_size;      /* bytes; 0: 1 MiB */
 	uint64_t metrics_size;     /* bytes for each CPU, and for the declarations: a power of two; 0: 64 KiB */
 	uint64_t start_pos;        /* multiple of the ring's size; tests start below the wrap */
@@ -334,27 +334,36 @@ ringbuf_draft_end(struct ringbuf_draft *d)
 		close(d->dir_fd);
 }
 
-/* Give the file its size, for good: nobody can be sent SIGBUS by a full disk or a shrunk memfd. */
+/* Bytes of the region that it always has memory for: all but the streams' sub-buffers. */
+RINGBUF_FUNC uint64_t
+ringbuf_fixed_size(const struct ringbuf_superblock *sb)
+{
+	return sb->streams_off + sb->n_streams * sb->data_off;
+}
+
+/* Have the memory of a file, so that a full disk sends nobody SIGBUS; with *sparse that of the streams' sub-buffers comes
+ * later (file.h). Where the file system cannot, *sparse becomes 0. Returns 0 or -errno. */
 RINGBUF_FUNC int
-ringbuf_size_backing(int fd, uint64_t size, int preallocate, int seal)
+ringbuf_allocate_region(int fd, const struct ringbuf_superblock *sb, int *sparse)
+{
+	int ret = *sparse ? ringbuf_allocate(fd, 0, sb->streams_off) : ringbuf_allocate(fd, 0, sb->region_size);
+
+	for (uint32_t i = 0; *sparse && !ret && i < sb->n_streams; i++)
+		ret = ringbuf_allocate(fd, sb->streams_off + i * sb->stream_stride, sb->data_off);
+	if (ret != -EOPNOTSUPP && ret != -ENOSYS)
+		return ret;
+	*sparse = 0;
+	return -posix_fallocate(fd, 0, (off_t)sb->region_size); /* writes to each of its blocks, which only its maker may */
+}
+
+/* Give the file its size; with `seal` for good: nobody can shrink it. */
+RINGBUF_FUNC int
+ringbuf_size_backing(int fd, uint64_t size, int seal)
 {
 	if (size > (uint64_t)INT64_MAX)
 		return -EFBIG;
 	if (ftruncate(fd, (off_t)size))
 		return -errno;
-	if (preallocate) {
-		sigset_t all, before;
-		int ret;
-
-		/* Some kernels give up at a signal and undo it all: a profiler's timer would
-		 * never let it end. */
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &before);
-		ret = posix_fallocate(fd, 0, (off_t)size);
-		pthread_sigmask(SIG_SETMASK, &before, NULL);
-		if (ret)
-			return -ret;
-	}
 	if (seal && fcntl(fd, RINGBUF_ADD_SEALS, 1 | RINGBUF_SEAL_SHRINK | 4)) /* F_SEAL_SEAL, F_SEAL_GROW */
 		return -errno;
 	return 0;
@@ -494,7 +503,7 @@ ringbuf_channel_drop(struct ringbuf_channel *ch)
 /* Takes `fd` over: map it, write everything, the magic last. Then the file gets its name, if it is to have one. */
 RINGBUF_FUNC int
 ringbuf_create_in(int fd, const struct ringbuf_superblock *sb, const struct ringbuf_config *cfg,
-		  struct ringbuf_draft *draft, struct ringbuf_channel **out)
+		  struct ringbuf_draft *draft, int sparse, struct ringbuf_channel **out)
 {
 	void *base = mmap(NULL, sb->region_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	struct ringbuf_superblock *super = (struct ringbuf_superblock *)base;
@@ -513,6 +522,11 @@ ringbuf_create_in(int fd, const struct ringbuf_superblock *sb, const struct ring
 		ch->client_data = cfg->client_data;
 	}
 	ret = ch ? ringbuf_init_region(ch, cfg) : -ENOMEM;
+	for (uint32_t i = 0; !ret && sparse && i < ch->n_streams; i++)
+		ringbuf_store(&ringbuf_stream_at(ch, i)->sparse, 1, RINGBUF_RELAXED); /* as in ringbuf_init_stream */
+	/* one at least is surely used: too small a file system is an error now */
+	if (!ret && ringbuf_have_memory(ch, ringbuf_stream_at(ch, ringbuf_stream_of_cpu(ch, ringbuf_cpu()))))
+		ret = -ENOSPC;
 	if (!ret && draft)
 		ret = ringbuf_channel_set_path(ch, draft->dir, draft->base);
 	if (!ret)
@@ -539,15 +553,17 @@ ringbuf_create_at(const struct ringbuf_superblock *sb, const struct ringbuf_conf
 		  struct ringbuf_channel **out)
 {
 	char memfd_name[RINGBUF_NAME_SIZE + 16] = "ringbuf:";
-	int fd, ret;
+	int sparse = draft && !cfg->preallocate, fd, ret;
 
 	strcat(memfd_name, sb->name);
 	fd = draft ? ringbuf_draft_open(draft) : ringbuf_open_memory(memfd_name);
 	if (fd < 0)
 		return fd;
-	ret = ringbuf_size_backing(fd, sb->region_size, draft || cfg->preallocate, !draft);
+	ret = ringbuf_size_backing(fd, sb->region_size, !draft);
+	if (!ret && (draft || cfg->preallocate))
+		ret = ringbuf_allocate_region(fd, sb, &sparse);
 	if (!ret)
-		return ringbuf_create_in(fd, sb, cfg, draft, out);
+		return ringbuf_create_in(fd, sb, cfg, draft, sparse, out);
 	close(fd);
 	return ret;
 }

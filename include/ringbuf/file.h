@@ -7,11 +7,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "layout.h"
@@ -74,6 +77,66 @@ ringbuf_is_whole(const struct ringbuf_channel *ch)
 		return (uint64_t)st.st_size >= ch->region_size;
 	return ringbuf_is_readable(ch->base + ch->region_size - ch->page_size);
 }
+
+/* ---- memory in the file ---- */
+
+#define RINGBUF_POPULATE_WRITE 23 /* MADV_POPULATE_WRITE, which not all C libraries know; Linux 5.14 */
+
+/* Have the bytes of a file for good: a full file system says so now, and sends nobody SIGBUS later. Some kernels give up
+ * at a signal, and undo it all: a profiler's timer would never let it end. Returns 0 or -errno. */
+RINGBUF_FUNC int
+ringbuf_allocate(int fd, uint64_t off, uint64_t size)
+{
+	sigset_t all, before;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	ret = syscall(SYS_fallocate, fd, 1 /* FALLOC_FL_KEEP_SIZE */, (off_t)off, (off_t)size) ? -errno : 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return ret;
+}
+
+#if defined(RINGBUF_CERTIFICATE_HEADER) /* a model checker's: its regions are no files */
+
+#define ringbuf_have_memory(ch, s) 0
+
+#else
+
+/* The same for the sub-buffers of one stream; by the mapping, if the program has closed the descriptor. */
+RINGBUF_SLOW int
+ringbuf_back_stream(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
+{
+	uint8_t *data = (uint8_t *)(void *)s + ch->data_off;
+	uint64_t size = ch->stream_stride - ch->data_off;
+	int saved = errno, ret;
+
+	if (ringbuf_is_ours(ch->fd, &ch->file))
+		ret = ringbuf_allocate(ch->fd, (uint64_t)(data - ch->base), size);
+	else
+		ret = madvise(data, size, RINGBUF_POPULATE_WRITE) ? -errno : 0;
+	errno = saved;
+	if (ret)
+		return -ENOMEM;
+	/* relaxed: says nothing of any bytes of the region. Who still sees it set asks the kernel once more, for what is there. */
+	ringbuf_store(&s->sparse, 0, RINGBUF_RELAXED);
+	return 0;
+}
+
+/*
+ * ringbuf_have_memory - before the sub-buffers of a stream are touched: they have memory in the file.
+ * CPUs that nobody records on cost none.
+ * Callers:  any thread, also in a signal handler.
+ * Returns:  0, or -ENOMEM: the file system has no room.
+ */
+RINGBUF_INLINE int
+ringbuf_have_memory(const struct ringbuf_channel *ch, struct ringbuf_stream *s)
+{
+	/* relaxed: as in ringbuf_back_stream */
+	return RINGBUF_UNLIKELY(ringbuf_load(&s->sparse, RINGBUF_RELAXED)) ? ringbuf_back_stream(ch, s) : 0;
+}
+
+#endif
 
 /*
  * For as long as any process has this description open, or mapped, nobody takes the file for

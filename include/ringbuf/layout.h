@@ -75,6 +75,7 @@ enum ringbuf_wakeup {
  * BIG       larger than a sub-buffer
  * NESTING   more than RINGBUF_NESTING_MAX open in one thread
  * SLOTS     more recording threads than producer slots
+ * MEMORY    the file system is full, and the stream's sub-buffers have no memory in it yet
  * DISABLED  channel disabled or finalized; counted in the thread's producer slot, not in a stream
  */
 #define RINGBUF_LOSSES(X)            \
@@ -83,6 +84,7 @@ enum ringbuf_wakeup {
 	X(BIG, "big", ENOSPC)        \
 	X(NESTING, "nesting", EPERM) \
 	X(SLOTS, "slots", EUSERS)    \
+	X(MEMORY, "memory", ENOMEM)  \
 	X(DISABLED, "disabled", ESHUTDOWN)
 
 enum ringbuf_cause {
@@ -211,6 +213,7 @@ struct ringbuf_stream {
 
 	/* P, slow path: */
 	RINGBUF_ALIGNED ringbuf_atomic_u64 lost[RINGBUF_N_CAUSES];
+	ringbuf_atomic_u32 sparse;                   /* its sub-buffers have no memory in the file yet: file.h */
 
 	/* R; producers read consumed_pos on their slow path, and pull it along if it is far behind: */
 	RINGBUF_ALIGNED ringbuf_atomic_u64 consumed_pos;

@@ -767,7 +767,7 @@ ringbuf_map_begin(struct ringbuf_map *map)
  * ringbuf_map_open - map one stream of a channel, which must stay open meanwhile.
  * Other mappers of the stream are welcome; a reader is not.
  * Callers: any thread; takes locks, a descriptor, address space.
- * Returns: 0; -EBUSY a reader has the stream; -EINVAL no such stream; -errno.
+ * Returns: 0; -EBUSY a reader has the stream; -EINVAL no such stream; -ENOSPC no room for its memory; -errno.
  */
 RINGBUF_FUNC int
 ringbuf_map_open(struct ringbuf_channel *ch, uint32_t stream_idx, struct ringbuf_map *map)
@@ -783,6 +783,8 @@ ringbuf_map_open(struct ringbuf_channel *ch, uint32_t stream_idx, struct ringbuf
 	map->counted_pos = ringbuf_oldest_begin(&ch->geometry, ringbuf_load(&map->reader.s->produced,
 									    RINGBUF_RELAXED));
 	map->parked = UINT64_MAX; /* count all at first */
+	if (ringbuf_have_memory(ch, map->reader.s)) /* who maps it may look at any of it */
+		return -ENOSPC;
 	map->counts = (struct ringbuf_map_count *)calloc(ch->n_all, sizeof(*map->counts));
 	ret = map->counts ? ringbuf_map_memory(map) : -ENOMEM;
 	if (ret) {

@@ -149,7 +149,7 @@ ringbuf_recover_copy(int fd, uint64_t *missing)
 	copy = ringbuf_open_memory("ringbuf-recovery");
 	if (copy < 0)
 		return copy;
-	ret = ringbuf_size_backing(copy, sb.region_size, 0, 1);
+	ret = ringbuf_size_backing(copy, sb.region_size, 1);
 	if (!ret)
 		ret = ringbuf_recover_fill(fd, copy, &sb, size);
 	if (ret)

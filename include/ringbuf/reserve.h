@@ -155,7 +155,7 @@ ringbuf_refuse_here(const struct ringbuf_channel *ch, enum ringbuf_cause cause, 
 /*
  * ringbuf_plan - what must happen for the record to be placed, given `produced`.
  * Returns: 0 and the plan in *m, the layout in *r; -EAGAIN: sample again; -ENOSPC,
- *          -EIO, -ENOBUFS: it cannot be placed, and nothing must move.
+ *          -EIO, -ENOBUFS, -ENOMEM: it cannot be placed, and nothing must move.
  */
 RINGBUF_FUNC int
 ringbuf_plan(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
@@ -268,6 +268,8 @@ ringbuf_reserve_slow(const struct ringbuf_client *client, const struct ringbuf_c
 			return ringbuf_refuse_disabled(producer, ringbuf_n_records(r));
 		if (ret == -ENOSPC)
 			return ringbuf_refuse(r->stream, RINGBUF_LOST_BIG, ringbuf_n_records(r));
+		if (ret == -ENOMEM)
+			return ringbuf_refuse(r->stream, RINGBUF_LOST_MEMORY, ringbuf_n_records(r));
 		if (ch->mode == RINGBUF_DISCARD && (r->flags & RINGBUF_NONBLOCK))
 			return -EAGAIN;
 		return ringbuf_refuse(r->stream, ret == -EIO ? RINGBUF_LOST_WRAP : RINGBUF_LOST_FULL,
@@ -367,8 +369,8 @@ ringbuf_reserve_fast(const struct ringbuf_client *client, const struct ringbuf_c
  * Progress: lock-free; never waits.
  * Ordering: O1, O5, O7.
  * Returns:  0: write r->payload, then commit or discard. Otherwise lost and
- *           counted: -ENOBUFS full, -EIO wrap, -ENOSPC big, -EPERM nesting,
- *           -ESHUTDOWN disabled or finalized. With RINGBUF_NONBLOCK, -EAGAIN:
+ *           counted: -ENOBUFS full, -EIO wrap, -ENOSPC big, -EPERM nesting, -ENOMEM
+ *           memory, -ESHUTDOWN disabled or finalized. With RINGBUF_NONBLOCK, -EAGAIN:
  *           full, and not counted; -EINVAL, not counted: n_more with what it cannot go with.
  */
 RINGBUF_INLINE int

@@ -5,7 +5,7 @@
  * the commit counters has the records. When nobody records or reads, the sums
  * are exact and
  *
- *	attempts = written + discarded + lost (full, wrap, big, nesting, slots, disabled)
+ *	attempts = written + discarded + lost (full, wrap, big, nesting, slots, memory, disabled)
  *	written  = read + overrun + unread + torn
  *
  * hold as equalities between independent counters. While producers run, each
@@ -236,7 +236,7 @@ ringbuf_add_stream_stats(const struct ringbuf_channel *ch, uint32_t stream_idx,
 	st->parked += ringbuf_load(&s->parked, RINGBUF_RELAXED); /* a statistic */
 	held = ringbuf_held_unread(ch, s);
 	/* sampled after the sub-buffers: what moved meanwhile must not make it negative */
-	st->unread = held < 0 && st->unread < (uint64_t)-held ? 0 : st->unread + (uint64_t)held;
+	st->unread = held < 0 && st->unread < -(uint64_t)held ? 0 : st->unread + (uint64_t)held;
 }
 
 /* Bytes of a stream, headers and padding included. */

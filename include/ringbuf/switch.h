@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #include "commit.h"
+#include "file.h"
 
 struct ringbuf_move {
 	uint64_t word;      /* `produced` as sampled */
@@ -101,7 +102,8 @@ ringbuf_enter_before(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
  * Returns:  0; -EAGAIN if `produced` is no longer `word` (plan again);
  *           -EIO if the slot's last packet is not delivered (a producer is still in it), and
  *           is not to be parked, or no spare is left;
- *           -ENOBUFS in discard mode if the reader has not released it.
+ *           -ENOBUFS in discard mode if the reader has not released it;
+ *           -ENOMEM if the sub-buffers have no memory yet, and get none.
  * Ordering: O3, O4, O5 acquired here, passed on by the O1 of the caller's swap.
  */
 RINGBUF_FUNC int
@@ -141,7 +143,7 @@ ringbuf_slot_is_free(const struct ringbuf_channel *ch, struct ringbuf_stream *s,
 	if (ch->mode == RINGBUF_DISCARD &&
 	    ringbuf_pos_diff(begin, consumed) >= (int64_t)ringbuf_ring_size(g))
 		return -ENOBUFS;
-	return 0;
+	return ringbuf_have_memory(ch, s);
 }
 
 /*
@@ -262,8 +264,8 @@ ringbuf_timestamp(const struct ringbuf_client *client, const struct ringbuf_chan
 
 /*
  * ringbuf_flush_try - one attempt at ending the current packet.
- * Returns:  1 done, 0 nothing to do, -EAGAIN lost a race, -EIO or -ENOBUFS: no
- *           sub-buffer is free for the empty packet that was asked for.
+ * Returns:  1 done, 0 nothing to do, -EAGAIN lost a race, -EIO, -ENOBUFS or -ENOMEM:
+ *           no sub-buffer is free for the empty packet that was asked for.
  */
 RINGBUF_FUNC int
 ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_channel *ch,
@@ -324,7 +326,7 @@ ringbuf_flush_try(const struct ringbuf_client *client, const struct ringbuf_chan
  * flushing in overwrite mode overwrites nothing.
  * Callers:  any thread with a producer slot, also for another CPU's stream.
  * Progress: lock-free. Ordering: O1, O2, O3, O5.
- * Returns:  0; -ENOBUFS or -EIO if an empty packet was asked for and no
+ * Returns:  0; -ENOBUFS, -EIO or -ENOMEM if an empty packet was asked for and no
  *           sub-buffer is free; -EPERM if this thread's four levels are taken.
  */
 RINGBUF_FUNC int

@@ -17,7 +17,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.errno cimport EAGAIN, EBADF, EBUSY, EINTR, EINVAL, EIO, EISDIR, ENOBUFS, ENOSPC, ENOSYS, ENXIO, EOPNOTSUPP
-from libc.errno cimport EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
+from libc.errno cimport ENOMEM, EPERM, ESHUTDOWN, ESTALE, ETIMEDOUT, EUSERS
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strcmp, strlen
@@ -263,6 +263,17 @@ def open_file(path, int flags, *, follow=True):
     return fd
 
 
+cdef object _needs(const ringbuf_superblock *sb, const ringbuf_config *cfg):
+    """How much memory a channel takes, and when."""
+    def mib(size):
+        return f"{size / 2**20:.1f} MiB"
+    fixed = ringbuf_fixed_size(sb)
+    each = (sb.region_size - fixed) // sb.n_streams
+    if cfg.path is NULL or cfg.preallocate or sb.n_streams == 1:
+        return f"the channel takes {mib(sb.region_size)}"
+    return f"the channel takes {mib(fixed + each)}, and {mib(each)} for each further CPU that records"
+
+
 cdef int _raise_lost(int error, object size) except -1:
     """Raise what a refused reservation of `size` payload bytes means."""
     if error == -ENOBUFS:
@@ -278,6 +289,8 @@ cdef int _raise_lost(int error, object size) except -1:
         raise ChannelDisabledError("the channel is disabled or finalized")
     if error == -EUSERS:
         raise TooManyProducersError("all producer slots of the channel are taken by other threads")
+    if error == -ENOMEM:
+        raise BufferFullError("the file system of the channel's file is full, and has no room for the buffers of this CPU")
     raise OSError(-error, os.strerror(-error))
 
 
@@ -523,7 +536,9 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
     n_streams : int, optional
         Of a per-CPU channel; one for each CPU that the machine may have by default.
     preallocate : bool
-        Take anonymous memory at once, not page by page; a file's always is.
+        Take all memory at once. Otherwise anonymous memory is taken page by page; and of a file the buffers of
+        each CPU when the first record is made there, which is lost if the file system is full
+        (``records_lost_memory``).
     schema_size : int
         Bytes for the declarations of events.
     metrics_size : int
@@ -786,11 +801,13 @@ n_producers=1024, n_streams=None, preallocate=False, schema_size=1048576, metric
         cfg.packet_header_size = size
 
     cdef _creation_error(self, int error, ringbuf_config *cfg):
-        n_streams = cfg.n_streams or os.sysconf("SC_NPROCESSORS_CONF")
-        size = (cfg.n_subbufs + 1 + cfg.n_spares) * cfg.subbuf_size * (1 if cfg.streams == RINGBUF_GLOBAL else n_streams)
-        if error == -ENOSPC or error == -12:  # ENOMEM
-            return OSError(-error, f"no room for {size >> 20} MiB of buffers: make n_subbufs or subbuf_size smaller, "
-                           "choose streams='global' or another path", self.path)
+        cdef ringbuf_superblock sb
+        if ringbuf_fill_superblock(&sb, cfg):
+            return _region_error(error, self.path)
+        size = (cfg.n_subbufs + 1 + cfg.n_spares) * cfg.subbuf_size * sb.n_streams
+        if error == -ENOSPC or error == -ENOMEM:
+            return OSError(-error, f"no room for {size >> 20} MiB of buffers: {_needs(&sb, cfg)}; make n_subbufs or "
+                           "subbuf_size smaller, choose streams='global' or another path", self.path)
         if error == -27:  # EFBIG, which memory too is given
             return OSError(-error, f"{size >> 20} MiB of buffers are more than this process may have in a file: make "
                            "n_subbufs or subbuf_size smaller, choose streams='global', or raise ulimit -f", self.path)
@@ -1480,7 +1497,7 @@ cdef int _flush(ringbuf_channel *ch, ringbuf_producer_slot *producer, uint32_t s
     cdef int ret = ringbuf_flush(ch, producer, stream, flags)
     if ret == -EPERM:
         _raise_lost(ret, 0)
-    return 0  # -ENOBUFS, -EIO: no free sub-buffer for an empty packet
+    return 0  # -ENOBUFS, -EIO, -ENOMEM: no free sub-buffer for an empty packet
 
 
 # The causes of losses, as Stats names them, in the order of the counters.

@@ -38,6 +38,7 @@ cdef extern from "ringbuf/layout.h" nogil:
         uint32_t mode
         uint32_t clock
         uint32_t n_spares
+        uint32_t n_streams
         uint64_t region_size
         uint64_t clock_freq
         int64_t clock_offset_s
@@ -294,6 +295,8 @@ cdef extern from "ringbuf/channel.h" nogil:
         void *client_data
 
     uint32_t ringbuf_client_flags(const ringbuf_client *client)
+    int ringbuf_fill_superblock(ringbuf_superblock *sb, const ringbuf_config *cfg)
+    uint64_t ringbuf_fixed_size(const ringbuf_superblock *sb)
     int ringbuf_check_superblock(int fd, ringbuf_superblock *sb, uint64_t *size)
     int ringbuf_create(const ringbuf_config *cfg, ringbuf_channel **out)
     int ringbuf_attach_fd(int fd, const ringbuf_client *client, void *client_data, ringbuf_channel **out)

@@ -26,7 +26,7 @@ class RingbufError(Exception):
 
 
 class BufferFullError(RingbufError):
-    """No room for the record; counted in ``records_lost_full`` or ``records_lost_wrap``."""
+    """No room for the record; counted in ``records_lost_full``, ``records_lost_wrap`` or ``records_lost_memory``."""
 
 
 class RecordTooLargeError(RingbufError):

@@ -33,6 +33,8 @@ class Stats:
         Larger than a sub-buffer.
     records_lost_nesting, records_lost_slots : int
         More than four records open in one thread; more threads than producer slots.
+    records_lost_memory : int
+        The file system of the channel's file was full when somebody recorded on that CPU for the first time.
     records_lost_disabled : int
         The channel was disabled or finalized. Not reported as discarded events in traces.
     records_torn : int
@@ -59,6 +61,7 @@ class Stats:
     records_lost_big: int = 0
     records_lost_nesting: int = 0
     records_lost_slots: int = 0
+    records_lost_memory: int = 0
     records_lost_disabled: int = 0
     records_torn: int = 0
     records_discarded: int = 0

@@ -58,9 +58,11 @@ def test_a_small_dev_shm_is_warned_of(capsys, monkeypatch):
 
 
 def test_what_a_channel_takes_is_what_its_file_takes(capsys, tmp_path):
-    with doctor.Channel("file", path=tmp_path / "ring"):
-        size = (tmp_path / "ring").stat().st_size
-    assert f"takes {size / 2**20:.1f} MiB" in findings(capsys)["/dev/shm"][1]
+    with doctor.Channel("file", path=tmp_path / "ring", mode="overwrite"):
+        status = (tmp_path / "ring").stat()
+    text = findings(capsys)["/dev/shm"][1]
+    assert f"takes {status.st_blocks * 512 / 2**20:.1f} MiB" in text
+    assert f": {status.st_size / 2**20:.1f} for " in text
 
 
 def test_leftovers_are_counted(capsys, monkeypatch, tmp_path):

@@ -112,6 +112,28 @@ def test_it_has_all_however_the_processes_end(tmp_path, program, stream, ending,
     assert judged(tmp_path / "trace") == (records, 0)
 
 
+def test_it_says_what_it_waits_for(tmp_path, program, started):
+    process = program(tmp_path / "ring")
+    follower = started(*RINGBUF, "stream", tmp_path / "ring", "-o", tmp_path / "trace")
+    first = follower.stderr.readline()
+    assert first == (
+        f"ringbuf stream: {tmp_path}/ring to {tmp_path}/trace, until its last process has ended; Ctrl-C ends it\n"
+    )
+    process.communicate("\n")
+    assert follower.communicate(timeout=60) == (f"{tmp_path}/trace: 1000 records\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "until"), [([], "until the last process of those that come"), (["--stay"], "until")]
+)
+def test_of_a_directory_it_says_what_is_there(tmp_path, started, options, until):
+    (tmp_path / "flights").mkdir(mode=0o700)
+    follower = started(*RINGBUF, "stream", tmp_path / "flights", "-o", tmp_path / "traces", *options)
+    assert f"each channel (none there yet) {until}" in follower.stderr.readline()
+    follower.send_signal(signal.SIGINT)
+    follower.communicate(timeout=60)
+
+
 def test_losses_are_counted_and_told(tmp_path, program, stream):
     """Faster than the ring is read: the sum is exact."""
     process = program(tmp_path / "ring", "for i in range(200_000): step(i)\nos._exit(0)", 1)

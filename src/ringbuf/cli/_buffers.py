@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 
+from ..texts import printable
+
 __all__ = ["HELP", "hints", "n_subbufs", "spares_hint"]
 
 #: Bytes of a CPU's buffers for --functions: what it records in a second of nothing but calls.
@@ -19,7 +21,7 @@ def n_subbufs(args, folder: str) -> int:
         return args.n_subbufs
     if not args.functions or args.subbuf_size <= 0:
         return 4
-    room = min(_SECOND_OF_CALLS, _free(folder) // _SHARE // os.sysconf("SC_NPROCESSORS_CONF"))
+    room = min(_SECOND_OF_CALLS, _free(folder) // _SHARE // len(os.sched_getaffinity(0)))
     wanted = max(4, room // args.subbuf_size)
     return 1 << min(wanted.bit_length() - 1, 14)
 
@@ -59,6 +61,11 @@ def hints(stats, channel, args) -> list[str]:
         found.append(
             f"{stats.records_lost_big} records lost because each is larger than a sub-buffer: "
             f"--subbuf-size {channel.subbuf_size * 4} has room for larger ones"
+        )
+    if stats.records_lost_memory:
+        found.append(
+            f"{stats.records_lost_memory} records lost because {printable(channel.path)} has no room for the buffers "
+            f"({size}): make room there, or --n-subbufs smaller"
         )
     if stats.records_lost_slots:
         found.append(

@@ -138,16 +138,21 @@ def _cpu_number() -> Iterator[Finding]:
 
 
 def _shared_memory() -> Iterator[Finding]:
-    with Channel("doctor") as channel:
-        takes = os.fstat(channel.fileno()).st_size
+    with Channel("doctor", mode="overwrite") as channel:
+        whole, n_streams = os.fstat(channel.fileno()).st_size, len(channel.streams)
+        each = (channel.n_subbufs + 1 + channel.n_spares) * channel.subbuf_size
+    takes = whole - (n_streams - 1) * each
     try:
         room = os.statvfs("/dev/shm")
     except OSError as error:
         yield Finding("/dev/shm", "warn", f"{error.strerror}: buffers in files go elsewhere")
         return
     free, size = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
-    text = f"{free >> 20} of {size >> 20} MiB are free; a channel of default size takes {takes / 2**20:.1f} MiB"
-    yield Finding("/dev/shm", "ok" if free >= takes else "warn", text)
+    text = (
+        f"{free >> 20} of {size >> 20} MiB are free; a flight recorder of default size takes {takes / 2**20:.1f} MiB, "
+        f"and {each / 2**20:.1f} for each further CPU that records: {whole / 2**20:.1f} for {n_streams}"
+    )
+    yield Finding("/dev/shm", "ok" if free >= whole else "note" if free >= takes else "warn", text)
 
 
 def _flights() -> Iterator[Finding]:

@@ -16,6 +16,7 @@ import time
 from ..record.stream import ChannelStream, FlightStream
 from . import _signals
 from ._numbers import target
+from ._output import say
 
 __all__ = ["configure", "run"]
 
@@ -36,18 +37,29 @@ def run(args) -> int:
     with _signals.held_back():
         if os.path.isdir(args.target):
             flights = FlightStream(args.target, args.output, remove=args.remove)
+            flights.look()
+            there = f"{len(flights)} there now" if len(flights) else "none there yet"
+            until = "until it is ended" if args.stay else "until the last process of those that come has ended"
+            _announce(args, f"each channel ({there}) {until}")
             _until_over(flights.is_over, flights.look, args.stay)
             results, errors = flights.stop(), [f"{path}: {error}" for path, error in flights.errors.items()]
         elif args.stay or args.remove:
             raise ValueError("--stay and --remove go with a directory of flight recorder files")
         else:
             stream = ChannelStream(target(args.target), args.output)
+            _announce(args, "until its last process has ended")
             _until_over(stream.is_over)
             results, errors = [stream.stop()], [str(stream.error)] if stream.error else []
     _report(results, args)
     for error in errors:
         print(f"ringbuf stream: {error}", file=sys.stderr)
     return 1 if errors else 0
+
+
+def _announce(args, what: str) -> None:
+    """Nothing else is printed before the end, which may be far."""
+    say(f"ringbuf stream: {args.target} to {args.output}, {what}; Ctrl-C ends it", sys.stderr)
+    sys.stderr.flush()
 
 
 def _until_over(is_over, look=None, stay: bool = False) -> None:

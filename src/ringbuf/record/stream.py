@@ -116,6 +116,10 @@ class FlightStream:
                 if entry.name.endswith(files.SUFFIX) and entry.is_file(follow_symlinks=False)
             }
 
+    def __len__(self) -> int:
+        """How many channels are being written."""
+        return len(self._streams)
+
     def look(self) -> None:
         """Begin with channels that have come, end with those that nobody uses any more."""
         found = self._files()

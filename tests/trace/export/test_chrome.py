@@ -42,6 +42,13 @@ def test_processes_and_threads_have_names(exported):
     assert names == [("process_name", PID, 0, "shop"), ("thread_name", PID, TID, "worker")]
 
 
+def test_a_child_that_ended_has_the_name_that_the_trace_says(exported):
+    env = {"procname": "shop", "vpid": PID, "ended_1": "77 77 0 0 0 python3", "ended_2": "77 78 0 0 0 worker"}
+    _, found = exported((1, "tick", TICK, (PID, PID)), (2, "tick", TICK, (77, 78)), env=env)
+    names = [(one["pid"], one["args"]["name"]) for one in found["traceEvents"] if one["name"] == "process_name"]
+    assert names == [(PID, "shop"), (77, "python3")]
+
+
 def test_cpus_have_names(exported):
     events, found = exported((1, "tick", TICK), contexts="")
     names = [(event["name"], event["pid"], event["tid"], event["args"]["name"]) for event in found["traceEvents"][:2]]

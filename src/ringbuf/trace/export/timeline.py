@@ -105,7 +105,7 @@ class Timeline:
     def __init__(self, trace, writer: Writer) -> None:
         self._trace = trace
         self._writer = writer
-        self._places = _Places(trace.env, writer)
+        self._places = _Places(trace, writer)
         self._spans: dict[int, _Span] = {}  # those that are open
         self._calls: dict[Track, list[tuple]] = {}
         self._n_open: Counter[tuple] = Counter()  # of (track, call): no stack is searched for an end
@@ -502,9 +502,12 @@ class _Span:
 class _Places:
     """The tracks, made when they are needed."""
 
-    def __init__(self, env, writer: Writer) -> None:
+    def __init__(self, trace, writer: Writer) -> None:
         self._writer = writer
-        self._creator = _said(env, "vpid"), _said(env, "procname") or ""
+        self._creator = _said(trace.env, "vpid")
+        #: Names of processes that no record names: what the trace says of who made it, and of those that have ended.
+        self._programs = {one.pid: one.thread for one in ended(trace) if one.tid == one.pid}
+        self._programs[self._creator] = _said(trace.env, "procname") or ""
         self._tracks: dict[tuple, Track] = {}
         self._n_tracks = 0
         self._lanes: dict[Track, list[_Lane]] = {}
@@ -596,8 +599,8 @@ class _Places:
             return self.cpu(cpu)
         who = pid, tid, program, name, nth
         if pid is None:
-            pid = self._creator[0]
-        program = program or (self._creator[1] if pid == self._creator[0] else "")
+            pid = self._creator
+        program = program or self._programs.get(pid, "")
         process = self._track("process", program, pid, None, None, nth)
         track = self._known[who] = self._track("thread", name or "", pid, pid if tid is None else tid, process, nth)
         self._by_tid[track.tid] = track
@@ -612,7 +615,7 @@ class _Places:
         key = "counter", pid, title, 0
         track = self._tracks.get(key)
         if track is None:
-            program = (self._creator[1] or "") if pid == self._creator[0] else ""
+            program = self._programs.get(pid, "")
             process = None if pid is None else self._track("process", program, pid, None, None, self._nth.get(pid, 0))
             track = self._tracks[key] = self._new("counter", title, pid, None, process, 0, unit)
         return track
