@@ -20,7 +20,7 @@ for version; do
     make --no-print-directory "build/py$version/.python"
     LDFLAGS=-s "build/py$version/bin/python" -m pip wheel -q --no-deps --no-build-isolation \
         -w "build/wheels/$version" build/sdist/*.tar.gz
-    auditwheel -q repair --plat auto -w "build/wheels/$version/repaired" "build/wheels/$version"/*.whl
+    auditwheel repair --plat auto -w "build/wheels/$version/repaired" "build/wheels/$version"/*.whl
     wheel=$(echo "build/wheels/$version/repaired"/*.whl)
 
     "build/py$version/bin/python" -m venv "build/wheels/$version/empty"
