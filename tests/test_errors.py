@@ -33,6 +33,6 @@ def test_they_pickle_and_say_what_they_mean(error):
 
 
 def test_a_counter_that_an_error_names_exists():
-    named = [word.strip("`;.") for error in ALL for word in error.__doc__.split() if word.startswith("``records_")]
+    named = [word.strip("`,;.") for error in ALL for word in error.__doc__.split() if word.startswith("``records_")]
     assert len(named) >= 6
     assert all(hasattr(ringbuf.Stats(), name) for name in named)

@@ -174,7 +174,8 @@ def test_the_mapping_c_program_prints_the_meta_page(tmp_path_factory, tmp_path):
         printed = run(program, channel.path).splitlines()
         values = [line.split(":")[1].split() for line in printed]
         assert [line.split(":")[0] for line in printed] == ["entries", "overrun", "read", "nr_subbufs", "reader"]
-        assert [int(value[0]) for value in values[:4]] == [30, stats.records_overrun, 3, 5]
+        n_all = 1 + channel.n_subbufs + channel.n_spares
+        assert [int(value[0]) for value in values[:4]] == [30, stats.records_overrun, 3, n_all]
         number, at = int(values[4][1].rstrip(",")), int(values[4][3])
         assert at == 4096 * (1 + number)
         with channel.reader():

@@ -235,6 +235,7 @@ struct ringbuf_stream {
 	ringbuf_atomic_u64 repair_subbuf;    /* the sub-buffer that it is in */
 	ringbuf_atomic_u64 repair_torn;      /* lost[TORN] once that is complete */
 	ringbuf_atomic_u64 parked;           /* P: packets that left the ring before they were complete */
+	ringbuf_atomic_u64 parking;          /* P: how many are about to park one, or died over it */
 
 	/* The mappers', under their lock (map.h): */
 	RINGBUF_ALIGNED pthread_mutex_t map_lock; /* robust */

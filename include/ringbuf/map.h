@@ -69,6 +69,7 @@ struct ringbuf_map {
 	/* private sums over the sub-buffers, under map_lock: */
 	struct ringbuf_map_count *counts, sum;
 	uint64_t parked, parked_now; /* as counted then */
+	uint64_t counted_read;       /* where reading went on then */
 	struct ringbuf_stream_count own;
 	uint64_t counted_pos;     /* slots before it change no more until they are lapped */
 	uint64_t counted_end;     /* the sub-buffer that was written then ends there */
@@ -287,7 +288,8 @@ ringbuf_meta_is_filled(const struct ringbuf_stream_reader *r)
 	return ringbuf_load(length, RINGBUF_RELAXED) != 0; /* relaxed: locked */
 }
 
-/* Count a sub-buffer, if any of its words has changed. `place`: as ringbuf_find_places says. */
+/* Count a sub-buffer, if any of its words has changed, or its slot's word is not known (UINT64_MAX): it may be on its way
+ * into a slot. `place`: as ringbuf_find_places says. */
 RINGBUF_FUNC void
 ringbuf_map_count_subbuf(struct ringbuf_map *map, uint32_t idx, uint16_t place, uint64_t ref)
 {
@@ -300,7 +302,7 @@ ringbuf_map_count_subbuf(struct ringbuf_map *map, uint32_t idx, uint16_t place, 
 	uint64_t stage = ringbuf_load(&sb->stage, RINGBUF_RELAXED);
 	struct ringbuf_subbuf_count now;
 
-	if (committed == last->committed && stage == last->stage && ref == last->ref)
+	if (ref != UINT64_MAX && committed == last->committed && stage == last->stage && ref == last->ref)
 		return;
 	now = ringbuf_count_placed(map->ch, s, idx, place);
 	map->sum.written += now.written - last->written;
@@ -340,6 +342,27 @@ ringbuf_map_is_settled(const struct ringbuf_map *map, uint64_t pos, uint64_t ref
 	       (ref & RINGBUF_REF_READ || ringbuf_stage_is(stage, pos, RINGBUF_STAGE_DONE));
 }
 
+/*
+ * What was read since it was counted, by whatever mapper: each such packet has left its slot, and the sub-buffer of one
+ * read before stands there. That may have been counted before it was complete.
+ */
+RINGBUF_FUNC void
+ringbuf_map_count_read(struct ringbuf_map *map, uint64_t oldest, uint64_t read)
+{
+	const struct ringbuf_geometry *g = &map->ch->geometry;
+	uint64_t pos = map->counted_read;
+
+	if (ringbuf_pos_sub(pos, oldest) > ringbuf_ring_size(g)) /* lapped since */
+		pos = oldest;
+	for (; ringbuf_pos_diff(read, pos) > 0; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g))) {
+		/* relaxed: the mappers' own, while the pass stands */
+		uint64_t ref = ringbuf_load(&ringbuf_slot_at(map->ch, map->reader.s, pos)->subbuf_ref, RINGBUF_RELAXED);
+
+		ringbuf_map_count_subbuf(map, ringbuf_checked_idx(map->ch, ref & RINGBUF_REF_IDX_MASK),
+					 (uint16_t)(ringbuf_slot_idx(g, pos) + 1), UINT64_MAX);
+	}
+}
+
 /* Has the one slot that may have changed not done so? It may be entered though `end` is the same. */
 RINGBUF_INLINE int
 ringbuf_map_is_counted(const struct ringbuf_map *map, uint64_t end)
@@ -357,24 +380,28 @@ ringbuf_map_is_counted(const struct ringbuf_map *map, uint64_t end)
 	       ringbuf_load(&sb->committed, RINGBUF_RELAXED) == last->committed;
 }
 
-/* The reader's own: they may have left the ring since they were counted. */
+/* The mappers' own: they may have left the ring since they were counted. */
 RINGBUF_FUNC void
 ringbuf_map_count_own(struct ringbuf_map *map)
 {
-	const struct ringbuf_stream *s = map->reader.s;
+	const struct ringbuf_geometry *g = &map->ch->geometry;
+	struct ringbuf_stream *s = map->reader.s;
+	/* relaxed all: they change under the mappers' lock; the slot's word is looked at again */
+	uint64_t hold = ringbuf_load(&s->hold, RINGBUF_RELAXED);
+	uint64_t pos = ringbuf_load(&s->hold_pos, RINGBUF_RELAXED);
+	uint64_t ref = ringbuf_load(&ringbuf_slot_at(map->ch, s, pos)->subbuf_ref, RINGBUF_RELAXED);
+	uint32_t held = ringbuf_checked_idx(map->ch, hold & ~RINGBUF_HOLD_VALID);
+	int in_slot = (ref & RINGBUF_REF_IDX_MASK) == held;
 
-	/* relaxed both: the readers' own */
 	ringbuf_map_count_subbuf(map, ringbuf_checked_idx(map->ch, ringbuf_load(&s->spare, RINGBUF_RELAXED)), 0, UINT64_MAX);
-	if (map->reader.holding && !ringbuf_ref_is_held(map->ch,
-							ringbuf_load(&map->reader.slot->subbuf_ref, RINGBUF_RELAXED),
-							map->reader.packet.pos))
-		ringbuf_map_count_subbuf(map, map->reader.packet.subbuf_idx, 0, UINT64_MAX);
+	if (hold & RINGBUF_HOLD_VALID)
+		ringbuf_map_count_subbuf(map, held, in_slot ? (uint16_t)(ringbuf_slot_idx(g, pos) + 1) : 0, UINT64_MAX);
 }
 
 /*
  * ringbuf_map_count - bring the sums over the sub-buffers up to date.
  * One that stands in a slot changes only while it is filled: those that were complete when
- * last counted, and have not been lapped, are left out. While any is parked, all are counted.
+ * last counted, and have not been lapped, are left out. While any is parked, or about to be, all are counted.
  * Under map_lock. Ordering: O1.
  */
 RINGBUF_FUNC void
@@ -386,23 +413,29 @@ ringbuf_map_count(struct ringbuf_map *map)
 	/* O1 acquire: what was counted before the position came here */
 	uint64_t end = ringbuf_subbuf_ceil(g, ringbuf_load(&s->produced, RINGBUF_ACQUIRE));
 	uint64_t oldest = ringbuf_pos_sub(end, ringbuf_ring_size(g)), pos;
-	uint64_t parked = ringbuf_load(&s->parked, RINGBUF_RELAXED); /* an old value: counted the next time */
+	/* relaxed both, and in any order: of an old value, counted the next time */
+	uint64_t parked = ringbuf_load(&s->parked, RINGBUF_RELAXED);
+	uint64_t parking = ringbuf_load(&s->parking, RINGBUF_RELAXED);
+	uint64_t read = ringbuf_next_pos(&map->reader);
 	int settled = 1;
 
 	map->own = ringbuf_count_stream(s);
-	if (parked != map->parked || map->parked_now) {
+	if (parking || parked != map->parked || map->parked_now) {
 		map->parked = parked;
 		map->counted_end = end;
 		map->counted_pos = oldest;
+		map->counted_read = read;
 		ringbuf_map_count_all(map);
 		return;
 	}
-	if (ringbuf_map_is_counted(map, end))
+	ringbuf_map_count_own(map);
+	if (read == map->counted_read && ringbuf_map_is_counted(map, end))
 		return;
+	ringbuf_map_count_read(map, oldest, read);
+	map->counted_read = read;
 	map->counted_end = end;
 	if (ringbuf_pos_sub(map->counted_pos, oldest) > ringbuf_ring_size(g)) /* lapped since, however long ago */
 		map->counted_pos = oldest;
-	ringbuf_map_count_own(map);
 	pos = map->counted_pos;
 	for (; ringbuf_pos_diff(end, pos) > 0; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g))) {
 		/* O5 acquire: pairs with ringbuf_enter_slow */
@@ -437,16 +470,6 @@ ringbuf_map_extend(struct ringbuf_stream_reader *r, struct ringbuf_part *handed_
 	*handed_out = part;
 	*step = RINGBUF_MAP_EXTENDED;
 	return 1;
-}
-
-/* Has a producer lapped the sub-buffer that is held, before it was complete? */
-RINGBUF_FUNC int
-ringbuf_held_is_parked(const struct ringbuf_stream_reader *r)
-{
-	/* relaxed: whoever completes it meanwhile, or has just done so, is met by the next look */
-	uint64_t stage = ringbuf_load(&ringbuf_subbuf_at(r->ch, r->s, r->packet.subbuf_idx)->stage, RINGBUF_RELAXED);
-
-	return !r->is_described && ringbuf_stage_is(stage, r->packet.pos, RINGBUF_STAGE_PARKED);
 }
 
 /* Hold the sub-buffer that is being written, if it is the next, and has a record. */
@@ -486,8 +509,8 @@ ringbuf_map_get_next(struct ringbuf_stream_reader *r)
 /*
  * ringbuf_map_step_on - one decision of get_reader. Under map_lock, r->holding up to date,
  * and what was handed out, which changes.
- * The sub-buffer at hand counts as read once all of it was handed out and more is asked for. One
- * that is parked is not waited for: what it will be complete with was lapped.
+ * The sub-buffer at hand counts as read once all of it was handed out and more is asked for. So it is if
+ * it is parked: what was handed out counts as read, and so the rest has to be.
  */
 RINGBUF_FUNC enum ringbuf_map_step
 ringbuf_map_step_on(struct ringbuf_stream_reader *r, struct ringbuf_part *handed_out)
@@ -496,15 +519,13 @@ ringbuf_map_step_on(struct ringbuf_stream_reader *r, struct ringbuf_part *handed
 	struct ringbuf_part none = {0, 0};
 
 	if (r->holding) {
-		int parked = ringbuf_held_is_parked(r);
-
-		if (!parked && ringbuf_map_extend(r, handed_out, &step))
+		if (ringbuf_map_extend(r, handed_out, &step))
 			return step;
 		/* first: a death here hands the packet out again, whole */
 		ringbuf_map_hand_out(r->s, none);
 		*handed_out = none;
 		RINGBUF_TESTPOINT(map_before_put);
-		ringbuf_put_subbuf(r, parked ? RINGBUF_PUT_BACK : RINGBUF_PUT_READ);
+		ringbuf_put_subbuf(r, RINGBUF_PUT_READ);
 	}
 	RINGBUF_TESTPOINT(map_before_get);
 	if (ringbuf_map_get_next(r))
@@ -614,7 +635,7 @@ ringbuf_map_has_new(struct ringbuf_stream_reader *r)
 
 		if (ringbuf_held_part(r, complete).bytes > ringbuf_map_handed_out(r).bytes)
 			return 1;
-		if (!complete && !ringbuf_held_is_parked(r))
+		if (!complete)
 			return 0;
 	}
 	ret = ringbuf_find_packet(r->ch, r->s, pos, &ref);
@@ -637,7 +658,7 @@ ringbuf_map_is_ready(struct ringbuf_map *map, unsigned int percent)
 		return ret;
 	if (!percent)
 		ret = ringbuf_map_has_new(r);
-	else if (!r->holding || ringbuf_held_is_complete(r) || ringbuf_held_is_parked(r))
+	else if (!r->holding || ringbuf_held_is_complete(r))
 		ret = (ringbuf_map_full_subbufs(r) + 1) * 100 >=
 		      (uint64_t)percent * ringbuf_n_subbufs(&r->ch->geometry);
 	ringbuf_map_leave(map);

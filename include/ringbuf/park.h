@@ -54,23 +54,24 @@ ringbuf_leave(struct ringbuf_stream *s, struct ringbuf_subbuf *sb, uint64_t begi
 {
 	/* O3 acquire: the deliverer is done. Pairs with ringbuf_deliver. */
 	uint64_t stage = ringbuf_load(&sb->stage, RINGBUF_ACQUIRE), next;
+	int parked;
 
 	if (ringbuf_stage_is_past(stage, begin))
 		return ringbuf_stage_is(stage, begin, RINGBUF_STAGE_DONE);
-	ringbuf_add(&s->parked, 1, RINGBUF_RELAXED); /* a statistic; before it is so, for mappers (map.h) */
+	ringbuf_add(&s->parking, 1, RINGBUF_RELAXED); /* for mappers (map.h), like `parked`: in any order */
 	do {
 		next = ringbuf_stage_word(begin, RINGBUF_STAGE_PARKED,
 					  (stage & (RINGBUF_STAGE_KEPT | RINGBUF_STAGE_CELL)) |
 						  (ref & RINGBUF_REF_LOST ? RINGBUF_STAGE_LOST : 0));
 		RINGBUF_TESTPOINT(park_parking);
 		/* O3 release: the statistic. acquire, if it fails: as above. */
-		if (ringbuf_cas(&sb->stage, &stage, next, RINGBUF_ACQ_REL, RINGBUF_ACQUIRE)) {
-			RINGBUF_TESTPOINT(park_parked);
-			return 0;
-		}
-	} while (!ringbuf_stage_is_past(stage, begin));
-	ringbuf_add(&s->parked, -1, RINGBUF_RELAXED); /* the same */
-	return ringbuf_stage_is(stage, begin, RINGBUF_STAGE_DONE);
+		parked = ringbuf_cas(&sb->stage, &stage, next, RINGBUF_ACQ_REL, RINGBUF_ACQUIRE);
+	} while (!parked && !ringbuf_stage_is_past(stage, begin));
+	RINGBUF_TESTPOINT(park_parked);
+	if (parked)
+		ringbuf_add(&s->parked, 1, RINGBUF_RELAXED); /* a statistic */
+	ringbuf_add(&s->parking, -1, RINGBUF_RELAXED);
+	return !parked && ringbuf_stage_is(stage, begin, RINGBUF_STAGE_DONE);
 }
 
 /*

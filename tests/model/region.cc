@@ -35,6 +35,7 @@ model_region::each_stream_word(struct ringbuf_stream *s, F f)
 	f(s->repair_torn, MODEL_OWNED);
 	f(s->repair_subbuf, MODEL_OWNED);
 	f(s->parked, MODEL_PRIVATE);
+	f(s->parking, MODEL_PRIVATE);
 	f(s->map_read, MODEL_OWNED);
 	for (uint32_t i = 0; i < n; i++)
 		f(ringbuf_slot_at(&ch, s, (uint64_t)i << MODEL_ORDER)->subbuf_ref, MODEL_SHARED);

@@ -15,7 +15,7 @@ SECONDS = 0.25  # of processor time, for each model
 MUTANTS = {
     "commit.h ringbuf_count rmw acq_rel -> acquire": "producers_third_discard",
     "commit.h ringbuf_count rmw acq_rel -> release": "producers_third_discard",
-    "commit.h ringbuf_deliver store seq_cst -> release": "wait_reader",
+    "commit.h ringbuf_deliver rmw seq_cst -> acq_rel": "wait_reader",
     "discard.h ringbuf_roll_back rmw release -> relaxed": "discard_roll_back",
     "channel.h ringbuf_close_stream rmw release -> relaxed": "finalize_producer",
     "reader.h ringbuf_find_packet load seq_cst -> acquire": "wait_reader",

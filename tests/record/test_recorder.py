@@ -124,8 +124,9 @@ def test_of_a_recording_of_limited_size_the_oldest_packets_leave_and_are_counted
                     eventually(lambda: tracer.stats().records_unread < 600)
                 # At every moment it is a trace of the newest.
                 assert file_sizes(directory) <= limit
-                left = recorder.stats()
-                found = numbers(directory)
+                left, found = None, []
+                while left != recorder.stats():  # it may be writing yet
+                    left, found = recorder.stats(), numbers(directory)
                 assert found == list(range(left["records_rotated"], left["records"]))
                 assert numbers_of(ringbuf.open_trace(directory)) == found
         assert_exact(tracer.stats(), attempts=n)
