@@ -875,6 +875,7 @@ ringbuf_repair(const struct ringbuf_channel *ch)
 		for (; pos != end; pos = ringbuf_pos_add(pos, ringbuf_subbuf_size(g)))
 			if (!ringbuf_is_done(ch, s, pos))
 				repaired += ringbuf_repair_locked(ch, i, pos, NULL) > 0;
+		repaired += ringbuf_repair_parked(ch, i); /* a repair may have entered a slot, and parked what stood there */
 	}
 	ringbuf_clear_settled(ch);
 	ringbuf_robust_unlock(&self->certificate);
