@@ -178,9 +178,13 @@ ringbuf_is_spare(const struct ringbuf_channel *ch, struct ringbuf_stream *s, uin
 {
 	uint64_t pos = ringbuf_pos(stage), ref;
 
+	/* One that has been used for `begin` or later: the asker was slow, and the position has moved on. A stage does not go
+	 * back: whoever is slow to enter the slot that the sub-buffer stood in goes by it. */
+	if (ringbuf_pos_diff(pos, begin) >= 0)
+		return 0;
 	if (ringbuf_stage_phase(stage) == RINGBUF_STAGE_FREE)
 		return 1;
-	if (ringbuf_stage_phase(stage) != RINGBUF_STAGE_TAKEN || ringbuf_pos_diff(pos, begin) >= 0)
+	if (ringbuf_stage_phase(stage) != RINGBUF_STAGE_TAKEN)
 		return 0;
 	ringbuf_enter(ch, s, pos); /* its opener may be slow to do so */
 	/* O5 acquire: not for any bytes, but so that the swap that takes it is not before. A slot that is on that pass
