@@ -188,6 +188,7 @@ for n in range(5):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="time.sleep is a select before Python 3.11")
 def test_the_kernel_s_own_events_are_slices(tracefs_root, tmp_path):  # noqa: F811
     """Who sleeps five times is in a system call five times, and on a CPU before and after each."""
     events = sorted(path.name for path in (tracefs_root / "events" / "syscalls").glob("sys_*_clock_nanosleep"))
