@@ -58,7 +58,7 @@ ringbuf_leave(struct ringbuf_stream *s, struct ringbuf_subbuf *sb, uint64_t begi
 
 	if (ringbuf_stage_is_past(stage, begin))
 		return ringbuf_stage_is(stage, begin, RINGBUF_STAGE_DONE);
-	ringbuf_add(&s->parking, 1, RINGBUF_RELAXED); /* for mappers (map.h), like `parked`: in any order */
+	ringbuf_add(&s->parking, 1, RINGBUF_RELAXED); /* relaxed, as below */
 	do {
 		next = ringbuf_stage_word(begin, RINGBUF_STAGE_PARKED,
 					  (stage & (RINGBUF_STAGE_KEPT | RINGBUF_STAGE_CELL)) |
@@ -70,6 +70,7 @@ ringbuf_leave(struct ringbuf_stream *s, struct ringbuf_subbuf *sb, uint64_t begi
 	RINGBUF_TESTPOINT(park_parked);
 	if (parked)
 		ringbuf_add(&s->parked, 1, RINGBUF_RELAXED); /* a statistic */
+	/* relaxed: mappers look at both again, and then find `parked` changed. Pairs with ringbuf_map_count. */
 	ringbuf_add(&s->parking, -1, RINGBUF_RELAXED);
 	return !parked && ringbuf_stage_is(stage, begin, RINGBUF_STAGE_DONE);
 }
